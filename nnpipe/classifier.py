@@ -1,0 +1,125 @@
+"""Weights and preprocessing together: pictures in, digits out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from nnpipe import weights
+from nnpipe.errors import PictureError, WeightsError
+from nnpipe.preprocess import (
+    PREPROCESSING_VERSION,
+    SIDE,
+    Picture,
+    Pixels,
+    Prepared,
+    as_inputs,
+    prepare,
+)
+
+_BATCH = 128
+"""Every matrix product has this many rows, some of them empty. BLAS adds in an order that depends
+on the number of rows, and and a picture must get the same digits alone and in a batch."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was read from one picture."""
+
+    status: Literal["ok", "rejected", "error"]
+    label: int | None = None  # 0 … 9; only when status is "ok"
+    confidence: float | None = None  # the largest probability; None for an error
+    probabilities: tuple[float, ...] | None = None  # ten, in [0, 1]; None for an error
+    reason: str = ""  # why it is rejected or an error
+    width: int | None = None
+    height: int | None = None
+    pixels: Pixels | None = None  # (28, 28), what the network was shown; None for an error
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A loaded model that reads pictures; it keeps no state, so threads may share it."""
+
+    model: weights.Model
+
+    @classmethod
+    def load(cls, path: str | Path | None = None) -> "Classifier":
+        """Load a weights file, by default the champion that comes with nnpipe.
+
+        Raises:
+            WeightsError: the file is damaged, for another preprocessing, or not for digits.
+        """
+        path = Path(path) if path else champion()
+        model = weights.load(path)
+        if model.metadata.preprocessing_version != PREPROCESSING_VERSION:
+            raise WeightsError(
+                f"{path}: was made for preprocessing version "
+                f"{model.metadata.preprocessing_version}, and this nnpipe has "
+                f"{PREPROCESSING_VERSION}; export it again with 'nnpipe export'"
+            )
+        if (model.network.sizes[0], model.network.sizes[-1]) != (SIDE * SIDE, 10):
+            raise WeightsError(
+                f"{path}: has layers {model.network.sizes}, expected 784 inputs and 10 outputs"
+            )
+        return cls(model)
+
+    def read(self, picture: Picture) -> Reading:
+        """Read one picture; one that cannot be read has status "error" and a reason."""
+        return self.read_many([picture])[0]
+
+    def read_many(self, pictures: Sequence[Picture]) -> list[Reading]:
+        """Read pictures, each as if it were alone; the results come in their order."""
+        prepared: list[Prepared | PictureError] = []
+        for picture in pictures:
+            try:
+                prepared.append(prepare(picture))
+            except PictureError as error:
+                prepared.append(error)
+        return self.read_prepared(prepared)
+
+    def read_prepared(self, prepared: Sequence[Prepared | PictureError]) -> list[Reading]:
+        """Read what `prepare` gave or raised for each picture; the results come in that order."""
+        readable = [p for p in prepared if isinstance(p, Prepared)]
+        shown = np.stack([p.pixels for p in readable]) if readable else np.empty((0, SIDE, SIDE))
+        probabilities = iter(self.probabilities(shown.astype(np.uint8)))
+        return [
+            Reading("error", reason=str(p))
+            if isinstance(p, PictureError)
+            else _reading(p, tuple(next(probabilities).tolist()))
+            for p in prepared
+        ]
+
+    def probabilities(self, pixels: Pixels) -> np.ndarray:
+        """Probabilities, shape (n, 10), of MNIST-like pictures of shape (n, 28, 28)."""
+        result = np.empty((len(pixels), 10), np.float32)
+        batch = np.zeros((_BATCH, SIDE * SIDE), np.float32)
+        for first in range(0, len(pixels), _BATCH):
+            part = pixels[first : first + _BATCH]
+            batch[: len(part)] = as_inputs(part)
+            result[first : first + len(part)] = self.model.network.probabilities(
+                batch, self.model.metadata.temperature
+            )[: len(part)]
+        return result
+
+
+def champion() -> Path:
+    """The weights file that comes with nnpipe: in the wheel, or in the repository's ``weights``."""
+    package = Path(__file__).parent
+    shipped = package / "model_weights.npz"
+    return shipped if shipped.exists() else package.parent / "weights" / "model_weights.npz"
+
+
+def _reading(prepared: Prepared, probabilities: tuple[float, ...]) -> Reading:
+    confidence = max(probabilities)
+    return Reading(
+        status="rejected" if prepared.blank else "ok",
+        label=None if prepared.blank else probabilities.index(confidence),
+        confidence=confidence,
+        probabilities=probabilities,
+        reason="blank: nothing stands out from the paper" if prepared.blank else "",
+        width=prepared.width,
+        height=prepared.height,
+        pixels=prepared.pixels,
+    )

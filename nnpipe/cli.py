@@ -1,0 +1,345 @@
+"""The command line. Answers go to stdout, everything else to stderr.
+
+Exit codes: 0 all well; 1 failed, with one sentence on stderr; 2 wrong usage; 3 finished, but some
+files were rejected or could not be read.
+"""
+
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nnpipe import __version__
+from nnpipe.classifier import Classifier, Reading
+from nnpipe.errors import NnpipeError
+
+INCOMPLETE = 3
+
+app = typer.Typer(
+    name="nnpipe",
+    help="Read handwritten digits with a small neural network, and train it.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+WeightsOption = Annotated[
+    Path | None,
+    typer.Option("--weights", help="Weights file.", show_default="the ones that come with nnpipe"),
+]
+DataOption = Annotated[Path, typer.Option("--data-dir", help="Folder where data sets are kept.")]
+RunArgument = Annotated[Path, typer.Argument(help="Folder of a run, below weights/runs.")]
+
+
+def main() -> None:
+    """Run the command line; every expected error ends as one sentence."""
+    for stream in (sys.stdout, sys.stderr):
+        # A file's name may hold what the terminal cannot show; the answer matters more.
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    logging.getLogger("nnpipe").setLevel(logging.INFO)
+    try:
+        app()
+    except NnpipeError as error:
+        sys.exit(f"nnpipe: {error}")
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        sys.exit(f"nnpipe: {place}{error.strerror or error}")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"nnpipe {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def predict(
+    pictures: Annotated[
+        list[str], typer.Argument(metavar="PICTURE...", help="Picture files; - reads stdin.")
+    ],
+    weights: WeightsOption = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object per line for each picture.")
+    ] = False,
+    top_k: Annotated[
+        int, typer.Option("--top-k", min=1, max=10, help="Show only the most likely digits.")
+    ] = 10,
+    show_input: Annotated[
+        bool, typer.Option("--show-input", help="Show the 28×28 pixels that the network sees.")
+    ] = False,
+) -> None:
+    """Read the digit in each picture.
+
+    Any picture of one digit will do: dark on light or light on dark, small or large. Exits with 3
+    when some pictures were rejected or unreadable, with 1 when none could be read.
+    """
+    classifier = Classifier.load(weights)
+    statuses = []
+    for name in pictures:
+        reading = classifier.read(sys.stdin.buffer.read() if name == "-" else Path(name))
+        statuses.append(reading.status)
+        if as_json:
+            print(json.dumps(_as_json(name, reading, top_k, show_input), ensure_ascii=False))
+            continue
+        if reading.status == "error":
+            print(f"nnpipe: {name}: {reading.reason}", file=sys.stderr)
+            continue
+        print(_as_text(name, reading, top_k))
+        if show_input and reading.pixels is not None:
+            print(_as_blocks(reading.pixels))
+    if all(status == "error" for status in statuses):
+        raise typer.Exit(1)
+    if any(status != "ok" for status in statuses):
+        raise typer.Exit(INCOMPLETE)
+
+
+def _most_likely(reading: Reading, top_k: int) -> list[tuple[int, float]]:
+    """The ``top_k`` most likely digits; all ten are shown in order, fewer by probability."""
+    shares = list(enumerate(reading.probabilities or ()))
+    if top_k == len(shares):
+        return shares
+    return sorted(shares, key=lambda pair: -pair[1])[:top_k]
+
+
+def _as_json(name: str, reading: Reading, top_k: int, show_input: bool) -> dict[str, Any]:
+    fields = asdict(reading)
+    pixels = fields.pop("pixels")
+    fields["probabilities"] = {
+        str(digit): round(share, 6) for digit, share in _most_likely(reading, top_k)
+    }
+    if reading.confidence is not None:
+        fields["confidence"] = round(reading.confidence, 6)
+    if show_input:
+        fields["pixels"] = None if pixels is None else pixels.tolist()
+    return {"path": name, **fields}
+
+
+def _as_text(name: str, reading: Reading, top_k: int) -> str:
+    if reading.status == "ok":
+        headline = f"{name}: {reading.label}  ({reading.confidence:.1%})"
+    else:
+        headline = f"{name}: rejected ({reading.reason})"
+    bars = [
+        f"  {digit}  {'█' * round(share * 40):<40} {share:6.1%}"
+        for digit, share in _most_likely(reading, top_k)
+    ]
+    return "\n".join([headline, *bars])
+
+
+def _as_blocks(pixels: Any) -> str:
+    """Draw pixels with five shades, two characters wide, since characters are tall."""
+    return "\n".join("".join(" ░▒▓█"[level // 52] * 2 for level in row) for row in pixels)
+
+
+@app.command()
+def score(
+    source: Annotated[Path, typer.Argument(help="Folder; all files in it and below are read.")],
+    out: Annotated[Path, typer.Option("--out", help="Where to: .csv, .jsonl or .parquet.")],
+    weights: WeightsOption = None,
+) -> None:
+    """Read every picture in a folder and write one row for each file.
+
+    Rows come in the order of the paths, and no file is left out: what cannot be read has its row
+    with the reason. Exits with 3 when there are such files, or rejected ones.
+    """
+    from nnpipe import stages
+
+    with _progress("scoring") as advance:
+        summary = stages.score(source, out, weights, advance)
+    counts = ", ".join(f"{n:,} {status}" for status, n in sorted(summary.statuses.items()))
+    rate = summary.files / max(summary.seconds, 1e-9)
+    _say(f"{out}: {summary.files:,} rows ({counts}), {rate:,.0f} a second")
+    for reason, n in list(summary.reasons.items())[:5]:
+        _say(f"  {n:,} × {reason}")
+    for path, why in list(summary.skipped.items())[:5]:
+        _say(f"  not a file, no row: {path} ({why})")
+    if not summary.complete:
+        raise typer.Exit(INCOMPLETE)
+
+
+@app.command()
+def download(
+    dataset: Annotated[
+        str, typer.Option(help="mnist, drawn, or auto: MNIST, else drawn digits.")
+    ] = "auto",
+    data_dir: DataOption = Path("data"),
+    mirror: Annotated[
+        str | None,
+        typer.Option(
+            help="Where to get MNIST: https://…/ or file:///…/.",
+            envvar="NNPIPE_MNIST_MIRROR",
+            show_default="the public mirrors",
+        ),
+    ] = None,
+) -> None:
+    """Download MNIST, or draw digits where it cannot be reached."""
+    from nnpipe import stages
+
+    done = stages.download(dataset, data_dir, mirror)
+    _say(f"{done.dataset} is below {done.data_dir}")
+
+
+@app.command()
+def train(
+    dataset: Annotated[str, typer.Option(help="mnist or drawn.")] = "mnist",
+    engine: Annotated[
+        str, typer.Option(help="torch, or numpy: the trainer from scratch.")
+    ] = "torch",
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="For torch: augmented or classic.", show_default="augmented"),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    epochs: Annotated[int | None, typer.Option(show_default="the recipe's; numpy: 10")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", show_default="the recipe's; numpy: 128")
+    ] = None,
+    lr: Annotated[
+        float | None, typer.Option(help="Learning rate.", show_default="the recipe's; numpy: 0.01")
+    ] = None,
+    device: Annotated[str, typer.Option(help="For torch: auto, cuda, mps or cpu.")] = "auto",
+    run: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of the run; that of an interrupted one goes on with it.",
+            show_default="the time, the data set and the recipe",
+        ),
+    ] = None,
+    runs_dir: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("weights/runs"),
+    data_dir: DataOption = Path("data"),
+) -> None:
+    """Train the network into a folder of its own below weights/runs.
+
+    With --engine torch, 'nnpipe export' then turns the result into weights that nnpipe reads.
+    """
+    from nnpipe import stages
+    from nnpipe.runs import WEIGHTS, open_run
+
+    kind = recipe or ("sgd" if engine == "numpy" else "augmented")
+    with (
+        open_run(runs_dir, run, dataset, kind, f"seed{seed}") as folder,
+        _progress("training") as advance,
+    ):
+        _say(f"training into {folder}; if interrupted, go on with --run {folder.name}")
+        trained = stages.train(
+            folder,
+            dataset=dataset,
+            data_dir=data_dir,
+            engine=engine,
+            recipe=recipe,
+            seed=seed,
+            epochs=epochs,
+            batch_size=batch_size,
+            lr=lr,
+            device=device,
+            on_epoch=lambda epoch: advance(
+                epoch.number,
+                epoch.of,
+                f"loss {epoch.loss:.4f}, validation {epoch.validation_accuracy:.2%}",
+            ),
+        )
+    _say(
+        f"best epoch {trained.best_epoch}: {trained.validation_accuracy:.2%} of the validation "
+        f"digits, after {trained.seconds:.0f} s"
+    )
+    step = f"evaluate --weights {folder / WEIGHTS}" if engine == "numpy" else f"export {folder}"
+    _say(f"next: nnpipe {step}")
+
+
+@app.command()
+def export(
+    run: RunArgument,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Weights file to write.", show_default="model_weights.npz in the run"),
+    ] = None,
+    data_dir: DataOption = Path("data"),
+) -> None:
+    """Turn a run's PyTorch model into NumPy weights, and prove that both read alike."""
+    from nnpipe import stages
+
+    done = stages.export(run, data_dir, out)
+    _say(
+        f"{done.weights}: NumPy and PyTorch read all {done.digits:,} test digits alike "
+        f"(probabilities within {done.largest_difference:.1e})"
+    )
+    _say(f"next: nnpipe evaluate --weights {done.weights}")
+
+
+@app.command()
+def evaluate(
+    weights: WeightsOption = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(help="mnist or drawn.", show_default="the one it was trained on"),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the report.", show_default="reports/<run>"),
+    ] = None,
+    data_dir: DataOption = Path("data"),
+) -> None:
+    """Measure weights on the test digits and write a report: CSV, JSON and Markdown."""
+    from nnpipe import stages
+
+    done = stages.evaluate(weights, dataset, data_dir, out)
+    _say(f"{done.accuracy:.2%} of {done.n:,} digits read right, {done.errors:,} errors")
+    _say(f"report: {done.report / 'report.md'}")
+
+
+@app.command()
+def inspect(
+    weights: Annotated[
+        Path | None,
+        typer.Argument(help="Weights file.", show_default="the one that comes with nnpipe"),
+    ] = None,
+) -> None:
+    """Check a weights file and show what it says of itself, as JSON."""
+    from nnpipe.classifier import champion
+    from nnpipe.weights import load
+
+    path = weights or champion()
+    print(json.dumps({"path": str(path), **asdict(load(path).metadata)}, indent=2))
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[..., None]]:
+    """Show a bar on a terminal, and nothing elsewhere. Call it with (done, of all, a remark)."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as TimeLeft
+
+    console = Console(stderr=True)
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeLeft())
+    with Progress(
+        *columns,
+        TextColumn("{task.fields[remark]}"),
+        console=console,
+        disable=not console.is_terminal,
+    ) as bar:
+        task = bar.add_task(what, total=None, remark="")
+        yield lambda done, of, remark="": bar.update(task, completed=done, total=of, remark=remark)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""The errors nnpipe raises on purpose.
+
+Every message is one sentence or two that a person can act on: what went wrong, in which file,
+what was expected, what to do. The command line prints the message and exits with 1; a flow
+shows it in its state. Anything else that escapes is a bug.
+"""
+
+
+class NnpipeError(Exception):
+    """What all errors of this package have in common."""
+
+
+class WeightsError(NnpipeError):
+    """A weights file that is damaged, foreign, or not what it says it is."""
+
+
+class PictureError(NnpipeError):
+    """A file that cannot be read as a picture."""
+
+
+class DatasetError(NnpipeError):
+    """A data set that is missing, damaged, or not the official one."""
+
+
+class MirrorError(DatasetError):
+    """No mirror answered with the files: the one failure that ``dataset="auto"`` may forgive."""
+
+
+class TrainingError(NnpipeError):
+    """A training that cannot start or had to stop."""
+
+
+class EvaluationError(NnpipeError):
+    """Labels and predictions that cannot be compared."""
+
+
+class ExportError(NnpipeError):
+    """A PyTorch model that cannot be exported, or whose export does not match it."""
+
+
+class ScoringError(NnpipeError):
+    """A source that cannot be listed, or a sink of unknown form."""
+
+
+class OutputError(NnpipeError):
+    """A file that could not be written; what stood there before is untouched."""
+
+
+class MissingExtraError(NnpipeError):
+    """A command that needs packages which are not installed."""

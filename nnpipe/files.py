@@ -1,0 +1,52 @@
+"""Files that are there whole or not at all, and the hash of what is in them."""
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from nnpipe.errors import OutputError
+
+
+@contextmanager
+def replacing(path: Path, mode: str = "wb", **options: Any) -> Iterator[IO[Any]]:
+    """Open a temporary file beside ``path`` that takes its place when the block ends well.
+
+    A reader sees the old file or the new one, never a part, whatever moment the process dies at.
+    When the block fails, the temporary file is removed and the old one stays.
+
+    Raises:
+        OutputError: the file cannot be written (no space, no permission, a folder in its place).
+    """
+    # Short and independent of the name, which may already be as long as the file system allows.
+    temporary = path.with_name(f".nnpipe-{secrets.token_hex(6)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, mode.replace("w", "x"), **options) as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputError(
+            f"{path}: could not be written ({error.strerror or error}); "
+            "free some space or name another place"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write ``content`` as indented JSON (UTF-8, no NaN), whole or not at all."""
+    with replacing(path, "w", encoding="utf-8") as stream:
+        json.dump(content, stream, indent=2, ensure_ascii=False, allow_nan=False)
+        stream.write("\n")
+
+
+def sha256(content: bytes) -> str:
+    """The SHA-256 of ``content`` as 64 hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()

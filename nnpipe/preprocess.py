@@ -1,0 +1,224 @@
+"""Any picture of a digit → the 28×28 pixels MNIST would have drawn.
+
+MNIST's makers fitted each digit into 20×20 pixels, keeping its shape, and put its centre of mass
+in the middle of 28×28 (LeCun et al. 1998, "Gradient-Based Learning Applied to Document
+Recognition", section III.A). A network trained on MNIST reads only what looks like that. Each step
+on the way is one small function:
+
+    open_picture → grey → ink → crop → fit → centre
+"""
+
+import io
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from nnpipe.errors import PictureError
+
+PREPROCESSING_VERSION = 1
+"""Kept in the weights file; a change in what the network sees raises it."""
+
+SIDE = 28
+BOX = 20
+"""The digit's longer side, in pixels of the 28×28 picture."""
+
+MAX_PIXELS = 100_000_000
+"""Larger pictures are refused before they are decoded: some are bombs made to fill the memory."""
+
+MIN_CONTRAST = 24
+"""Grey levels, of 255, by which ink must stand out from paper; less is blank."""
+
+Pixels = npt.NDArray[np.uint8]
+Grey = npt.NDArray[np.float32]
+Picture = str | Path | bytes | Image.Image | npt.NDArray[np.generic]
+
+
+class Prepared(NamedTuple):
+    """What the network is shown of a picture."""
+
+    pixels: Pixels  # (28, 28), white ink on black
+    width: int  # of the picture, in its own pixels, upright
+    height: int
+    blank: bool  # no ink was found, and all pixels are 0
+
+
+def prepare(picture: Picture) -> Prepared:
+    """Read a picture and draw its digit the way MNIST would have.
+
+    A 28×28 picture that already looks like MNIST's passes unchanged.
+
+    Args:
+        picture: a path, the bytes of a file, a Pillow image, or an array of shape (h, w) or
+            (h, w, 3 or 4), as Pillow's ``Image.fromarray`` takes it.
+
+    Raises:
+        PictureError: it cannot be read as a picture; the message says why, without a path.
+    """
+    image = open_picture(picture)
+    width, height = image.size
+    levels = grey(image)
+    if looks_like_mnist(levels):
+        return Prepared(levels.astype(np.uint8), width, height, blank=False)
+    strength = ink(levels)
+    if strength is None:
+        return Prepared(np.zeros((SIDE, SIDE), np.uint8), width, height, blank=True)
+    return Prepared(centre(fit(crop(strength))), width, height, blank=False)
+
+
+def as_inputs(pixels: Pixels) -> npt.NDArray[np.float32]:
+    """Pixels of shape (n, 28, 28) in 0…255 → the network's inputs, (n, 784) float32 in [0, 1]."""
+    return np.asarray(pixels.reshape(len(pixels), SIDE * SIDE) / np.float32(255))
+
+
+def open_picture(picture: Picture) -> Image.Image:
+    """Open and decode a picture, and turn it upright as its EXIF orientation says."""
+    try:
+        if isinstance(picture, Image.Image):
+            image = picture
+        elif isinstance(picture, np.ndarray):
+            image = Image.fromarray(picture)
+        else:
+            content = picture if isinstance(picture, bytes) else read_file(Path(picture))
+            with warnings.catch_warnings():
+                # Pillow warns of large pictures; they are refused below, by one limit for all.
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+                image = Image.open(io.BytesIO(content))
+        if image.width * image.height > MAX_PIXELS:
+            raise PictureError(
+                f"the picture has {image.width}×{image.height} pixels, more than the "
+                f"{MAX_PIXELS // 10**6} million that are read; make it smaller"
+            )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd metadata in pictures that can be read
+            image.load()  # Image.open reads only the header
+            return ImageOps.exif_transpose(image)
+    except UnidentifiedImageError:
+        raise PictureError("this is not a picture in a format that Pillow knows") from None
+    except Image.DecompressionBombError as error:
+        raise PictureError(f"the picture is too large: {error}") from None
+    except PictureError:
+        raise
+    # Pillow's plug-ins raise whatever their parsers meet in a damaged file.
+    except Exception as error:
+        raise PictureError(f"the picture is damaged: {error or type(error).__name__}") from error
+
+
+def read_file(path: Path) -> bytes:
+    """Read a file's bytes.
+
+    Raises:
+        PictureError: it cannot be read, or is empty.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise PictureError("there is no such file") from None
+    except IsADirectoryError:
+        raise PictureError("this is a folder; score folders with 'nnpipe score'") from None
+    except OSError as error:
+        raise PictureError(f"the file cannot be read: {error.strerror or error}") from error
+    if not content:
+        raise PictureError("the file is empty")
+    return content
+
+
+def grey(image: Image.Image) -> Grey:
+    """Brightness of each pixel, shape (h, w), in 0…255; transparent parts become paper.
+
+    Behind what is transparent lies paper that the ink stands out from: black behind bright ink,
+    white behind dark.
+    """
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return _stretch_deep(np.asarray(image, np.float32))
+    if not image.has_transparency_data:
+        return np.asarray(image.convert("L"), np.float32)
+    rgba = image.convert("RGBA")
+    levels = np.asarray(rgba.convert("L"), np.float32)
+    alpha = np.asarray(rgba.getchannel("A"), np.float32) / 255
+    visible = alpha.sum()
+    bright = visible > 0 and (levels * alpha).sum() / visible > 127
+    paper = 0.0 if bright and alpha.min() < 0.5 else 255.0
+    return (levels * alpha + paper * (1 - alpha)).astype(np.float32)
+
+
+def _stretch_deep(levels: Grey) -> Grey:
+    """Bring 16-bit, 32-bit and float levels to 0…255 by their own range: none has a fixed white."""
+    levels = np.nan_to_num(levels, nan=0, posinf=0, neginf=0)
+    low, high = float(levels.min()), float(levels.max())
+    scale = np.float32(255 / (high - low) if high > low else 0)
+    return np.asarray((levels - low) * scale, np.float32)
+
+
+def looks_like_mnist(levels: Grey) -> bool:
+    """Whether a picture is drawn as all 70,000 of MNIST are, and so needs no drawing again.
+
+    White on black in 28×28, the longer side of the ink 18 to 20 pixels, the centre of mass within
+    half a pixel of (14, 14). MNIST's own lie in 19…20 and 13.49…14.5.
+    """
+    if levels.shape != (SIDE, SIDE) or levels[[0, 0, -1, -1], [0, -1, 0, -1]].any():
+        return False
+    rows, columns = np.flatnonzero(levels.any(axis=1)), np.flatnonzero(levels.any(axis=0))
+    if not rows.size:
+        return False
+    longer = max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1
+    return 18 <= longer <= BOX and all(abs(c - SIDE / 2) < 0.51 for c in centre_of_mass(levels))
+
+
+def ink(levels: Grey) -> Grey | None:
+    """How much ink lies on each pixel, shape (h, w), in 0…255, whichever of both is brighter.
+
+    Paper is what most of the picture's edge shows. Returns None where nothing stands out from it.
+    """
+    edge = np.concatenate([levels[0], levels[-1], levels[:, 0], levels[:, -1]])
+    paper = np.median(edge)
+    darker, brighter = (np.maximum(d, 0) for d in (paper - levels, levels - paper))
+    # The stronger of both is ink; compared by mass, so that a few odd pixels do not decide.
+    strength = darker if darker.sum() >= brighter.sum() else brighter
+    # A fine pen covers little of a large picture, so the darkest few pixels say how dark ink is.
+    few = max(1, min(strength.size // 1000, 100))
+    darkest = float(np.partition(strength.ravel(), -few)[-few])
+    if darkest < MIN_CONTRAST:
+        return None
+    # Paper has a grain; what is fainter than a fifth of the ink counts as paper.
+    return np.asarray(np.clip((strength / darkest - 0.2) / 0.8, 0, 1) * 255, np.float32)
+
+
+def crop(strength: Grey) -> Grey:
+    """Cut away the rows and columns without ink."""
+    rows, columns = (np.flatnonzero((strength > 64).any(axis=axis)) for axis in (1, 0))
+    return strength[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def fit(strength: Grey) -> Pixels:
+    """Resize by area so that the longer side has 20 pixels, keeping the digit's shape."""
+    height, width = strength.shape
+    scale = BOX / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    small = np.asarray(Image.fromarray(strength).resize(size, Image.Resampling.HAMMING))
+    # A thin stroke spread over its pixel turns grey; MNIST's ink is white at its core.
+    return np.asarray(np.clip(small * (255 / max(float(small.max()), 1)), 0, 255), np.uint8)
+
+
+def centre(small: Pixels) -> Pixels:
+    """Put the digit into 28×28 so that its centre of mass lies at (14, 14), as near as may be."""
+    pixels = np.zeros((SIDE, SIDE), np.uint8)
+    height, width = small.shape
+    y, x = centre_of_mass(small)
+    top = int(np.clip(round(SIDE / 2 - y), 0, SIDE - height))
+    left = int(np.clip(round(SIDE / 2 - x), 0, SIDE - width))
+    pixels[top : top + height, left : left + width] = small
+    return pixels
+
+
+def centre_of_mass(levels: npt.NDArray[np.generic]) -> tuple[float, float]:
+    """Row and column of the mean pixel, weighted by level; the first pixel is at 0."""
+    mass = np.asarray(levels, np.float64)
+    total = mass.sum()
+    return (
+        float(mass.sum(axis=1) @ np.arange(mass.shape[0]) / total),
+        float(mass.sum(axis=0) @ np.arange(mass.shape[1]) / total),
+    )

@@ -1,0 +1,137 @@
+"""A training run: its folder, and the record that it leaves there.
+
+weights/runs/<run>/training.json        what was trained, on what, and how it went
+                   pytorch_model.pth    the state dict (engine "torch")
+                   model_weights.npz    the weights that nnpipe reads
+                   checkpoint.pth       while it trains
+"""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from nnpipe.epochs import Epoch
+from nnpipe.errors import OutputError, TrainingError
+from nnpipe.files import write_json
+
+RECORD = "training.json"
+MODEL = "pytorch_model.pth"
+WEIGHTS = "model_weights.npz"
+CHECKPOINT = "checkpoint.pth"
+
+
+@dataclass(frozen=True)
+class Record:
+    """What ``training.json`` holds."""
+
+    engine: str  # "torch" or "numpy"
+    recipe: str
+    seed: int
+    parameters: dict[str, Any]  # epochs, batch size, learning rate, distortions, …
+    dataset: str
+    dataset_checksum: str
+    created: str  # when it was done, ISO 8601, UTC
+    git_commit: str | None
+    seconds: float  # of all epochs
+    history: list[Epoch]
+
+    @property
+    def best(self) -> Epoch:
+        """The epoch whose weights were kept: the first of the best validation accuracy."""
+        return max(self.history, key=lambda epoch: epoch.validation_accuracy)
+
+
+@contextmanager
+def open_run(root: Path, name: str | None, *about: str) -> Iterator[Path]:
+    """Make the folder of a run, or find that of an unfinished one to go on with.
+
+    When the block leaves nothing in the folder, the folder goes, too.
+
+    Args:
+        root: the folder of all runs.
+        name: the run's name; by default the time and ``about``.
+        about: words for a name that is made up.
+
+    Raises:
+        TrainingError: the run is finished, or its name is no name of a folder.
+        OutputError: the folder cannot be made.
+    """
+    if name is not None and (not name or Path(name).name != name):
+        raise TrainingError(f"'{name}' is no name for a run: use letters, digits and hyphens")
+    if name is not None and (root / name / RECORD).exists():
+        raise TrainingError(f"{root / name}: this run is finished; choose another name")
+    try:
+        folder = root / name if name else _unused(root, about)
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{root}: no run can be kept there ({error.strerror})") from error
+    try:
+        yield folder
+    finally:
+        with suppress(OSError):  # not empty
+            folder.rmdir()
+
+
+def _unused(root: Path, about: tuple[str, ...]) -> Path:
+    """Make a folder that nobody has made before: runs may start within the same second."""
+    stem = "-".join([datetime.now().strftime("%Y%m%d-%H%M%S"), *about])
+    root.mkdir(parents=True, exist_ok=True)
+    for number in count(1):
+        folder = root / (stem if number == 1 else f"{stem}-{number}")
+        with suppress(FileExistsError):
+            folder.mkdir()
+            return folder
+    raise AssertionError("count() does not end")
+
+
+def write_record(run: Path, record: Record) -> None:
+    """Write ``training.json``, which marks the run as finished."""
+    write_json(run / RECORD, asdict(record))
+
+
+def read_record(run: Path) -> Record:
+    """Read ``training.json``.
+
+    Raises:
+        TrainingError: it is missing or damaged.
+    """
+    path = run / RECORD
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        fields["history"] = [Epoch(**epoch) for epoch in fields["history"]]
+        return Record(**fields)
+    except FileNotFoundError:
+        raise TrainingError(
+            f"{path}: is missing, so {run} is no finished run; train with 'nnpipe train'"
+        ) from None
+    except (ValueError, TypeError, KeyError, OSError) as error:
+        raise TrainingError(f"{path}: cannot be understood ({error!r})") from error
+
+
+def now() -> str:
+    """The time, in UTC, as ISO 8601 to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def git_commit() -> str | None:
+    """The commit of the code that runs, "+" added if files differ from it; None outside git."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        return done.stdout.strip()
+
+    try:
+        # The package may lie in somebody else's repository, inside a virtual environment.
+        if not git("ls-files", Path(__file__).name):
+            return None
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD") + ("+" if changed else "")
+    except (OSError, subprocess.SubprocessError):
+        return None

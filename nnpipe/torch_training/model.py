@@ -1,0 +1,117 @@
+"""The network as a PyTorch module, its file, and the way of its weights to NumPy and back."""
+
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nnpipe.datasets import Digits
+from nnpipe.errors import ExportError
+from nnpipe.files import replacing
+from nnpipe.network import SIZES, Layer, Network
+from nnpipe.preprocess import as_inputs
+
+PARITY = 1e-5
+"""Largest difference of a probability between PyTorch and NumPy that an export may show."""
+
+StateDict = dict[str, Tensor]
+
+
+def build(sizes: tuple[int, ...] = SIZES) -> nn.Sequential:
+    """The network as a PyTorch module; its state dict has fc1.weight, fc1.bias, fc2.weight, …."""
+    module = nn.Sequential()
+    for number, (m, n) in enumerate(pairwise(sizes), start=1):
+        if number > 1:
+            module.add_module(f"relu{number - 1}", nn.ReLU())
+        module.add_module(f"fc{number}", nn.Linear(m, n))
+    return module
+
+
+def to_state_dict(network: Network) -> StateDict:
+    """NumPy weights → PyTorch's: W is (inputs, outputs) here and (outputs, inputs) there."""
+    state = {}
+    for number, (W, b) in enumerate(network.layers, start=1):
+        state[f"fc{number}.weight"] = torch.tensor(W.T)
+        state[f"fc{number}.bias"] = torch.tensor(b)
+    return state
+
+
+def to_network(state: StateDict) -> Network:
+    """PyTorch weights → NumPy's, float32.
+
+    Raises:
+        ExportError: the state dict is not one of dense layers named fc1, fc2, ….
+    """
+    layers = []
+    for number in range(1, len(state) // 2 + 1):
+        try:
+            W, b = state[f"fc{number}.weight"], state[f"fc{number}.bias"]
+        except KeyError as error:
+            raise ExportError(
+                f"the PyTorch model lacks {error}; expected fc1.weight, fc1.bias, fc2.weight, …, "
+                "as 'nnpipe train' writes them"
+            ) from None
+        layers.append(Layer(*(np.ascontiguousarray(t.cpu().numpy(), np.float32) for t in (W.T, b))))
+    if not layers or len(state) != 2 * len(layers):
+        raise ExportError(f"the PyTorch model holds {', '.join(state) or 'nothing'}, not layers")
+    return Network(tuple(layers))
+
+
+def save_model(path: Path, state: StateDict) -> None:
+    """Write a plain state dict, whole or not at all."""
+    with replacing(path) as stream:
+        torch.save(state, stream)
+
+
+def load_model(path: Path) -> StateDict:
+    """Read a state dict, without running any code that a pickle may hold.
+
+    Raises:
+        ExportError: the file is missing, damaged, or holds anything but tensors.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise ExportError(
+            f"{path}: there is no such PyTorch model; train one with 'nnpipe train'"
+        ) from None
+    except Exception as error:  # a damaged pickle can raise anything
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ExportError(f"{path}: is not a PyTorch state dict ({reason})") from error
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise ExportError(f"{path}: holds something other than a state dict of tensors")
+    return state
+
+
+class Parity(NamedTuple):
+    """How alike PyTorch and NumPy read the test digits."""
+
+    digits: int
+    largest_difference: float  # of any probability
+    accuracy: float  # NumPy's, in [0, 1]
+
+
+def check_parity(state: StateDict, network: Network, test: Digits) -> Parity:
+    """See that both networks give every test digit the same class and probabilities.
+
+    Raises:
+        ExportError: a class differs, or a probability by more than 1e-5.
+    """
+    model = build(network.sizes)
+    model.load_state_dict(state)
+    X = as_inputs(test.images)
+    with torch.no_grad():
+        expected = model(torch.from_numpy(X)).softmax(1).numpy()
+    found = network.probabilities(X)
+    difference = float(np.abs(found - expected).max())
+    disagreed = int((found.argmax(1) != expected.argmax(1)).sum())
+    if disagreed or not difference <= PARITY:
+        raise ExportError(
+            f"the export does not compute what PyTorch does: {disagreed} of {len(X):,} test digits "
+            f"get another class, and probabilities differ by up to {difference:.2g} "
+            f"(at most {PARITY:g} is allowed); nothing was written"
+        )
+    return Parity(len(X), difference, float((found.argmax(1) == test.labels).mean()))

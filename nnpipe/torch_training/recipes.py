@@ -1,0 +1,75 @@
+"""The recipes: what a training is made of, named. No torch is needed to look one up."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+from nnpipe.epochs import check_settings
+from nnpipe.errors import TrainingError
+
+
+@dataclass(frozen=True)
+class Distortions:
+    """How far a training digit may be bent, each time anew; every amount is drawn evenly from ±.
+
+    Affine and elastic distortions are what brought small networks furthest on MNIST (Simard,
+    Steinkraus & Platt 2003, "Best Practices for Convolutional Neural Networks", section 2).
+    """
+
+    rotation: float = 12.0  # degrees
+    shear: float = 0.2  # horizontal shift per height: slant
+    scale: float = 0.13  # per axis, as a share
+    shift: float = 1.5  # pixels
+    elastic: float = 1.0  # pixels, standard deviation of the displacement
+    elastic_grid: int = 7  # waves of the displacement: this many support points per side
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train: Adam (Kingma & Ba 2015) with these settings."""
+
+    name: str
+    epochs: int
+    batch_size: int = 128
+    lr: float = 0.001
+    schedule: bool = False  # warm up, then fall along a cosine to zero (Loshchilov & Hutter 2017)
+    distortions: Distortions | None = None
+
+
+RECIPES = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe("classic", epochs=20),
+        Recipe(
+            "augmented",
+            epochs=40,
+            batch_size=256,
+            lr=0.004,
+            schedule=True,
+            distortions=Distortions(),
+        ),
+    )
+}
+DEFAULT = "augmented"
+WARM_UP = 0.05
+"""The share of all steps in which the learning rate rises from zero."""
+
+
+def recipe(name: str, **changes: Any) -> Recipe:
+    """Look a recipe up; settings that are not None replace its own.
+
+    Raises:
+        TrainingError: there is no such recipe, or a setting is out of its range.
+    """
+    if name not in RECIPES:
+        raise TrainingError(f"there is no recipe '{name}'; choose {', '.join(RECIPES)}")
+    chosen = replace(RECIPES[name], **{k: v for k, v in changes.items() if v is not None})
+    check_settings(epochs=chosen.epochs, batch_size=chosen.batch_size, lr=chosen.lr)
+    return chosen
+
+
+def schedule(progress: float) -> float:
+    """The learning rate's factor in [0, 1] at a share ``progress`` in [0, 1] of all steps."""
+    if progress < WARM_UP:
+        return progress / WARM_UP
+    return 0.5 + 0.5 * math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP))

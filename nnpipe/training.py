@@ -1,0 +1,107 @@
+"""Training the network from scratch: mini-batch stochastic gradient descent with momentum."""
+
+import time
+
+import numpy as np
+
+from nnpipe.epochs import Epoch, OnEpoch, check_loss, check_settings
+from nnpipe.network import Array, Layer, Network, cross_entropy
+
+
+def train(
+    network: Network,
+    training: tuple[Array, Array],
+    validation: tuple[Array, Array],
+    *,
+    epochs: int = 10,
+    batch_size: int = 128,
+    lr: float = 0.01,
+    momentum: float = 0.9,
+    seed: int = 0,
+    on_epoch: OnEpoch | None = None,
+) -> tuple[Network, list[Epoch]]:
+    """Train a copy of ``network``; return it as it was after its best epoch, and all epochs.
+
+    In every epoch the pictures are shuffled and cut into batches (the last may be smaller), and
+    each batch moves the weights by one `step`.
+
+    Args:
+        network: where to start; it is not changed.
+        training: inputs (n, inputs) in [0, 1], of the network's dtype, and labels (n,).
+        validation: the same for data that is not trained on; the best epoch is chosen by it.
+        epochs: passes over the training data, at least 1.
+        batch_size: pictures per step, at least 1.
+        lr: the learning rate, above 0.
+        momentum: in [0, 1).
+        seed: of the shuffling; the same seed gives the same weights, bit for bit.
+        on_epoch: called after every epoch.
+
+    Raises:
+        TrainingError: a setting is out of its range, or the loss is no longer a finite number.
+    """
+    check_settings(epochs=epochs, batch_size=batch_size, lr=lr, momentum=momentum)
+    X, y = training
+    rng = np.random.default_rng(seed)
+    network = best = copy(network)
+    velocity = [Layer(np.zeros_like(W), np.zeros_like(b)) for W, b in network.layers]
+    history: list[Epoch] = []
+
+    for number in range(1, epochs + 1):
+        start = time.perf_counter()
+        order = rng.permutation(len(X))
+        total_loss = 0.0
+        for first in range(0, len(X), batch_size):
+            batch = order[first : first + batch_size]
+            # Numbers that overflow are caught by the check of the loss, which says why.
+            with np.errstate(over="ignore", invalid="ignore"):
+                loss, gradients = network.gradients(X[batch], y[batch])
+                check_loss(loss, number, lr)
+                step(network, gradients, velocity, lr, momentum)
+            total_loss += loss * len(batch)
+
+        validation_loss, accuracy = loss_and_accuracy(network, *validation)
+        check_loss(validation_loss, number, lr)
+        if accuracy > max((epoch.validation_accuracy for epoch in history), default=-1.0):
+            best = copy(network)
+        seconds = time.perf_counter() - start
+        history.append(
+            Epoch(number, epochs, total_loss / len(X), validation_loss, accuracy, seconds)
+        )
+        if on_epoch:
+            on_epoch(history[-1])
+    return best, history
+
+
+def step(
+    network: Network,
+    gradients: tuple[Layer, ...],
+    velocity: list[Layer],
+    lr: float,
+    momentum: float,
+) -> None:
+    """Move every parameter p by its gradient g and its velocity v, at first 0, in place:
+
+        v ← momentum · v + g
+        p ← p − lr · v
+
+    The velocity adds up what the batches agree on and forgets what they do not. This is momentum
+    as PyTorch defines it; Sutskever et al. 2013, "On the importance of initialization and
+    momentum", eq. 1, put lr inside v, which is the same while lr is constant.
+    """
+    for parameters, gradient, speed in zip(network.layers, gradients, velocity, strict=True):
+        for p, g, v in zip(parameters, gradient, speed, strict=True):
+            v *= momentum
+            v += g
+            p -= lr * v
+
+
+def loss_and_accuracy(network: Network, X: Array, y: Array) -> tuple[float, float]:
+    """Mean cross-entropy, and the share in [0, 1] whose largest logit stands at their label."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        logits = network.logits(X)
+        return cross_entropy(logits, y), float(np.mean(logits.argmax(axis=1) == y))
+
+
+def copy(network: Network) -> Network:
+    """A network with the same numbers in arrays of its own."""
+    return Network(tuple(Layer(W.copy(), b.copy()) for W, b in network.layers))

@@ -1,0 +1,232 @@
+"""The weights file, ``model_weights.npz``: its only reader and writer.
+
+The file holds ``W1 b1 W2 b2 W3 b3``, float32, each ``W`` of shape (inputs, outputs), and
+``metadata``, one JSON string that says where the weights come from. It also holds a few *golden*
+inputs with their logits. Loading computes them anew, so that a file that is damaged, transposed or
+put together from two others is an error that says so, never a wrong answer.
+"""
+
+import base64
+import io
+import json
+import zipfile
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nnpipe.errors import WeightsError
+from nnpipe.files import replacing
+from nnpipe.network import Array, Layer, Network
+
+FORMAT_VERSION = 1
+MAX_BYTES = 256 * 1024 * 1024
+"""No network of this kind is larger; a zip that claims more is a bomb or something else."""
+
+GOLDEN_TOLERANCE = 1e-3
+"""Largest difference of a golden logit: BLAS libraries add in different orders (some 1e-5 for
+logits of size 20), while a wrong weight changes logits by far more."""
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What a weights file says of itself. Accuracies are shares in [0, 1]; None is not measured."""
+
+    layer_sizes: tuple[int, ...]
+    preprocessing_version: int
+    dataset: str
+    dataset_checksum: str
+    recipe: str
+    seed: int
+    engine: str
+    created: str  # ISO 8601, UTC
+    git_commit: str | None = None
+    parameters: dict[str, Any] | None = None  # of the training: epochs, learning rate, …
+    validation_accuracy: float | None = None
+    test_accuracy: float | None = None
+    temperature: float = 1.0  # 1: probabilities as they were trained
+    rejection_threshold: float | None = None  # None: nothing is rejected for its confidence
+    format_version: int = FORMAT_VERSION
+
+
+class Model(NamedTuple):
+    """A network and what its file says of it."""
+
+    network: Network
+    metadata: Metadata
+
+
+def save(path: Path, network: Network, metadata: Metadata, golden: Array) -> None:
+    """Write a weights file, whole or not at all.
+
+    Args:
+        path: where to; its folder is made if need be.
+        network: float32 weights.
+        metadata: its ``layer_sizes`` and ``format_version`` are set from the network.
+        golden: uint8 pixels, shape (a few, inputs), kept with the logits they give.
+
+    Raises:
+        WeightsError: a weight is not finite or not float32; nothing is written.
+        OutputError: the file cannot be written; what stood there before is untouched.
+    """
+    _check_arrays(path, network)
+    metadata = replace(metadata, layer_sizes=network.sizes, format_version=FORMAT_VERSION)
+    content = asdict(metadata) | {
+        "golden_inputs": [base64.b64encode(row.tobytes()).decode() for row in golden],
+        "golden_logits": network.logits(_scaled(golden)).tolist(),
+    }
+    arrays = {
+        f"{kind}{number}": array
+        for number, layer in enumerate(network.layers, start=1)
+        for kind, array in zip("Wb", layer, strict=True)
+    }
+    with replacing(path) as stream:
+        np.savez(stream, allow_pickle=False, metadata=np.array(json.dumps(content)), **arrays)
+
+
+def load(path: Path) -> Model:
+    """Read a weights file and check all of it.
+
+    Raises:
+        WeightsError: the file is missing, no weights file, damaged, from a newer version, or does
+            not compute what it computed when it was written.
+    """
+    arrays = _read_arrays(path)
+    content = _parse_metadata(path, arrays.pop("metadata", None))
+    network = _assemble(path, arrays, content.layer_sizes)
+    _check_arrays(path, network)
+    _check_golden(path, network, content)
+    return Model(network, content.metadata)
+
+
+class _Content(NamedTuple):
+    metadata: Metadata
+    layer_sizes: tuple[int, ...]
+    golden: Array  # uint8 (n, inputs)
+    logits: Array  # float64 (n, outputs)
+
+
+def _read_arrays(path: Path) -> dict[str, Array]:
+    """Read every array of the zip, trusting neither its sizes nor its headers."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if sum(member.file_size for member in archive.infolist()) > MAX_BYTES:
+                raise WeightsError(
+                    f"{path}: claims to unpack to more than {MAX_BYTES >> 20} MiB, "
+                    "so it is no weights file"
+                )
+            return {
+                member.filename.removesuffix(".npy"): _read_array(path, archive, member)
+                for member in archive.infolist()
+            }
+    except FileNotFoundError:
+        raise WeightsError(
+            f"{path}: there is no such weights file; train one with 'nnpipe train' and export it "
+            "with 'nnpipe export'"
+        ) from None
+    except OSError as error:
+        raise WeightsError(f"{path}: could not be read ({error.strerror or error})") from error
+    except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError) as error:
+        raise WeightsError(
+            f"{path}: is not a whole .npz file ({error}); copy or export it again"
+        ) from error
+
+
+def _read_array(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
+    stream = io.BytesIO(archive.read(member))
+    try:
+        version = np.lib.format.read_magic(stream)
+        read_header = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }[version]
+        shape, _, dtype = read_header(stream)
+        # A header may claim any shape, and memory is taken before the data are seen.
+        if dtype.hasobject or len(stream.getbuffer()) - stream.tell() != (
+            dtype.itemsize * int(np.prod(shape, dtype=object))
+        ):
+            raise ValueError("pickled objects, or a shape that does not fit the data")
+        stream.seek(0)
+        return np.asarray(np.lib.format.read_array(stream, allow_pickle=False))
+    except (ValueError, KeyError, OverflowError) as error:
+        raise WeightsError(
+            f"{path}: {member.filename} is not a plain NumPy array ({error}); "
+            "it is damaged or was not written by nnpipe"
+        ) from error
+
+
+def _parse_metadata(path: Path, array: Array | None) -> _Content:
+    if array is None or array.dtype.kind != "U" or array.ndim:
+        raise WeightsError(
+            f"{path}: holds no 'metadata' string, so it was not written by nnpipe; "
+            "make one with 'nnpipe export'"
+        )
+    try:
+        fields = json.loads(str(array))
+        version = fields.pop("format_version")
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise WeightsError(f"{path}: its metadata cannot be understood ({error!r})") from error
+    if version != FORMAT_VERSION:
+        raise WeightsError(
+            f"{path}: has format version {version!r}, and this nnpipe reads {FORMAT_VERSION}; "
+            "install the nnpipe that wrote it, or export it again"
+        )
+    try:
+        golden = [np.frombuffer(base64.b64decode(g), np.uint8) for g in fields.pop("golden_inputs")]
+        logits = np.array(fields.pop("golden_logits"), np.float64)
+        sizes = tuple(int(size) for size in fields.pop("layer_sizes"))
+        if not golden or len(sizes) < 2 or min(sizes) < 1:
+            raise ValueError("no golden inputs, or no layers")
+        metadata = Metadata(layer_sizes=sizes, **fields)
+        return _Content(metadata, sizes, np.stack(golden), logits)
+    except (ValueError, KeyError, TypeError) as error:
+        raise WeightsError(f"{path}: its metadata cannot be understood ({error!r})") from error
+
+
+def _assemble(path: Path, arrays: dict[str, Array], sizes: tuple[int, ...]) -> Network:
+    """Build the network, checking that exactly the expected arrays are there."""
+    expected: dict[str, tuple[int, ...]] = {}
+    for number, (m, n) in enumerate(pairwise(sizes), start=1):
+        expected |= {f"W{number}": (m, n), f"b{number}": (n,)}
+    if missing := expected.keys() - arrays.keys():
+        raise WeightsError(f"{path}: lacks {', '.join(sorted(missing))}")
+    if extra := arrays.keys() - expected.keys():
+        raise WeightsError(f"{path}: holds unknown arrays: {', '.join(sorted(extra))}")
+    for name, shape in expected.items():
+        if arrays[name].shape != shape:
+            raise WeightsError(
+                f"{path}: {name} has shape {arrays[name].shape}, expected {shape}; "
+                "W is (inputs, outputs), the transpose of PyTorch's"
+            )
+    return Network(tuple(Layer(arrays[f"W{i}"], arrays[f"b{i}"]) for i in range(1, len(sizes))))
+
+
+def _check_arrays(path: Path, network: Network) -> None:
+    for number, layer in enumerate(network.layers, start=1):
+        for kind, array in zip("Wb", layer, strict=True):
+            if array.dtype != np.float32:
+                raise WeightsError(f"{path}: {kind}{number} is {array.dtype}, expected float32")
+            if not np.isfinite(array).all():
+                raise WeightsError(
+                    f"{path}: {kind}{number} holds NaN or infinity, so its training went wrong "
+                    "or the file is damaged; train or export it again"
+                )
+
+
+def _check_golden(path: Path, network: Network, content: _Content) -> None:
+    outputs = (len(content.golden), network.sizes[-1])
+    if content.golden.shape[1] != network.sizes[0] or content.logits.shape != outputs:
+        raise WeightsError(f"{path}: its golden inputs do not fit the network")
+    difference = float(np.abs(network.logits(_scaled(content.golden)) - content.logits).max())
+    # Written so that NaN is a failure too.
+    if not difference <= GOLDEN_TOLERANCE * max(1.0, float(np.abs(content.logits).max())):
+        raise WeightsError(
+            f"{path}: does not compute what it did when it was written (its golden logits differ "
+            f"by {difference:.3g}): weights are changed, mixed up or transposed; export it again"
+        )
+
+
+def _scaled(pixels: Array) -> Array:
+    return pixels.astype(np.float32) / 255

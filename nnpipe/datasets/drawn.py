@@ -9,7 +9,7 @@ but the labels and the generator: the same seed gives the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -182,18 +182,9 @@ def _spline(corner: list[bool], steps: int = 40) -> Array:
     eye = np.eye(count)
     ends = 2 * eye[[0, -1]] - eye[[1, -2]]
     p = np.concatenate([ends[:1], eye[knots], ends[1:]])
-    t = np.linspace(0, 1, steps)[:, None]
-    rows = [
-        0.5
-        * (
-            2 * b
-            + (c - a) * t
-            + (2 * a - 5 * b + 4 * c - d) * t**2
-            + (3 * b - a - 3 * c + d) * t**3
-        )
-        for a, b, c, d in zip(p, p[1:], p[2:], p[3:], strict=False)
-    ]
-    return np.concatenate(rows).astype(np.float32)
+    t = np.linspace(0, 1, steps)[:, None] ** np.arange(4)
+    cubic = t @ [[0, 1, 0, 0], [-0.5, 0, 0.5, 0], [1, -2.5, 2, -0.5], [-0.5, 1.5, -1.5, 0.5]]
+    return np.concatenate([cubic @ p[i : i + 4] for i in range(len(p) - 3)]).astype(np.float32)
 
 
 def _compile() -> _Forms:
@@ -239,13 +230,18 @@ def _compile() -> _Forms:
 _FORMS = _compile()
 
 
-def _skeletons(labels: Ints, rng: np.random.Generator) -> tuple[Ints, Array]:
-    """Return the form (n,) and the pen's path (n, POINTS, 2) of one writer per label."""
-    n = len(labels)
+def _spread(rng: np.random.Generator, n: int) -> Callable[..., Array]:
+    """Return ``normal(scale, *shape)``: centred draws of that spread, (n, *shape)."""
 
     def normal(scale: float, *shape: int) -> Array:
         return scale * rng.standard_normal((n, *shape), dtype=np.float32)
 
+    return normal
+
+
+def _skeletons(labels: Ints, rng: np.random.Generator) -> tuple[Ints, Array]:
+    """Return the form (n,) and the pen's path (n, POINTS, 2) of one writer per label."""
+    normal, n = _spread(rng, len(labels)), len(labels)
     form = (rng.random(n)[:, None] >= _FORMS.chance[labels]).sum(1)
     form = np.minimum(form, _FORMS.chance.shape[1] - 1)
     p = _FORMS.controls[form]
@@ -254,6 +250,7 @@ def _skeletons(labels: Ints, rng: np.random.Generator) -> tuple[Ints, Array]:
     p = p + normal(0.15, k, 1) * (p - np.take_along_axis(p, _FORMS.inward[form][..., None], 1))
     p = p + np.take_along_axis(normal(0.03, k, 2), _FORMS.stroke[form][..., None], 1)
     p = p + normal(0.045, k, 2)
+    # Whoever writes in a hurry cuts the corners.
     hurry = rng.random((n, 1, 1), dtype=np.float32)
     crisp = _FORMS.spline[form]
     path = (crisp + hurry * (_FORMS.hurried[form] - crisp)) @ p
@@ -272,7 +269,7 @@ def _skeletons(labels: Ints, rng: np.random.Generator) -> tuple[Ints, Array]:
 
 
 def strokes(label: int, rng: np.random.Generator) -> list[Array]:
-    """Return one digit's strokes, each (points, 2) x, y in a unit box that they fill."""
+    """Return one digit's strokes, each (points, 2) float32: x right, y down, both in [0, 1]."""
     form, path = _skeletons(np.array([label]), rng)
     path = path[0] - path[0].min(0)
     return np.split(path / path.max(), np.flatnonzero(_FORMS.lifted[form[0]]))
@@ -280,11 +277,7 @@ def strokes(label: int, rng: np.random.Generator) -> list[Array]:
 
 def _ink(path: Array, rng: np.random.Generator) -> Array:
     """Go over paths (n, POINTS, 2) with a pen: ink (BOX, BOX, n) from 0 to 1."""
-    n = len(path)
-
-    def normal(scale: float, *shape: int) -> Array:
-        return scale * rng.standard_normal((n, *shape), dtype=np.float32)
-
+    normal, n = _spread(rng, len(path)), len(path)
     radius = np.clip(1.3 * np.exp(normal(0.27)), 0.75, 2.6)
     nib = radius[:, None] * np.exp(normal(0.1, 2))  # wider one way than the other
     low, high = path.min(1), path.max(1)
@@ -304,6 +297,7 @@ def _ink(path: Array, rng: np.random.Generator) -> Array:
     for dx, dy in zip(square[0], square[1], strict=True):
         np.add(dx[None, :], dy[:, None], out=scratch)
         np.minimum(nearest, scratch, out=nearest)
+    # The ink fades over a little more than a pixel, as a scanned and shrunk digit's does.
     return np.clip((1 - np.sqrt(nearest)) * radius * 0.8 + 0.5, 0, 1)
 
 
@@ -315,7 +309,7 @@ def _centred(ink: Array) -> NDArray[np.uint8]:
     corner = []
     for profile in (ink.sum(1), ink.sum(0)):
         middle = (pixel[:, None] * profile).sum(0) / mass
-        at = np.clip(np.rint(FIELD / 2 - middle), 0, FIELD - BOX)
+        at = np.clip(np.rint(FIELD / 2 - middle), 1, FIELD - BOX - 1)
         corner.append(at.astype(np.int64)[:, None] + pixel)
     rows, columns = corner
     who = np.arange(len(images))[:, None, None]
@@ -324,17 +318,18 @@ def _centred(ink: Array) -> NDArray[np.uint8]:
     return images
 
 
-def _batches(labels: Ints, rng: np.random.Generator) -> Iterator[NDArray[np.uint8]]:
-    for start in range(0, len(labels), BATCH):
-        _, path = _skeletons(labels[start : start + BATCH], rng)
-        yield _centred(_ink(path, rng))
-
-
 def draw(labels: NDArray[np.integer], rng: np.random.Generator) -> NDArray[np.uint8]:
     """Draw one digit per label, each by a writer of its own.
 
     ``labels`` is (n,), whole numbers from 0 to 9.  Returns (n, 28, 28) uint8, white ink (255)
-    on black (0).  The generator is drawn from; its state alone decides the images.
+    on black (0).  The images depend on nothing but the labels and the generator's state.
     """
-    blank = np.zeros((0, FIELD, FIELD), np.uint8)
-    return np.concatenate([blank, *_batches(np.asarray(labels, np.int64), rng)])
+    digits = np.asarray(labels, np.int64)
+    if ((digits < 0) | (digits > 9)).any():
+        raise ValueError("labels must be whole numbers from 0 to 9")
+    images = np.zeros((len(digits), FIELD, FIELD), np.uint8)
+    for start in range(0, len(digits), BATCH):
+        batch = slice(start, start + BATCH)
+        _, path = _skeletons(digits[batch], rng)
+        images[batch] = _centred(_ink(path, rng))
+    return images

@@ -223,8 +223,8 @@ def _compile() -> _Forms:
         lifted[f, 1:] = np.diff(owners[pick]) > 0
         blur = nearby * (owners[pick][:, None] == owners[pick])
         hurried[f] = (blur / blur.sum(1, keepdims=True)) @ spline[f]
-    chance = np.cumsum(share, axis=1) / share.sum(1, keepdims=True)
-    return _Forms(chance, controls, inward, stroke, spline, hurried, lifted)
+    total = np.cumsum(share, axis=1)  # divided by its own last column it ends at exactly 1
+    return _Forms(total / total[:, -1:], controls, inward, stroke, spline, hurried, lifted)
 
 
 _FORMS = _compile()
@@ -243,7 +243,6 @@ def _skeletons(labels: Ints, rng: np.random.Generator) -> tuple[Ints, Array]:
     """Return the form (n,) and the pen's path (n, POINTS, 2) of one writer per label."""
     normal, n = _spread(rng, len(labels)), len(labels)
     form = (rng.random(n)[:, None] >= _FORMS.chance[labels]).sum(1)
-    form = np.minimum(form, _FORMS.chance.shape[1] - 1)
     p = _FORMS.controls[form]
     k = p.shape[1]
     # A stroke starts and ends early or late, sits off its place, and misses its marks.

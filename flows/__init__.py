@@ -1,0 +1,1 @@
+"""The Prefect flows: each a thin layer over a stage of nnpipe."""

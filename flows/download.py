@@ -1,0 +1,51 @@
+"""The flow ``download``: MNIST from a mirror, trying again when none answers, or drawn digits."""
+
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+from prefect.tasks import exponential_backoff
+
+from flows.command import run
+from flows.parameters import DataDir, Dataset, Mirror
+from nnpipe import stages
+from nnpipe.datasets import mnist
+from nnpipe.errors import MirrorError
+from nnpipe.stages import DATA, Downloaded
+
+
+def _no_mirror_answered(task: Any, run: Any, state: Any) -> bool:
+    """Only silence is worth a second try: a wrong file stays wrong, a full disk full."""
+    return isinstance(state.result(raise_on_failure=False), MirrorError)
+
+
+@task(
+    name="fetch-mnist",
+    retries=3,
+    retry_delay_seconds=exponential_backoff(backoff_factor=2),
+    retry_jitter_factor=0.5,
+    retry_condition_fn=_no_mirror_answered,
+    cache_policy=NO_CACHE,
+)
+def fetch_mnist(data_dir: Path, mirror: str | None) -> None:
+    """Get the four official files, unless they are there."""
+    mnist.fetch(data_dir, mirror)
+
+
+@task(name="download", task_run_name="download-{dataset}", cache_policy=NO_CACHE)
+def download_stage(dataset: str, data_dir: Path, mirror: str | None) -> Downloaded:
+    """See to it that the data set is there."""
+    return stages.download(dataset, data_dir, mirror, fetch=fetch_mnist)
+
+
+@flow(name="download", flow_run_name="download-{dataset}")
+def download(
+    dataset: Dataset = "auto", data_dir: DataDir = DATA, mirror: Mirror = None
+) -> Downloaded:
+    """Download MNIST, or draw digits where it cannot be reached."""
+    return download_stage(dataset, data_dir, mirror)
+
+
+if __name__ == "__main__":
+    run(download)

@@ -1,0 +1,45 @@
+"""The flow ``score-folder``: a folder of pictures becomes a table with one row for each file."""
+
+import time
+from pathlib import Path
+
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+
+from flows.command import run
+from flows.parameters import Out, Source, Weights
+from nnpipe import stages
+from nnpipe.scoring import Summary
+
+SECONDS_BETWEEN_LINES = 10
+
+
+@task(name="score", task_run_name="score-{source.name}", cache_policy=NO_CACHE)
+def score_stage(source: Path, out: Path, weights: Path | None) -> Summary:
+    """Score the folder, and say from time to time how far it is."""
+    log = get_run_logger()
+    said = time.monotonic()
+
+    def report(done: int, of: int) -> None:
+        nonlocal said
+        if time.monotonic() - said > SECONDS_BETWEEN_LINES:
+            log.info("%s of %s files", f"{done:,}", f"{of:,}")
+            said = time.monotonic()
+
+    summary = stages.score(source, out, weights, report)
+    log.info("%s: %s rows, %s", out, f"{summary.files:,}", summary.statuses)
+    for reason, n in list(summary.reasons.items())[:5]:
+        log.warning("%s × %s", f"{n:,}", reason)
+    for path, why in list(summary.skipped.items())[:5]:
+        log.warning("not a file, no row: %s (%s)", path, why)
+    return summary
+
+
+@flow(name="score-folder", flow_run_name="score-{source.name}")
+def score_folder(source: Source, out: Out, weights: Weights = None) -> Summary:
+    """Read every picture in a folder and write one row for each file."""
+    return score_stage(source, out, weights)
+
+
+if __name__ == "__main__":
+    run(score_folder)

@@ -1,0 +1,83 @@
+"""What the tests share: small data, a quickly trained model, and the real MNIST where it is."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nnpipe import weights
+from nnpipe.datasets import drawn
+from nnpipe.network import Network
+from nnpipe.preprocess import PREPROCESSING_VERSION
+
+ROOT = Path(__file__).parent.parent
+SHARED = Path(os.environ.get("NNPIPE_SHARED", ROOT.parent / "shared"))
+
+
+@pytest.fixture(scope="session")
+def mnist_files() -> Path:
+    """The folder of the four official MNIST files."""
+    folder = SHARED / "mnist"
+    if not folder.exists():
+        pytest.skip(f"needs the official MNIST files in {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def mnist_data(mnist_files, tmp_path_factory) -> Path:
+    """A data folder that holds MNIST."""
+    from nnpipe import datasets
+
+    folder = tmp_path_factory.mktemp("data")
+    datasets.prepare("mnist", folder, mnist_files.as_uri())
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_dataset():
+    """2,000 + 500 + 500 drawn digits, in the form of a data set."""
+    from nnpipe.datasets import Dataset, Digits
+
+    rng = np.random.default_rng(0)
+
+    def digits(n):
+        labels = rng.permutation(np.arange(n, dtype=np.uint8) % 10)
+        return Digits(drawn.draw(labels, rng), labels)
+
+    return Dataset("drawn", "0" * 64, digits(2000), digits(500), digits(500))
+
+
+@pytest.fixture
+def metadata():
+    """Metadata as a weights file has them."""
+    return weights.Metadata(
+        layer_sizes=(784, 128, 64, 10),
+        preprocessing_version=PREPROCESSING_VERSION,
+        dataset="drawn",
+        dataset_checksum="0" * 64,
+        recipe="sgd",
+        seed=0,
+        engine="numpy",
+        created="2026-01-01T00:00:00+00:00",
+    )
+
+
+@pytest.fixture
+def golden() -> np.ndarray:
+    """Ten drawn digits as rows of pixels."""
+    return drawn.draw(np.arange(10), np.random.default_rng(0)).reshape(10, -1)
+
+
+@pytest.fixture
+def network() -> Network:
+    """A network with random weights."""
+    return Network.initialise(np.random.default_rng(0))
+
+
+@pytest.fixture
+def weights_file(tmp_path, network, metadata, golden) -> Path:
+    """A weights file of that network."""
+    path = tmp_path / "model_weights.npz"
+    weights.save(path, network, metadata, golden)
+    return path

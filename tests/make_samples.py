@@ -1,0 +1,108 @@
+"""Draw ``samples/``: pictures of digits of every kind people have, and a few that are broken.
+
+    python tests/make_samples.py [FOLDER]
+
+A picture's name begins with the digit it shows. The same seed draws the same pictures.
+"""
+
+import io
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter, ImageOps
+
+from nnpipe.datasets import drawn
+
+SAMPLES = Path(__file__).parent.parent / "samples"
+BLACK, WHITE, BLUE, CREAM = (20, 20, 25), (255, 255, 255), (25, 60, 160), (248, 236, 190)
+
+
+def coverage(label: int, size: tuple[int, int], height: float, at: tuple[float, float], pen: float):
+    """A digit's ink as an "L" picture: its ``height`` in pixels, its middle ``at``, in shares."""
+    strokes = drawn.strokes(label, np.random.default_rng(100 + label))
+    points = np.concatenate(strokes)
+    middle = (points.min(0) + points.max(0)) / 2
+    scale = 4 * height / np.ptp(points, axis=0).max()  # drawn four times as large, then shrunk
+    image = Image.new("L", (4 * size[0], 4 * size[1]))
+    draw = ImageDraw.Draw(image)
+    radius = 2 * pen
+    for stroke in strokes:
+        path = (stroke - middle) * scale + np.array(image.size) * at
+        draw.line([tuple(point) for point in path], 255, round(4 * pen), joint="curve")
+        for x, y in path[[0, -1]]:
+            draw.ellipse((x - radius, y - radius, x + radius, y + radius), 255)
+    return image.resize(size, Image.Resampling.BOX)
+
+
+def picture(label, size=(120, 140), height=90.0, at=(0.5, 0.5), pen=8.0, ink=BLACK, paper=WHITE):
+    """A digit in a colour on paper of a colour, as "RGB"."""
+    mask = coverage(label, size, height, at, pen)
+    return Image.composite(Image.new("RGB", size, ink), Image.new("RGB", size, paper), mask)
+
+
+def photo(label: int) -> Image.Image:
+    """A digit on paper with grain and the shade of a lamp on one side, a little out of focus."""
+    image = picture(label, (400, 300), 190, (0.45, 0.55), 14, BLUE, (232, 228, 220))
+    rng = np.random.default_rng(label)
+    shade = np.linspace(1, 0.85, 400)[None, :, None]
+    grain = rng.normal(0, 4, (300, 400, 1))
+    levels = np.asarray(image.filter(ImageFilter.GaussianBlur(1.5)), float) * shade + grain
+    return Image.fromarray(levels.clip(0, 255).astype(np.uint8))
+
+
+def encoded(image: Image.Image, kind: str, **options) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def make() -> dict[str, bytes]:
+    """The files of ``samples/``: name → content."""
+    files = {}
+
+    def add(name: str, image: Image.Image, kind: str = "PNG", **options) -> None:
+        files[name] = encoded(image, kind, **options)
+
+    for label in range(10):
+        add(f"{label}-dark-on-light.png", picture(label).convert("L"))
+        add(f"{label}-light-on-dark.png", picture(label, ink=WHITE, paper=BLACK).convert("L"))
+        mnist_like = drawn.draw(np.array([label]), np.random.default_rng(label))[0]
+        add(f"{label}-mnist-like.png", Image.fromarray(mnist_like))
+
+    for name, ink in {"black": BLACK, "white": WHITE}.items():
+        transparent = Image.new("RGBA", (120, 140), (*ink, 0))
+        transparent.putalpha(coverage(4, (120, 140), 90, (0.5, 0.5), 8))
+        add(f"4-transparent-{name}-ink.png", transparent)
+    add("2-off-centre.png", picture(2, (300, 200), 60, (0.82, 0.25), 6))
+    add("3-large.jpg", picture(3, (1600, 1200), 900, pen=70), "JPEG", quality=60)
+    add("5-coloured.png", picture(5, ink=BLUE, paper=CREAM))
+    add("6-photo.jpg", photo(6), "JPEG", quality=80)
+    add("7-tiny.png", picture(7, (16, 20), 14, pen=1.6))
+    add("8-one-bit.png", picture(8).convert("1", dither=Image.Dither.NONE))
+    add("9-palette.gif", picture(9, ink=(180, 20, 40)).quantize(8), "GIF")
+    add("0-cmyk.jpg", picture(0).convert("CMYK"), "JPEG", quality=80)
+    deep = np.asarray(picture(1, pen=10).convert("L")).astype(np.uint16) * 12 + 900
+    add("1-sixteen-bit.png", Image.fromarray(deep))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was held upright: turn a quarter to the right to view
+    turned = picture(7, pen=10).transpose(Image.Transpose.ROTATE_90)
+    add("7-turned-by-exif.jpg", turned, "JPEG", quality=80, exif=exif)
+    add("3-inverted.webp", ImageOps.invert(picture(3)), "WEBP", quality=70)
+
+    add("blank.png", Image.new("L", (120, 140), 250))
+    whole = files["8-dark-on-light.png"]
+    files["truncated.png"] = whole[: len(whole) // 2]
+    files["text.png"] = b"This is a text file, whatever its name says.\n"
+    return files
+
+
+def main() -> None:
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else SAMPLES
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in make().items():
+        (folder / name).write_bytes(content)
+
+
+if __name__ == "__main__":
+    main()

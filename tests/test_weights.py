@@ -1,0 +1,241 @@
+import io
+import json
+import zipfile
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from nnpipe import weights
+from nnpipe.errors import OutputError, WeightsError
+from nnpipe.network import Layer, Network
+
+
+def test_what_is_saved_is_loaded(weights_file, network, metadata):
+    model = weights.load(weights_file)
+    assert model.metadata == metadata
+    for (W, b), layer in zip(model.network.layers, network.layers, strict=True):
+        assert (layer.W == W).all()
+        assert (layer.b == b).all()
+
+
+def test_numpy_alone_reads_the_file(weights_file):
+    """The format is plain: names, float32, W as (inputs, outputs), metadata a JSON string."""
+    with np.load(weights_file, allow_pickle=False) as file:
+        assert sorted(file) == ["W1", "W2", "W3", "b1", "b2", "b3", "metadata"]
+        assert [file[f"W{i}"].shape for i in (1, 2, 3)] == [(784, 128), (128, 64), (64, 10)]
+        assert {file[name].dtype for name in file if name != "metadata"} == {np.dtype("float32")}
+        assert json.loads(str(file["metadata"]))["format_version"] == 1
+
+
+def test_other_layer_sizes_are_saved_and_loaded(tmp_path, metadata):
+    network = Network.initialise(np.random.default_rng(0), (6, 5, 5, 4, 3))
+    path = tmp_path / "other.npz"
+    weights.save(path, network, metadata, np.arange(12, dtype=np.uint8).reshape(2, 6))
+    assert weights.load(path).network.sizes == (6, 5, 5, 4, 3)
+
+
+def spoil(path, **changes):
+    """Write the file anew with some arrays replaced, or removed where the change is None."""
+    with np.load(path) as file:
+        arrays = {name: file[name] for name in file}
+    arrays = {name: array for name, array in (arrays | changes).items() if array is not None}
+    np.savez(path, **arrays)
+
+
+def spoil_metadata(path, **changes):
+    with np.load(path) as file:
+        fields = json.loads(str(file["metadata"])) | changes
+    fields = {name: value for name, value in fields.items() if value is not None}
+    spoil(path, metadata=np.array(json.dumps(fields)))
+
+
+def array(path, name):
+    with np.load(path) as file:
+        return file[name]
+
+
+def changed(path, name, value):
+    result = array(path, name).copy()
+    result.flat[0] = value
+    return result
+
+
+def npy(header: bytes, data: bytes = b"") -> bytes:
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + data
+
+
+def with_member(path, name, content):
+    """Replace one member of the zip with raw bytes."""
+    with zipfile.ZipFile(path) as archive:
+        members = {member: archive.read(member) for member in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for member, data in (members | {name: content}).items():
+            archive.writestr(member, data)
+
+
+def truncate(path, n):
+    path.write_bytes(path.read_bytes()[:n])
+
+
+def pickled(path):
+    np.savez(path, W1=np.array([{"a": 1}], dtype=object))
+
+
+def bomb(path):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("W1.npy", bytes(weights.MAX_BYTES + 1))
+
+
+def encrypted(path):
+    """Set the flag that says a member is encrypted, in both places where a zip keeps it."""
+    content = bytearray(path.read_bytes())
+    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(signature) + offset] |= 1
+    path.write_bytes(content)
+
+
+SPOILT = {
+    "a missing array": (lambda p: spoil(p, b2=None), "lacks b2"),
+    "an unknown array": (lambda p: spoil(p, W9=np.zeros(3)), "unknown arrays: W9"),
+    "PyTorch's layout": (
+        lambda p: spoil(p, W1=array(p, "W1").T),
+        r"W1 has shape \(128, 784\), expected \(784, 128\); .*transpose of PyTorch",
+    ),
+    "a bias of the wrong length": (lambda p: spoil(p, b1=np.zeros(64, "f4")), "b1 has shape"),
+    "float64": (lambda p: spoil(p, W2=array(p, "W2").astype("f8")), "W2 is float64"),
+    "NaN": (lambda p: spoil(p, W3=changed(p, "W3", np.nan)), "W3 holds NaN or infinity"),
+    "infinity": (lambda p: spoil(p, b3=changed(p, "b3", -np.inf)), "b3 holds NaN or infinity"),
+    "one changed weight": (
+        lambda p: spoil(p, b1=changed(p, "b1", 5)),
+        "does not compute what it did when it was written",
+    ),
+    "a pickle": (pickled, "W1.npy is not a plain NumPy array"),
+    "a cut-off zip": (lambda p: truncate(p, 300_000), "is not a whole .npz file"),
+    "an empty file": (lambda p: truncate(p, 0), "is not a whole .npz file"),
+    "text": (lambda p: p.write_text("W1 = 0"), "is not a whole .npz file"),
+    "an encrypted zip": (encrypted, "is not a whole .npz file"),
+    "a zip bomb": (bomb, "claims to unpack to more than 256 MiB"),
+    "an array whose header claims terabytes": (
+        lambda p: with_member(
+            p,
+            "W1.npy",
+            npy(b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000, 1000000), }\n"),
+        ),
+        "W1.npy is not a plain NumPy array",
+    ),
+    "a member that is no array": (
+        lambda p: with_member(p, "W1.npy", b"hello"),
+        "W1.npy is not a plain NumPy array",
+    ),
+    "a header that is no header": (
+        lambda p: with_member(p, "W1.npy", npy(b"import os")),
+        "W1.npy is not a plain NumPy array",
+    ),
+    "no metadata": (lambda p: spoil(p, metadata=None), "holds no 'metadata' string"),
+    "metadata that is no JSON": (
+        lambda p: spoil(p, metadata=np.array("{")),
+        "metadata cannot be understood",
+    ),
+    "metadata that is a list": (
+        lambda p: spoil(p, metadata=np.array("[]")),
+        "metadata cannot be understood",
+    ),
+    "a newer format": (
+        lambda p: spoil_metadata(p, format_version=2),
+        "has format version 2, and this nnpipe reads 1",
+    ),
+    "no format": (lambda p: spoil_metadata(p, format_version=None), "cannot be understood"),
+    "a field missing": (lambda p: spoil_metadata(p, recipe=None), "cannot be understood.*recipe"),
+    "no golden inputs": (lambda p: spoil_metadata(p, golden_inputs=[]), "no golden inputs"),
+    "golden inputs of another size": (
+        lambda p: spoil_metadata(p, golden_inputs=["AAAA"] * 10),
+        "golden inputs do not fit the network",
+    ),
+    "layer sizes of another network": (
+        lambda p: spoil_metadata(p, layer_sizes=[784, 64, 64, 10]),
+        "has shape",
+    ),
+    "layer sizes that are no numbers": (
+        lambda p: spoil_metadata(p, layer_sizes=["many"]),
+        "cannot be understood",
+    ),
+}
+
+
+@pytest.mark.parametrize("how", SPOILT)
+def test_a_spoilt_file_is_an_error_that_says_what_is_wrong(weights_file, how):
+    spoiler, message = SPOILT[how]
+    spoiler(weights_file)
+    with pytest.raises(WeightsError, match=message) as caught:
+        weights.load(weights_file)
+    assert str(weights_file) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_transposed_square_layer_is_caught_by_its_golden_logits(tmp_path, metadata):
+    """Its shape is right; only what it computes tells."""
+    network = Network.initialise(np.random.default_rng(0), (6, 6, 6))
+    path = tmp_path / "square.npz"
+    weights.save(path, network, metadata, np.arange(12, dtype=np.uint8).reshape(2, 6))
+    weights.load(path)
+    spoil(path, W1=array(path, "W1").T)
+    with pytest.raises(WeightsError, match="transposed"):
+        weights.load(path)
+
+
+def test_every_byte_flipped_is_an_error_or_changes_nothing(weights_file, network):
+    """Bit rot anywhere: the zip's own checksums, the header checks or the golden logits notice."""
+    content = weights_file.read_bytes()
+    rng = np.random.default_rng(0)
+    for position in rng.integers(0, len(content), 200):
+        damaged = bytearray(content)
+        damaged[position] ^= 0x55
+        weights_file.write_bytes(damaged)
+        try:
+            model = weights.load(weights_file)
+        except WeightsError:
+            continue
+        for layer, kept in zip(model.network.layers, network.layers, strict=True):
+            assert (layer.W == kept.W).all()
+            assert (layer.b == kept.b).all()
+
+
+def test_a_missing_file_and_a_folder_are_errors(tmp_path):
+    with pytest.raises(WeightsError, match=r"none\.npz: there is no such weights file"):
+        weights.load(tmp_path / "none.npz")
+    with pytest.raises(WeightsError, match="could not be read"):
+        weights.load(tmp_path)
+
+
+def test_nothing_unfinished_is_written(tmp_path, network, metadata, golden):
+    W, b = network.layers[0]
+    broken = Network((Layer(W * np.float32(np.nan), b), *network.layers[1:]))
+    path = tmp_path / "model_weights.npz"
+    with pytest.raises(WeightsError, match="W1 holds NaN"):
+        weights.save(path, broken, metadata, golden)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_write_keeps_the_old_file(weights_file, network, metadata, golden, monkeypatch):
+    """The disk fills up in the middle: the old file stays whole and nothing else is left."""
+    before = weights_file.read_bytes()
+
+    def fills_up(stream, **arrays):
+        stream.write(b"PK")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", fills_up)
+    with pytest.raises(OutputError, match="No space left on device"):
+        weights.save(weights_file, network, replace(metadata, seed=1), golden)
+    assert weights_file.read_bytes() == before
+    assert list(weights_file.parent.iterdir()) == [weights_file]
+
+
+def test_a_compressed_file_is_read_too(weights_file, network):
+    with np.load(weights_file) as file:
+        arrays = dict(file)
+    stream = io.BytesIO()
+    np.savez_compressed(stream, **arrays)
+    weights_file.write_bytes(stream.getvalue())
+    assert (weights.load(weights_file).network.layers[0].W == network.layers[0].W).all()

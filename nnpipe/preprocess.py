@@ -87,19 +87,21 @@ def open_picture(picture: Picture) -> Image.Image:
                 # Pillow warns of large pictures; they are refused below, by one limit for all.
                 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
                 image = Image.open(io.BytesIO(content))
+        if not image.width * image.height:
+            raise PictureError("the picture has no pixels")
         if image.width * image.height > MAX_PIXELS:
-            raise PictureError(
-                f"the picture has {image.width}×{image.height} pixels, more than the "
-                f"{MAX_PIXELS // 10**6} million that are read; make it smaller"
-            )
+            raise Image.DecompressionBombError
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd metadata in pictures that can be read
             image.load()  # Image.open reads only the header
             return ImageOps.exif_transpose(image)
     except UnidentifiedImageError:
         raise PictureError("this is not a picture in a format that Pillow knows") from None
-    except Image.DecompressionBombError as error:
-        raise PictureError(f"the picture is too large: {error}") from None
+    except Image.DecompressionBombError:
+        raise PictureError(
+            f"the picture has more than the {MAX_PIXELS // 10**6} million pixels that are read; "
+            "make it smaller"
+        ) from None
     except PictureError:
         raise
     # Pillow's plug-ins raise whatever their parsers meet in a damaged file.
@@ -134,6 +136,8 @@ def grey(image: Image.Image) -> Grey:
     """
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return _stretch_deep(np.asarray(image, np.float32))
+    if image.mode == "LAB":  # which Pillow does not convert
+        return np.asarray(image.getchannel(0), np.float32)
     if not image.has_transparency_data:
         return np.asarray(image.convert("L"), np.float32)
     rgba = image.convert("RGBA")
@@ -157,7 +161,7 @@ def looks_like_mnist(levels: Grey) -> bool:
     """Whether a picture is drawn as all 70,000 of MNIST are, and so needs no drawing again.
 
     White on black in 28×28, the longer side of the ink 18 to 20 pixels, the centre of mass within
-    half a pixel of (14, 14). MNIST's own lie in 19…20 and 13.49…14.5.
+    half a pixel of (14, 14). MNIST's own lie in 19…20 and 13.48…14.5.
     """
     if levels.shape != (SIDE, SIDE) or levels[[0, 0, -1, -1], [0, -1, 0, -1]].any():
         return False
@@ -165,7 +169,7 @@ def looks_like_mnist(levels: Grey) -> bool:
     if not rows.size:
         return False
     longer = max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1
-    return 18 <= longer <= BOX and all(abs(c - SIDE / 2) < 0.51 for c in centre_of_mass(levels))
+    return 18 <= longer <= BOX and all(abs(c - SIDE / 2) < 0.53 for c in centre_of_mass(levels))
 
 
 def ink(levels: Grey) -> Grey | None:
@@ -200,7 +204,8 @@ def fit(strength: Grey) -> Pixels:
     size = max(1, round(width * scale)), max(1, round(height * scale))
     small = np.asarray(Image.fromarray(strength).resize(size, Image.Resampling.HAMMING))
     # A thin stroke spread over its pixel turns grey; MNIST's ink is white at its core.
-    return np.asarray(np.clip(small * (255 / max(float(small.max()), 1)), 0, 255), np.uint8)
+    white = small * (255 / max(float(small.max()), 1))
+    return np.asarray(np.rint(np.clip(white, 0, 255)), np.uint8)
 
 
 def centre(small: Pixels) -> Pixels:

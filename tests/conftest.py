@@ -42,7 +42,7 @@ def small_dataset():
     rng = np.random.default_rng(0)
 
     def digits(n):
-        labels = rng.permutation(np.arange(n, dtype=np.uint8) % 10)
+        labels = rng.permutation(np.arange(n) % 10).astype(np.uint8)
         return Digits(drawn.draw(labels, rng), labels)
 
     return Dataset("drawn", "0" * 64, digits(2000), digits(500), digits(500))

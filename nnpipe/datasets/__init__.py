@@ -141,12 +141,12 @@ def load_drawn(folder: Path) -> tuple[Digits, Digits]:
         sizes = {"train": DRAWN_TRAINING, "test": DRAWN_TEST}
         arrays: dict[str, np.ndarray] = {}
         for (part, n), rng in zip(sizes.items(), streams, strict=True):
-            labels = rng.permutation(np.arange(n, dtype=np.uint8) % 10)
+            labels = rng.permutation(np.arange(n) % 10).astype(np.uint8)
             arrays |= {f"{part}_images": drawn.draw(labels, rng), f"{part}_labels": labels}
         with replacing(path) as stream:
             np.savez(stream, allow_pickle=False, **arrays)
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
             return (
                 Digits(file["train_images"], file["train_labels"]),
                 Digits(file["test_images"], file["test_labels"]),

@@ -141,7 +141,7 @@ def _download(names: list[str], mirror: str, target: Path, seconds: float, silen
     except ValueError:
         reason = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
         raise DatasetError(f"the download of MNIST from {mirror} broke off: {reason}") from None
-    name, reason = failure["file"], failure["reason"]
+    name, reason = failure.get("file", "its files"), failure["reason"]
     match failure["kind"]:
         case "not official":
             raise _not_official(mirror + name, failure["size"])
@@ -164,7 +164,7 @@ def _is_official(path: Path) -> bool:
     try:
         with open(path, "rb") as stream:
             digest = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False))
-    except FileNotFoundError:
+    except OSError:
         return False
     return digest.hexdigest() == MD5[path.name]
 

@@ -51,7 +51,7 @@ def main() -> None:
 
 def fail(kind: str, reason: str, **details: str | int) -> NoReturn:
     """Report the failure and end the process."""
-    print(json.dumps({"kind": kind, "reason": reason, **details}))
+    print(json.dumps({"kind": kind, "reason": " ".join(reason.split()), **details}))
     sys.exit(1)
 
 

@@ -1,0 +1,195 @@
+import io
+from contextlib import suppress
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+
+from nnpipe import preprocess
+from nnpipe.datasets import drawn, mnist
+from nnpipe.errors import PictureError
+from nnpipe.preprocess import centre_of_mass, looks_like_mnist, prepare
+
+from .make_samples import encoded, picture
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return drawn.draw(np.arange(200) % 10, np.random.default_rng(0))
+
+
+def difference(a, b):
+    """Difference of two pictures in shares of the ink of the first. A centre of mass that falls
+    on the border between two pixels may be rounded either way, so the nearest shift counts."""
+    shifts = [(down, across) for down in (-1, 0, 1) for across in (-1, 0, 1)]
+    others = [np.roll(b.pixels, shift, (0, 1)) for shift in shifts]
+    return min(np.abs(a.pixels.astype(float) - p).sum() for p in others) / a.pixels.sum()
+
+
+def test_all_of_mnist_passes_unchanged(mnist_data):
+    (training, _), (test, _) = mnist.read(mnist_data)
+    assert all(looks_like_mnist(image.astype(np.float32)) for image in test)
+    assert all(looks_like_mnist(image.astype(np.float32)) for image in training)
+
+
+def test_mnist_as_png_files_is_shown_to_the_network_bit_for_bit(mnist_data):
+    images = mnist.read(mnist_data)[1][0][:500]
+    for image in images:
+        for mode in ("L", "RGB"):
+            content = encoded(Image.fromarray(image).convert(mode), "PNG")
+            assert (prepare(content).pixels == image).all()
+
+
+def test_what_it_draws_passes_unchanged():
+    """Preparing twice is preparing once."""
+    for label in range(10):
+        once = prepare(picture(label))
+        assert (prepare(once.pixels).pixels == once.pixels).all()
+
+
+def test_what_it_draws_fits_and_is_centred_as_mnist_is():
+    for label in range(10):
+        pixels = prepare(picture(label, (300, 200), 60, (0.8, 0.3), 6)).pixels
+        rows, columns = np.flatnonzero(pixels.any(1)), np.flatnonzero(pixels.any(0))
+        assert 19 <= max(np.ptp(rows), np.ptp(columns)) + 1 <= 20
+        assert all(13.49 <= middle <= 14.51 for middle in centre_of_mass(pixels))
+        assert pixels.max() == 255
+        assert pixels[0].max() == 0
+
+
+def test_polarity_size_place_and_colour_do_not_matter():
+    """Of ten plainly written digits, the nearest to each variation is the same digit."""
+    plain = [prepare(picture(label)) for label in range(10)]
+    for label in range(10):
+        for other in (
+            picture(label, ink=(255, 255, 255), paper=(20, 20, 25)),
+            picture(label, ink=(25, 60, 160), paper=(248, 236, 190)),
+            picture(label, (400, 300), 90, (0.7, 0.3)),
+            picture(label, (480, 560), 360, pen=32),
+        ):
+            found = prepare(other)
+            assert int(np.argmin([difference(found, digit) for digit in plain])) == label
+
+
+def test_transparent_pictures_keep_black_and_white_ink():
+    for ink in (0, 255):
+        mask = picture(4, ink=(255,) * 3, paper=(0,) * 3).convert("L")
+        image = Image.new("LA", mask.size, (ink, 0))
+        image.putalpha(mask)
+        assert difference(prepare(picture(4)), prepare(image)) < 0.15
+
+
+@pytest.mark.parametrize(
+    "mode",
+    ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "LAB", "I", "F", "I;16"],
+)
+def test_every_mode_is_read(mode):
+    source = picture(3)
+    if mode == "I;16":
+        image = Image.fromarray(np.asarray(source.convert("L")).astype(np.uint16) * 100)
+    elif mode == "LAB":
+        image = Image.frombytes("LAB", source.size, source.convert("YCbCr").tobytes())
+    else:
+        image = (
+            source.convert("RGBA").convert(mode) if mode in ("PA", "LA") else source.convert(mode)
+        )
+    assert image.mode == mode
+    assert difference(prepare(source), prepare(image)) < 0.3
+
+
+def test_the_camera_being_turned_does_not_matter():
+    upright = picture(7)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = upright.transpose(Image.Transpose.ROTATE_90)
+    content = encoded(turned, "JPEG", quality=95, exif=exif)
+    found = prepare(content)
+    assert (found.width, found.height) == upright.size
+    assert difference(prepare(upright), found) < 0.1
+
+
+@pytest.mark.parametrize("level", [0, 100, 255])
+def test_a_blank_picture_is_blank(level):
+    noise = np.random.default_rng(0).integers(-3, 4, (80, 60))
+    found = prepare((level + noise).clip(0, 255).astype(np.uint8))
+    assert found.blank
+    assert not found.pixels.any()
+    assert (found.width, found.height) == (60, 80)
+
+
+def png_header(width, height):
+    stream = io.BytesIO()
+    Image.new("L", (1, 1)).save(stream, "PNG")
+    content = bytearray(stream.getvalue())
+    content[16:24] = width.to_bytes(4, "big") + height.to_bytes(4, "big")
+    import zlib
+
+    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
+    return bytes(content)
+
+
+WHOLE = encoded(picture(5), "PNG")
+BROKEN = {
+    "text": (b"hello", "not a picture in a format that Pillow knows"),
+    "a Git LFS pointer": (b"version https://git-lfs.github.com/spec/v1\n", "not a picture"),
+    "SVG": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not a picture"),
+    "PDF": (b"%PDF-1.7\n", "not a picture"),
+    "a picture cut off": (WHOLE[: len(WHOLE) // 2], "damaged"),
+    "a header only": (WHOLE[:40], "damaged|not a picture"),
+    "a bomb": (png_header(20_000, 20_000), "more than the 100 million pixels"),
+    "a bigger bomb": (png_header(2**31 - 1, 2**31 - 1), "more than the 100 million pixels"),
+    "a picture without pixels": (png_header(0, 0), "damaged|not a picture"),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_what_is_no_whole_picture_is_an_error(what):
+    content, message = BROKEN[what]
+    with pytest.raises(PictureError, match=message):
+        prepare(content)
+
+
+def test_files_that_cannot_be_read_are_errors(tmp_path):
+    with pytest.raises(PictureError, match="there is no such file"):
+        prepare(tmp_path / "none.png")
+    with pytest.raises(PictureError, match="this is a folder; score folders with 'nnpipe score'"):
+        prepare(tmp_path)
+    (tmp_path / "empty.png").touch()
+    with pytest.raises(PictureError, match="the file is empty"):
+        prepare(tmp_path / "empty.png")
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_any_array_gives_pixels_or_a_picture_error(data):
+    """Whatever sizes and values: 28×28 bytes, blank or fitted, never another exception."""
+    dtype = data.draw(st.sampled_from([np.uint8, np.uint16, np.int32, np.float32, np.bool_]))
+    side = st.integers(0, 40)
+    shape = data.draw(st.tuples(side, side) | st.tuples(side, side, st.sampled_from([3, 4])))
+    array = data.draw(hnp.arrays(dtype, shape))
+    try:
+        found = prepare(array)
+    except PictureError:
+        return
+    assert found.pixels.shape == (28, 28)
+    assert found.pixels.dtype == np.uint8
+    assert found.blank == (not found.pixels.any())
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, len(WHOLE) - 1), st.integers(1, 255))
+def test_any_flipped_byte_gives_pixels_or_a_picture_error(position, flip):
+    content = bytearray(WHOLE)
+    content[position] ^= flip
+    with suppress(PictureError):
+        prepare(bytes(content))
+
+
+def test_inputs_are_pixels_over_255(digits):
+    X = preprocess.as_inputs(digits)
+    assert X.shape == (200, 784)
+    assert X.dtype == np.float32
+    np.testing.assert_allclose(X, digits.reshape(200, -1) / 255, rtol=1e-6)

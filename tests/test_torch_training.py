@@ -1,0 +1,262 @@
+import subprocess
+import sys
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+import torch
+
+from nnpipe.errors import ExportError, TrainingError
+from nnpipe.network import Layer, Network
+from nnpipe.preprocess import as_inputs
+from nnpipe.torch_training import train as torch_train
+from nnpipe.torch_training.distortions import distort
+from nnpipe.torch_training.model import (
+    build,
+    check_parity,
+    load_model,
+    save_model,
+    to_network,
+    to_state_dict,
+)
+from nnpipe.torch_training.recipes import RECIPES, Distortions, recipe, schedule
+
+
+def equal(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+# --- training ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_each_recipe_learns_and_keeps_the_best_epoch(small_dataset, name):
+    """2,000 digits and a few epochs are enough to see that it does."""
+    state, history = torch_train.train(small_dataset, recipe(name, epochs=12, batch_size=64))
+    accuracy = check_parity(state, to_network(state), small_dataset.validation).accuracy
+    assert accuracy == pytest.approx(max(e.validation_accuracy for e in history), abs=1e-6)
+    assert accuracy > 0.8
+    assert history[-1].loss < history[0].loss
+
+
+def test_the_same_seed_gives_the_same_weights(small_dataset):
+    chosen = recipe("augmented", epochs=2)
+    first, again, other = (
+        torch_train.train(small_dataset, chosen, seed=seed)[0] for seed in (3, 3, 4)
+    )
+    assert equal(first, again)
+    assert not equal(first, other)
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("at", [1, 3])
+def test_a_killed_training_goes_on_and_ends_with_the_same_weights(
+    small_dataset, tmp_path, monkeypatch, at
+):
+    monkeypatch.setattr(torch_train, "SECONDS_BETWEEN_CHECKPOINTS", 0)
+    chosen = recipe("augmented", epochs=5)
+    expected, history = torch_train.train(small_dataset, chosen)
+
+    def kill(epoch):
+        if epoch.number == at:
+            raise Killed
+
+    checkpoint = tmp_path / "checkpoint.pth"
+    with pytest.raises(Killed):
+        torch_train.train(small_dataset, chosen, checkpoint=checkpoint, on_epoch=kill)
+    seen = []
+    found, resumed = torch_train.train(
+        small_dataset, chosen, checkpoint=checkpoint, on_epoch=seen.append
+    )
+    assert [epoch.number for epoch in seen] == list(range(at + 1, 6))
+    assert equal(found, expected)
+    assert [e.loss for e in resumed] == [e.loss for e in history]
+
+
+def test_a_checkpoint_of_another_training_is_refused(small_dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch_train, "SECONDS_BETWEEN_CHECKPOINTS", 0)
+    path = tmp_path / "checkpoint.pth"
+    torch_train.train(small_dataset, recipe("classic", epochs=1), checkpoint=path)
+    with pytest.raises(TrainingError, match="belongs to a training with other settings"):
+        torch_train.train(small_dataset, recipe("classic", epochs=2), checkpoint=path)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(TrainingError, match=r"checkpoint\.pth: is damaged"):
+        torch_train.train(small_dataset, recipe("classic", epochs=1), checkpoint=path)
+
+
+def test_divergence_stops_with_the_cause(small_dataset):
+    with pytest.raises(TrainingError, match=r"epoch \d.*learning rate 1e\+30.*too high"):
+        torch_train.train(small_dataset, recipe("classic", epochs=3, lr=1e30))
+
+
+def test_unknown_recipes_and_devices_are_refused():
+    with pytest.raises(TrainingError, match="no recipe 'best'; choose classic, augmented"):
+        recipe("best")
+    with pytest.raises(TrainingError, match="no device 'tpu' on this machine; it has .*cpu"):
+        torch_train.choose_device("tpu")
+    with pytest.raises(TrainingError, match="epochs must be at least 1"):
+        recipe("classic", epochs=0)
+
+
+def test_the_learning_rate_rises_and_falls():
+    factors = [schedule(step / 1000) for step in range(1001)]
+    assert factors[0] == 0
+    assert max(factors) == schedule(0.05) == 1
+    assert factors[-1] == pytest.approx(0)
+    assert all(a >= b for a, b in zip(factors[50:], factors[51:], strict=False))
+
+
+# --- distortions ------------------------------------------------------------------------------
+
+NONE = Distortions(rotation=0, shear=0, scale=0, shift=0, elastic=0)
+
+
+@pytest.fixture
+def images(small_dataset):
+    return torch.from_numpy(as_inputs(small_dataset.test.images[:100])).view(-1, 1, 28, 28)
+
+
+def test_no_distortion_changes_nothing(images):
+    found = distort(images, NONE, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(found, images, atol=1e-5, rtol=0)
+
+
+def test_every_picture_is_bent_in_its_own_way(images):
+    same = images[:1].expand(50, -1, -1, -1)
+    found = distort(same, Distortions(), torch.Generator().manual_seed(0))
+    assert len({picture.numpy().tobytes() for picture in found}) == 50
+    assert found.shape == same.shape
+    assert 0 <= found.min() <= found.max() <= 1.0001
+
+
+def moments(image):
+    """Mass, centre (x, y) and covariance of a picture: an oracle that knows nothing of grids."""
+    y, x = np.mgrid[:28, :28]
+    m = image.sum()
+    cx, cy = (image * x).sum() / m, (image * y).sum() / m
+    dx, dy = x - cx, y - cy
+    return (
+        m,
+        (cx, cy),
+        np.array([(image * dx * dx).sum(), (image * dx * dy).sum(), (image * dy * dy).sum()]) / m,
+    )
+
+
+@pytest.fixture
+def blob():
+    """A smooth upright ellipse in the middle: twice as tall as wide."""
+    y, x = np.mgrid[:28, :28] - 13.5
+    return torch.tensor(np.exp(-((x / 3) ** 2 + (y / 6) ** 2)), dtype=torch.float32)[None, None]
+
+
+@pytest.mark.parametrize(
+    ("by", "reach"),
+    [
+        (replace(NONE, shift=2), "shift"),
+        (replace(NONE, scale=0.2), "scale"),
+        (replace(NONE, rotation=20), "rotation"),
+    ],
+)
+def test_amounts_are_what_they_are_called(blob, by, reach):
+    """Of 400 pictures, the largest effect comes near the amount asked for and not beyond it."""
+    found = distort(blob.expand(400, -1, -1, -1), by, torch.Generator().manual_seed(0))
+    effects = []
+    for image in found[:, 0].numpy():
+        _, (cx, cy), (xx, xy, yy) = moments(image)
+        effects.append(
+            {
+                "shift": max(abs(cx - 13.5), abs(cy - 13.5)),
+                # Places are scaled, so the picture by the inverse.
+                "scale": abs(np.sqrt(4.5 / xx) - 1),
+                "rotation": abs(np.degrees(0.5 * np.arctan2(2 * xy, yy - xx))),
+            }[reach]
+        )
+    amount = getattr(by, reach)
+    assert 0.9 * amount < max(effects) < 1.05 * amount
+
+
+# --- the model and its export -----------------------------------------------------------------
+
+
+def test_weights_go_to_torch_and_back(network):
+    state = to_state_dict(network)
+    assert state["fc1.weight"].shape == (128, 784)
+    model = build()
+    model.load_state_dict(state)
+    X = np.random.default_rng(0).random((20, 784), np.float32)
+    with torch.no_grad():
+        logits = model(torch.from_numpy(X)).numpy()
+    np.testing.assert_allclose(network.logits(X), logits, rtol=1e-4, atol=1e-5)
+    for layer, kept in zip(to_network(state).layers, network.layers, strict=True):
+        assert (layer.W == kept.W).all()
+        assert (layer.b == kept.b).all()
+
+
+def test_a_saved_model_is_a_plain_state_dict(tmp_path, network):
+    path = tmp_path / "model.pth"
+    save_model(path, to_state_dict(network))
+    assert list(torch.load(path, weights_only=True)) == [
+        f"fc{i}.{kind}" for i in (1, 2, 3) for kind in ("weight", "bias")
+    ]
+    assert equal(load_model(path), to_state_dict(network))
+
+
+class Harmful:
+    def __reduce__(self):
+        return (subprocess.call, (["touch", "/tmp/nnpipe-was-here"],))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda p: p.unlink(), "there is no such PyTorch model"),
+        (lambda p: p.write_bytes(p.read_bytes()[:9000]), "is not a PyTorch state dict"),
+        (lambda p: p.write_text("hello"), "is not a PyTorch state dict"),
+        (lambda p: torch.save({"fc1.weight": Harmful()}, p), "is not a PyTorch state dict"),
+        (lambda p: torch.save({"fc1.weight": 3}, p), "something other than a state dict"),
+        (lambda p: torch.save([1], p), "something other than a state dict"),
+    ],
+)
+def test_what_is_no_model_is_refused(tmp_path, network, spoil, message):
+    path = tmp_path / "model.pth"
+    save_model(path, to_state_dict(network))
+    spoil(path)
+    with pytest.raises(ExportError, match=message) as caught:
+        load_model(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("missing", ["fc1.bias", "fc2.weight", "fc3.bias"])
+def test_a_model_of_other_layers_is_refused(network, missing):
+    state = to_state_dict(network)
+    del state[missing]
+    with pytest.raises(ExportError, match="the PyTorch model"):
+        to_network(state)
+
+
+def test_an_export_that_differs_fails(network, small_dataset):
+    """One weight off by a little is noticed, and so is a transposed layer."""
+    state = to_state_dict(network)
+    assert check_parity(state, network, small_dataset.test).largest_difference < 1e-5
+    first, *others = network.layers
+    wrong = Network((Layer(first.W, first.b + np.float32(1e-3)), *others))
+    with pytest.raises(ExportError, match="does not compute what PyTorch does"):
+        check_parity(state, wrong, small_dataset.test)
+
+
+def test_recipes_are_looked_up_without_torch():
+    code = (
+        "import sys; from nnpipe.torch_training.recipes import recipe; recipe('classic'); "
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_recipes_can_be_written_as_json():
+    import json
+
+    for chosen in RECIPES.values():
+        json.dumps(asdict(chosen))

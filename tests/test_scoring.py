@@ -128,9 +128,8 @@ def test_names_in_utf8_are_written_as_they_are(name):
 
 
 def test_a_name_that_is_not_utf8_has_its_row(folder, classifier, tmp_path):
-    name = os.path.join(os.fsencode(folder), b"caf\xe9\\.png")
-    with open(name, "wb") as stream:
-        stream.write(encoded(picture(6), "PNG"))
+    name = os.fsdecode(b"caf\xe9\\.png")
+    (folder / name).write_bytes(encoded(picture(6), "PNG"))
     score(folder, tmp_path / "out.csv", classifier)
     paths = [row["path"] for row in read_csv(tmp_path / "out.csv")]
     assert r"caf\xe9\\.png" in paths
@@ -190,9 +189,9 @@ def test_progress_is_told(folder, classifier, tmp_path, monkeypatch):
 def test_what_cannot_be_scored_is_one_sentence(folder, classifier, tmp_path):
     with pytest.raises(ScoringError, match=r"rows are written as \.csv, \.jsonl, \.parquet"):
         score(folder, tmp_path / "out.xlsx", classifier)
-    with pytest.raises(ScoringError, match="cannot be listed .No such file"):
+    with pytest.raises(ScoringError, match=r"cannot be listed .No such file"):
         score(tmp_path / "none", tmp_path / "out.csv", classifier)
-    with pytest.raises(ScoringError, match="cannot be listed .Not a directory"):
+    with pytest.raises(ScoringError, match=r"cannot be listed .Not a directory"):
         score(folder / "b.png", tmp_path / "out.csv", classifier)
     (tmp_path / "void").mkdir()
     with pytest.raises(ScoringError, match="holds no files to score"):

@@ -7,16 +7,15 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 from prefect import Flow
-from pydantic.fields import FieldInfo
 
 from nnpipe.errors import NnpipeError
 
 
 def run(flow: Flow[..., Any]) -> None:
-    """Give a flow's parameters as options of a command, run it, and print what it returns.
+    """Make a flow a command, run it, and print what it returns.
 
-    Parameters carry a pydantic ``Field(description=…)``, which Prefect's page shows; here the same
-    text becomes the option's help.
+    Parameters become options, and those without a default arguments. Their help is what the flow's
+    docstring says of them, which Prefect's page shows, too.
     """
 
     @wraps(flow.fn)
@@ -26,22 +25,15 @@ def run(flow: Flow[..., Any]) -> None:
         except NnpipeError as error:
             sys.exit(f"\n{flow.name}: {error}")
 
-    hints = get_type_hints(flow.fn, include_extras=True)
-    signature = inspect.signature(flow.fn)
-    command.__annotations__ = {name: _as_option(hint) for name, hint in hints.items()}
-    command.__signature__ = signature.replace(  # type: ignore[attr-defined]
-        parameters=[
-            parameter.replace(annotation=_as_option(hints[name]))
-            for name, parameter in signature.parameters.items()
-        ]
-    )
+    hints = get_type_hints(flow.fn)
+    parameters = []
+    for parameter in inspect.signature(flow.fn).parameters.values():
+        kind = typer.Argument if parameter.default is parameter.empty else typer.Option
+        shown = kind(help=flow.parameters.properties[parameter.name]["description"])
+        parameters.append(parameter.replace(annotation=Annotated[hints[parameter.name], shown]))
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+
     app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
-    app.command(help=flow.description)(command)
+    app.command(help=(flow.description or "").split("Args:")[0])(command)
     app()
-
-
-def _as_option(hint: Any) -> Any:
-    for extra in getattr(hint, "__metadata__", ()):
-        if isinstance(extra, FieldInfo):
-            return Annotated[hint.__origin__, typer.Option(help=extra.description)]
-    return hint

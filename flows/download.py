@@ -1,14 +1,13 @@
 """The flow ``download``: MNIST from a mirror, trying again when none answers, or drawn digits."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.tasks import exponential_backoff
 
 from flows.command import run
-from flows.parameters import DataDir, Dataset, Mirror
 from nnpipe import stages
 from nnpipe.datasets import mnist
 from nnpipe.errors import MirrorError
@@ -41,9 +40,17 @@ def download_stage(dataset: str, data_dir: Path, mirror: str | None) -> Download
 
 @flow(name="download", flow_run_name="download-{dataset}")
 def download(
-    dataset: Dataset = "auto", data_dir: DataDir = DATA, mirror: Mirror = None
+    dataset: Literal["auto", "mnist", "drawn"] = "auto",
+    data_dir: Path = DATA,
+    mirror: str | None = None,
 ) -> Downloaded:
-    """Download MNIST, or draw digits where it cannot be reached."""
+    """Download MNIST, or draw digits where it cannot be reached.
+
+    Args:
+        dataset: mnist, drawn, or auto: MNIST, and drawn digits if no mirror answers.
+        data_dir: Folder where data sets are kept.
+        mirror: Where to get MNIST, https://…/ or file:///…/; by default the public mirrors.
+    """
     return download_stage(dataset, data_dir, mirror)
 
 

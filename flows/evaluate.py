@@ -1,14 +1,12 @@
 """The flow ``evaluate``: weights are measured on the test digits, and a report is written."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Literal
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
-from pydantic import Field
 
 from flows.command import run
-from flows.parameters import DataDir, KnownDataset, Weights
 from nnpipe import stages
 from nnpipe.stages import DATA, Evaluated
 
@@ -23,14 +21,19 @@ def evaluate_stage(
 
 @flow(name="evaluate", flow_run_name="evaluate-{weights}")
 def evaluate(
-    weights: Weights = None,
-    dataset: KnownDataset | None = None,
-    data_dir: DataDir = DATA,
-    out: Annotated[
-        Path | None, Field(description="The report's folder; by default reports/<run>.")
-    ] = None,
+    weights: Path | None = None,
+    dataset: Literal["mnist", "drawn"] | None = None,
+    data_dir: Path = DATA,
+    out: Path | None = None,
 ) -> Evaluated:
-    """Measure weights on the test digits and write a report."""
+    """Measure weights on the test digits and write a report.
+
+    Args:
+        weights: Weights file; by default the one that comes with nnpipe.
+        dataset: mnist or drawn; by default the one the weights were trained on.
+        data_dir: Folder where data sets are kept.
+        out: The report's folder; by default reports/<run>.
+    """
     return evaluate_stage(weights, dataset, data_dir, out)
 
 

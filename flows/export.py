@@ -6,7 +6,6 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.command import run as run_by_hand
-from flows.parameters import DataDir, RunFolder
 from nnpipe import stages
 from nnpipe.stages import DATA, Exported
 
@@ -18,8 +17,13 @@ def export_stage(run: Path, data_dir: Path) -> Exported:
 
 
 @flow(name="export", flow_run_name="export-{run.name}")
-def export(run: RunFolder, data_dir: DataDir = DATA) -> Exported:
-    """Turn a run's PyTorch model into NumPy weights, and prove that both read alike."""
+def export(run: Path, data_dir: Path = DATA) -> Exported:
+    """Turn a run's PyTorch model into NumPy weights, and prove that both read alike.
+
+    Args:
+        run: Folder of a finished run.
+        data_dir: Folder where data sets are kept.
+    """
     return export_stage(run, data_dir)
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from prefect import flow
 
@@ -9,18 +10,6 @@ from flows.command import run as run_by_hand
 from flows.download import download_stage
 from flows.evaluate import evaluate_stage
 from flows.export import export_stage
-from flows.parameters import (
-    DataDir,
-    Dataset,
-    Epochs,
-    Mirror,
-    Recipe,
-    ReportsDir,
-    Run,
-    RunsDir,
-    Seed,
-    Source,
-)
 from flows.score import score_stage
 from flows.train import train_stage
 from nnpipe.scoring import Summary
@@ -63,18 +52,31 @@ class Done:
 
 @flow(name="pipeline", flow_run_name="pipeline-{dataset}-{recipe}-seed{seed}")
 def pipeline(
-    dataset: Dataset = "auto",
-    recipe: Recipe = "augmented",
-    seed: Seed = 0,
-    epochs: Epochs = None,
-    source: Source = Path("samples"),
-    mirror: Mirror = None,
-    run: Run = None,
-    data_dir: DataDir = DATA,
-    runs_dir: RunsDir = RUNS,
-    reports_dir: ReportsDir = REPORTS,
+    dataset: Literal["auto", "mnist", "drawn"] = "auto",
+    recipe: str = "augmented",
+    seed: int = 0,
+    epochs: int | None = None,
+    source: Path = Path("samples"),
+    mirror: str | None = None,
+    run: str | None = None,
+    data_dir: Path = DATA,
+    runs_dir: Path = RUNS,
+    reports_dir: Path = REPORTS,
 ) -> Done:
-    """Download MNIST, train, export to NumPy, evaluate, and score a folder of pictures."""
+    """Download MNIST, train, export to NumPy, evaluate, and score a folder of pictures.
+
+    Args:
+        dataset: mnist, drawn, or auto: MNIST, and drawn digits if no mirror answers.
+        recipe: augmented or classic.
+        seed: Of everything random.
+        epochs: Passes over the data; by default the recipe's.
+        source: Folder of pictures; all files in it and below are read.
+        mirror: Where to get MNIST, https://…/ or file:///…/; by default the public mirrors.
+        run: Name of the run; that of an interrupted one goes on with it.
+        data_dir: Folder where data sets are kept.
+        runs_dir: Folder of all runs.
+        reports_dir: Folder of all reports.
+    """
     downloaded = download_stage(dataset, data_dir, mirror)
     trained = train_stage(downloaded.dataset, recipe, seed, epochs, run, data_dir, runs_dir)
     exported = export_stage(trained.run, data_dir)

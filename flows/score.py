@@ -7,7 +7,6 @@ from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.command import run
-from flows.parameters import Out, Source, Weights
 from nnpipe import stages
 from nnpipe.scoring import Summary
 
@@ -36,8 +35,14 @@ def score_stage(source: Path, out: Path, weights: Path | None) -> Summary:
 
 
 @flow(name="score-folder", flow_run_name="score-{source.name}")
-def score_folder(source: Source, out: Out, weights: Weights = None) -> Summary:
-    """Read every picture in a folder and write one row for each file."""
+def score_folder(source: Path, out: Path, weights: Path | None = None) -> Summary:
+    """Read every picture in a folder and write one row for each file.
+
+    Args:
+        source: Folder of pictures; all files in it and below are read.
+        out: Where the rows go: .csv, .jsonl or .parquet.
+        weights: Weights file; by default the one that comes with nnpipe.
+    """
     return score_stage(source, out, weights)
 
 

@@ -1,12 +1,12 @@
 """The flow ``train``: PyTorch training into a folder of its own below ``weights/runs``."""
 
 from pathlib import Path
+from typing import Literal
 
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.command import run as run_by_hand
-from flows.parameters import DataDir, Epochs, KnownDataset, Recipe, Run, RunsDir, Seed
 from nnpipe import stages
 from nnpipe.epochs import Epoch
 from nnpipe.runs import open_run
@@ -51,15 +51,25 @@ def train_stage(
 
 @flow(name="train", flow_run_name="train-{dataset}-{recipe}-seed{seed}")
 def train(
-    dataset: KnownDataset = "mnist",
-    recipe: Recipe = "augmented",
-    seed: Seed = 0,
-    epochs: Epochs = None,
-    run: Run = None,
-    data_dir: DataDir = DATA,
-    runs_dir: RunsDir = RUNS,
+    dataset: Literal["mnist", "drawn"] = "mnist",
+    recipe: str = "augmented",
+    seed: int = 0,
+    epochs: int | None = None,
+    run: str | None = None,
+    data_dir: Path = DATA,
+    runs_dir: Path = RUNS,
 ) -> Trained:
-    """Train the network with PyTorch; the best epoch on the validation digits is kept."""
+    """Train the network with PyTorch; the best epoch on the validation digits is kept.
+
+    Args:
+        dataset: mnist or drawn.
+        recipe: augmented or classic.
+        seed: Of everything random.
+        epochs: Passes over the data; by default the recipe's.
+        run: Name of the run; that of an interrupted one goes on with it.
+        data_dir: Folder where data sets are kept.
+        runs_dir: Folder of all runs.
+    """
     return train_stage(dataset, recipe, seed, epochs, run, data_dir, runs_dir)
 
 

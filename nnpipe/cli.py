@@ -45,7 +45,7 @@ def main() -> None:
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("nnpipe").setLevel(logging.INFO)
     try:
-        app()
+        app(prog_name="nnpipe")
     except NnpipeError as error:
         sys.exit(f"nnpipe: {error}")
     except OSError as error:

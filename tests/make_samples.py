@@ -70,7 +70,7 @@ def make() -> dict[str, bytes]:
     for label in range(10):
         add(f"{label}-dark-on-light.png", picture(label).convert("L"))
         add(f"{label}-light-on-dark.png", picture(label, ink=WHITE, paper=BLACK).convert("L"))
-        mnist_like = drawn.draw(np.array([label]), np.random.default_rng(label))[0]
+        mnist_like = drawn.draw(np.array([label]), np.random.default_rng(WRITERS[label]))[0]
         add(f"{label}-mnist-like.png", Image.fromarray(mnist_like))
 
     for name, ink in {"black": BLACK, "white": WHITE}.items():

@@ -1,1 +1,20 @@
 """The Prefect flows: each a thin layer over a stage of nnpipe."""
+
+import logging
+import os
+
+from nnpipe.errors import NnpipeError
+
+# What nnpipe itself logs belongs into the flow run's log. Prefect reads this when it is imported.
+os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "nnpipe")
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """An error that nnpipe foresees says all in its sentence; only a bug needs a traceback."""
+    if record.exc_info and isinstance(record.exc_info[1], NnpipeError):
+        record.exc_info = None
+    return True
+
+
+for _name in ("prefect.flow_runs", "prefect.task_runs"):
+    logging.getLogger(_name).addFilter(_without_traceback)

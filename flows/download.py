@@ -21,7 +21,7 @@ def _no_mirror_answered(task: Any, run: Any, state: Any) -> bool:
 
 @task(
     name="fetch-mnist",
-    retries=3,
+    retries=2,
     retry_delay_seconds=exponential_backoff(backoff_factor=2),
     retry_jitter_factor=0.5,
     retry_condition_fn=_no_mirror_answered,

@@ -5,6 +5,7 @@ from typing import Literal
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
+from prefect.runtime import flow_run
 
 from flows.command import run
 from nnpipe import stages
@@ -19,7 +20,12 @@ def evaluate_stage(
     return stages.evaluate(weights, dataset, data_dir, out)
 
 
-@flow(name="evaluate", flow_run_name="evaluate-{weights}")
+def _run_name() -> str:
+    weights = flow_run.parameters["weights"]
+    return f"evaluate-{Path(weights).parent.name if weights else 'champion'}"
+
+
+@flow(name="evaluate", flow_run_name=_run_name)
 def evaluate(
     weights: Path | None = None,
     dataset: Literal["mnist", "drawn"] | None = None,

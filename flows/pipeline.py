@@ -30,10 +30,11 @@ class Done:
 
     def __str__(self) -> str:
         statuses = ", ".join(f"{n:,} {status}" for status, n in self.scored.statuses.items())
+        kind = "MNIST" if self.downloaded.dataset == "mnist" else "DRAWN (not MNIST)"
         return "\n".join(
             [
-                f"{self.evaluated.accuracy:.2%} of {self.evaluated.n:,} "
-                f"{self.downloaded.dataset} test digits read right, {self.evaluated.errors} errors",
+                f"{self.evaluated.accuracy:.2%} of {self.evaluated.n:,} {kind} test digits read "
+                f"right, {self.evaluated.errors:,} errors",
                 "",
                 f"  data     {self.downloaded.data_dir}",
                 f"  model    {self.trained.run}  "

@@ -43,7 +43,10 @@ def markdown(evaluation: Evaluation, about: dict[str, Any]) -> str:
         f"{evaluation.errors:,} errors; mean loss {evaluation.loss:.4f}; "
         f"macro F1 {evaluation.macro_f1:.4f}.\n"
     )
-    facts = _table(["what", "value"], [[name, value] for name, value in about.items()])
+    facts = _table(
+        ["what", "value"],
+        [[name, f"{v:.6g}" if isinstance(v, float) else v] for name, v in about.items()],
+    )
     per_class = _table(
         ["digit", "support", "precision", "recall", "F1", "most often taken for"],
         [

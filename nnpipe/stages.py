@@ -282,7 +282,8 @@ def evaluate(
         weights_file: by default the champion that comes with nnpipe.
         dataset: by default the one the weights were trained on.
         data_dir: where data sets are kept.
-        out: the report's folder; by default ``reports/<run>``, named as the weights' folder.
+        out: the report's folder; by default ``reports/<run>``, or ``reports/<run>-on-<dataset>``
+            if that is not the data set the weights were trained on.
 
     Raises:
         WeightsError: the weights file is missing or damaged.
@@ -312,8 +313,9 @@ def evaluate(
         "seconds_to_read": round(time.perf_counter() - start, 3),
     }
     if out is None:
-        champions = path.resolve() == champion().resolve()
-        out = REPORTS / ("champion" if champions else path.resolve().parent.name)
+        is_champion = path.resolve() == champion().resolve()
+        name = "champion" if is_champion else path.resolve().parent.name
+        out = REPORTS / (name if data.name == metadata.dataset else f"{name}-on-{data.name}")
     report.write(out, evaluation, about)
     return Evaluated(out, evaluation.n, evaluation.errors, evaluation.accuracy)
 

@@ -180,6 +180,8 @@ def _parse_metadata(path: Path, array: Array | None) -> _Content:
         if not golden or len(sizes) < 2 or min(sizes) < 1:
             raise ValueError("no golden inputs, or no layers")
         metadata = Metadata(layer_sizes=sizes, **fields)
+        if not 0 < metadata.temperature < float("inf"):
+            raise ValueError(f"the temperature is {metadata.temperature}")
         return _Content(metadata, sizes, np.stack(golden), logits)
     except (ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"{path}: its metadata cannot be understood ({error!r})") from error

@@ -147,6 +147,8 @@ SPOILT = {
     ),
     "no format": (lambda p: spoil_metadata(p, format_version=None), "cannot be understood"),
     "a field missing": (lambda p: spoil_metadata(p, recipe=None), "cannot be understood.*recipe"),
+    "a temperature of zero": (lambda p: spoil_metadata(p, temperature=0), "the temperature is 0"),
+    "a temperature in words": (lambda p: spoil_metadata(p, temperature="warm"), "understood"),
     "no golden inputs": (lambda p: spoil_metadata(p, golden_inputs=[]), "no golden inputs"),
     "golden inputs of another size": (
         lambda p: spoil_metadata(p, golden_inputs=["AAAA"] * 10),

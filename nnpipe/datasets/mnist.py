@@ -72,30 +72,16 @@ def fetch(
     if not missing:
         return
     mirror = mirror or os.environ.get(MIRROR_VARIABLE)
-    failures = []
-    for url in [mirror] if mirror else MIRRORS:
-        try:
-            _get(missing, url if url.endswith("/") else url + "/", raw, seconds, silence)
-            return
-        except MirrorError as error:
-            failures.append(f"{url}: {error}")
-    raise MirrorError(
-        f"MNIST could not be downloaded ({'; '.join(failures)}); check the network, name another "
-        f"place with --mirror or {MIRROR_VARIABLE} (https://…/ or file:///…/), "
-        "or use digits drawn by nnpipe itself with --dataset drawn"
-    )
-
-
-def _get(names: list[str], mirror: str, raw: Path, seconds: float, silence: float) -> None:
-    """Get files into a folder of their own, and move them in when all are official."""
+    mirrors = [url.rstrip("/") + "/" for url in ([mirror] if mirror else MIRRORS)]
     try:
         raw.mkdir(parents=True, exist_ok=True)
+        # A folder of their own until all of them are whole.
         with tempfile.TemporaryDirectory(prefix=".download-", dir=raw) as temporary:
-            if mirror.startswith("file:"):
-                _copy(names, Path(url2pathname(urlsplit(mirror).path)), Path(temporary))
+            if mirrors[0].startswith("file:"):
+                _copy(missing, Path(url2pathname(urlsplit(mirrors[0]).path)), Path(temporary))
             else:
-                _download(names, mirror, Path(temporary), seconds, silence)
-            for name in names:
+                _download(missing, mirrors, Path(temporary), seconds, silence)
+            for name in missing:
                 (Path(temporary) / name).replace(raw / name)
     except OSError as error:
         raise OutputError(
@@ -108,20 +94,23 @@ def _copy(names: list[str], source: Path, target: Path) -> None:
     """Copy from a folder; torchvision's downloader cannot read ``file:`` URLs."""
     for name in names:
         if not (source / name).is_file():
-            raise MirrorError(f"{name}: there is no such file")
+            raise _unreachable(f"{source / name}: there is no such file")
         shutil.copyfile(source / name, target / name)
         if not _is_official(target / name):
             raise _not_official(f"{source / name}", (target / name).stat().st_size)
 
 
-def _download(names: list[str], mirror: str, target: Path, seconds: float, silence: float) -> None:
-    """Let torchvision download.
-
-    Its downloader has no time limit, so it runs in a process that can be ended. That also keeps
-    torch, which it imports, out of this one.
-    """
-    files = [(name, MD5[name]) for name in names]
-    job = {"mirror": mirror, "folder": str(target), "silence": silence, "files": files}
+def _download(
+    names: list[str], mirrors: list[str], target: Path, seconds: float, silence: float
+) -> None:
+    """Let torchvision download, in a process of its own."""
+    job = {
+        "files": [(name, MD5[name]) for name in names],
+        "mirrors": mirrors,
+        "folder": str(target),
+        "seconds": seconds,
+        "silence": silence,
+    }
     command = [sys.executable, "-m", "nnpipe.datasets.torchvision_download"]
     try:
         done = subprocess.run(
@@ -129,28 +118,35 @@ def _download(names: list[str], mirror: str, target: Path, seconds: float, silen
             input=json.dumps(job),
             capture_output=True,
             text=True,
-            timeout=seconds,
+            timeout=60 + seconds * len(mirrors),  # it watches the time itself
             check=False,
         )
-    except subprocess.TimeoutExpired:
-        raise MirrorError(f"not done after {seconds:g} seconds") from None
+    except subprocess.TimeoutExpired as error:
+        raise _unreachable(f"{', '.join(mirrors)}: not done after {error.timeout:g} s") from None
     if done.returncode == 0:
         return
     try:
         failure = json.loads(done.stdout)
     except ValueError:
         reason = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
-        raise DatasetError(f"the download of MNIST from {mirror} broke off: {reason}") from None
-    name, reason = failure.get("file", "its files"), failure["reason"]
+        raise DatasetError(f"the download of MNIST broke off: {reason}") from None
     match failure["kind"]:
+        case "unreachable":
+            raise _unreachable(failure["reason"])
         case "not official":
-            raise _not_official(mirror + name, failure["size"])
+            raise _not_official(failure["reason"], failure["size"])
         case "disk":
-            raise OSError(failure["errno"], reason)
-        case "import":
-            raise MissingExtraError(reason)
+            raise OSError(failure["errno"], failure["reason"])
         case _:
-            raise MirrorError(f"{name}: {reason}")
+            raise MissingExtraError(failure["reason"])
+
+
+def _unreachable(reason: str) -> MirrorError:
+    return MirrorError(
+        f"MNIST could not be downloaded ({reason}); check the network, name another place with "
+        f"--mirror or {MIRROR_VARIABLE} (https://…/ or file:///…/), or use digits drawn by nnpipe "
+        "itself with --dataset drawn"
+    )
 
 
 def _not_official(name: str, size: int) -> DatasetError:

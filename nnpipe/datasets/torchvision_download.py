@@ -1,22 +1,29 @@
 """The process that downloads MNIST: torchvision's downloader, with what it lacks around it.
 
-Started by `nnpipe.datasets.mnist`. It reads its job as JSON from stdin; when it fails, it writes
-one JSON object with the kind of failure to stdout and exits with 1.
+Started by `nnpipe.datasets.mnist`, since torchvision waits for ever, and brings torch with it. It
+reads its job as JSON from stdin; when it fails, it writes one JSON object that says how and why to
+stdout, and exits with 1.
 """
 
 import errno
 import json
+import signal
 import socket
 import sys
 import urllib.error
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
+
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
+
+
+class OutOfTimeError(Exception):
+    """The mirror has had all its time. No OSError, as torchvision would try again after one."""
 
 
 def main() -> None:
-    """Download the job's files, or say why not."""
+    """Download the job's files from the first mirror that has them, or say why none did."""
     job = json.load(sys.stdin)
-    socket.setdefaulttimeout(job["silence"])  # torchvision itself would wait for ever
     try:
         from torchvision.datasets.utils import download_url
     except ModuleNotFoundError:
@@ -28,28 +35,54 @@ def main() -> None:
             "both from one index: pip install --force-reinstall torch torchvision",
         )
 
-    for name, md5 in job["files"]:
+    socket.setdefaulttimeout(job["silence"])
+    failures = []
+    for mirror in job["mirrors"]:
+        set_alarm(job["seconds"])
         try:
-            download_url(job["mirror"] + name, job["folder"], name, md5)
-        except urllib.error.HTTPError as error:
-            fail("unreachable", f"it answered {error.code} {error.reason}", file=name)
-        except urllib.error.URLError as error:
-            reason = getattr(error.reason, "strerror", None) or error.reason
-            fail("unreachable", str(reason), file=name)
-        except RecursionError as error:
-            fail("unreachable", str(error), file=name)  # redirected in a circle
-        except RuntimeError:  # how torchvision says that the MD5 is wrong
-            size = (Path(job["folder"]) / name).stat().st_size
-            fail("not official", "", file=name, size=size)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
-                fail("disk", str(error.strerror), file=name, errno=error.errno)
-            fail("unreachable", str(error), file=name)
-        except Exception as error:  # a mirror that is no URL, an answer that is no HTTP
-            fail("unreachable", f"{type(error).__name__}: {error}", file=name)
+            for name, md5 in job["files"]:
+                download(download_url, mirror + name, Path(job["folder"]) / name, md5)
+            return
+        except OutOfTimeError:
+            failures.append(f"{mirror}: not done after {job['seconds']:g} seconds")
+        except ConnectionError as error:
+            failures.append(f"{mirror}{name}: {error}")
+    fail("unreachable", "; ".join(failures))
 
 
-def fail(kind: str, reason: str, **details: str | int) -> NoReturn:
+def download(download_url: Any, url: str, path: Path, md5: str) -> None:
+    """Download one file; what torchvision raises for want of an answer is a ConnectionError."""
+    try:
+        download_url(url, str(path.parent), path.name, md5)
+    except OutOfTimeError:
+        raise
+    except urllib.error.HTTPError as error:
+        raise ConnectionError(f"it answered {error.code} {error.reason.splitlines()[0]}") from error
+    except urllib.error.URLError as error:
+        raise ConnectionError(getattr(error.reason, "strerror", None) or error.reason) from error
+    except RecursionError as error:
+        raise ConnectionError("it redirects in a circle") from error
+    except RuntimeError:  # how torchvision says that the MD5 is wrong
+        fail("not official", url, size=path.stat().st_size)
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in DISK:
+            fail("disk", str(error.strerror), errno=error.errno)
+        # A mirror that is no URL, or whose answer is no HTTP, comes as all sorts of errors.
+        raise ConnectionError(f"{type(error).__name__}: {error}") from error
+
+
+def set_alarm(seconds: float) -> None:
+    """Raise `OutOfTimeError` then; where there are no alarms, the parent ends this process."""
+
+    def ring(*_: object) -> NoReturn:
+        raise OutOfTimeError
+
+    if hasattr(signal, "setitimer"):
+        signal.signal(signal.SIGALRM, ring)
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+def fail(kind: str, reason: str, **details: Any) -> NoReturn:
     """Report the failure and end the process."""
     print(json.dumps({"kind": kind, "reason": " ".join(reason.split()), **details}))
     sys.exit(1)

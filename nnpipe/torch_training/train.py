@@ -156,8 +156,8 @@ def _run_epoch(
 def _measure(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[float, float]:
     """Mean cross-entropy, and the share in [0, 1] of images read right."""
     logits = model(images.flatten(1))
-    hits = (logits.argmax(1) == labels).float().mean()
-    return float(functional.cross_entropy(logits, labels)), float(hits)
+    hits = int((logits.argmax(1) == labels).sum())
+    return float(functional.cross_entropy(logits, labels)), hits / len(labels)
 
 
 def _state(model: nn.Module) -> StateDict:

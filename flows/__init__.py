@@ -5,8 +5,10 @@ import os
 
 from nnpipe.errors import NnpipeError
 
-# What nnpipe itself logs belongs into the flow run's log. Prefect reads this when it is imported.
+# Prefect reads these when it is imported. What nnpipe itself logs belongs into the flow run's log;
+# and a temporary server, started for one run, has nothing to report to its makers.
 os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "nnpipe")
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:

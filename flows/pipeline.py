@@ -1,5 +1,8 @@
 """The flow ``pipeline``: download → train → export → evaluate → score."""
 
+import os
+import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,6 +17,13 @@ from flows.score import score_stage
 from flows.train import train_stage
 from nnpipe.scoring import Summary
 from nnpipe.stages import DATA, REPORTS, RUNS, Downloaded, Evaluated, Exported, Trained
+
+
+def _command() -> str:
+    """How the shell finds nnpipe: by its name, or beside the Python that runs this."""
+    if shutil.which("nnpipe"):
+        return "nnpipe"
+    return os.path.relpath(Path(sys.executable).with_name("nnpipe"))
 
 
 @dataclass(frozen=True)
@@ -46,7 +56,7 @@ class Done:
                 f"  scores   {self.scores}  "
                 f"({self.scored.files} files of {self.source}: {statuses})",
                 "",
-                f"next: nnpipe predict --weights {self.exported.weights} PICTURE",
+                f"next: {_command()} predict --weights {self.exported.weights} PICTURE",
             ]
         )
 

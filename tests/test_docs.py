@@ -1,0 +1,68 @@
+"""The documents tell what is there: commands, options, targets, files and line counts."""
+
+import re
+import shlex
+
+import pytest
+import typer
+
+from nnpipe import cli
+
+from .conftest import ROOT
+
+README = (ROOT / "README.md").read_text()
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
+COMMANDS = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
+
+# Commands that are to be pasted stand in blocks of bash, or in code that goes beyond their name.
+SHOWN = [
+    words
+    for line in re.findall(r"(?m)(?:^|`)(nnpipe [a-z][^`\n]*)", README)
+    if (words := shlex.split(line))[2:] or words[1] in ("download", "train")
+]
+
+
+def test_every_command_is_in_the_readme():
+    assert {words[1] for words in SHOWN} == set(COMMANDS)
+
+
+@pytest.mark.parametrize("words", SHOWN, ids=" ".join)
+def test_every_command_shown_is_understood(words):
+    """Its options exist and its values have their types."""
+    context = COMMANDS[words[1]].make_context(words[1], words[2:], resilient_parsing=False)
+    assert context.params
+
+
+@pytest.mark.parametrize("name", ["download", "train", "export", "evaluate", "score", "pipeline"])
+def test_every_flow_is_in_the_readme(name):
+    assert f"python -m flows.{name}" in README
+    assert (ROOT / "flows" / f"{name}.py").exists()
+
+
+def test_make_targets_that_are_named_exist_and_have_help():
+    makefile = (ROOT / "Makefile").read_text()
+    for target in set(re.findall(r"`?make ([a-z-]+)", README + CONTRIBUTING)):
+        assert re.search(rf"(?m)^{target}:.*## ", makefile), target
+
+
+@pytest.mark.parametrize("text", [README, CONTRIBUTING], ids=["README", "CONTRIBUTING"])
+def test_links_lead_to_files(text):
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        assert target.startswith("https://") or (ROOT / target).exists(), target
+
+
+def test_line_counts_are_true():
+    for count, name in re.findall(r"\[(\d+)\]\((nnpipe/\w+\.py)\)", README):
+        assert len((ROOT / name).read_text().splitlines()) == int(count), name
+
+
+def test_the_champions_accuracy_is_that_of_its_report():
+    headline = (ROOT / "reports/champion/report.md").read_text().splitlines()[0]
+    accuracy = headline.split("%")[0].removeprefix("# ")
+    assert f"| the champion: the same, 300 epochs | {accuracy} % |" in README
+
+
+def test_every_module_is_on_the_map():
+    for path in (ROOT / "nnpipe").iterdir():
+        if path.suffix == ".py" and path.stem != "__init__":
+            assert re.search(rf"\b{path.stem}\b", CONTRIBUTING), path.stem

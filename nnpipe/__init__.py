@@ -1,3 +1,6 @@
 """A neural network from scratch in NumPy that reads handwritten digits."""
 
+from nnpipe.classifier import Classifier, Reading
+
+__all__ = ["Classifier", "Reading"]
 __version__ = "0.1.0"

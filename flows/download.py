@@ -10,13 +10,13 @@ from prefect.tasks import exponential_backoff
 from flows.command import run
 from nnpipe import stages
 from nnpipe.datasets import mnist
-from nnpipe.errors import MirrorError
+from nnpipe.errors import DatasetError
 from nnpipe.stages import DATA, Downloaded
 
 
-def _no_mirror_answered(task: Any, run: Any, state: Any) -> bool:
-    """Only silence is worth a second try: a wrong file stays wrong, a full disk full."""
-    return isinstance(state.result(raise_on_failure=False), MirrorError)
+def _network_failed(task: Any, run: Any, state: Any) -> bool:
+    """Silence, or a file that was cut off, is worth another try; a full disk stays full."""
+    return isinstance(state.result(raise_on_failure=False), DatasetError)
 
 
 @task(
@@ -24,7 +24,7 @@ def _no_mirror_answered(task: Any, run: Any, state: Any) -> bool:
     retries=2,
     retry_delay_seconds=exponential_backoff(backoff_factor=2),
     retry_jitter_factor=0.5,
-    retry_condition_fn=_no_mirror_answered,
+    retry_condition_fn=_network_failed,
     cache_policy=NO_CACHE,
 )
 def fetch_mnist(data_dir: Path, mirror: str | None) -> None:

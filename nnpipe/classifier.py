@@ -20,8 +20,8 @@ from nnpipe.preprocess import (
 )
 
 _BATCH = 128
-"""Every matrix product has this many rows, some of them empty. BLAS adds in an order that depends
-on the number of rows, and and a picture must get the same digits alone and in a batch."""
+"""Every matrix product has this many rows, needed or not. BLAS adds in an order that depends on the
+number of rows, and a picture must get the same digits alone and in a batch."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Classifier:
         shown = np.stack([p.pixels for p in readable]) if readable else np.empty((0, SIDE, SIDE))
         probabilities = iter(self.probabilities(shown.astype(np.uint8)))
         return [
-            Reading("error", reason=str(p))
+            Reading("error", reason=_one_line(str(p)))
             if isinstance(p, PictureError)
             else _reading(p, tuple(next(probabilities).tolist()))
             for p in prepared
@@ -109,6 +109,11 @@ def champion() -> Path:
     package = Path(__file__).parent
     shipped = package / "model_weights.npz"
     return shipped if shipped.exists() else package.parent / "weights" / "model_weights.npz"
+
+
+def _one_line(reason: str) -> str:
+    """Whatever a parser quotes from a broken file must break neither a table nor a terminal."""
+    return " ".join(reason.encode("utf-8", "backslashreplace").decode().split())
 
 
 def _reading(prepared: Prepared, probabilities: tuple[float, ...]) -> Reading:

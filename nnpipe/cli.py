@@ -4,9 +4,11 @@ Exit codes: 0 all well; 1 failed, with one sentence on stderr; 2 wrong usage; 3 
 files were rejected or could not be read.
 """
 
+import io
 import json
 import logging
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -17,7 +19,7 @@ import typer
 
 from nnpipe import __version__
 from nnpipe.classifier import Classifier, Reading
-from nnpipe.errors import NnpipeError
+from nnpipe.errors import NnpipeError, PictureError
 
 INCOMPLETE = 3
 
@@ -41,7 +43,9 @@ def main() -> None:
     """Run the command line; every expected error ends as one sentence."""
     for stream in (sys.stdout, sys.stderr):
         # A file's name may hold what the terminal cannot show; the answer matters more.
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    warnings.filterwarnings("ignore", module="PIL")  # of odd metadata in pictures that are read
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("nnpipe").setLevel(logging.INFO)
     try:
@@ -92,10 +96,10 @@ def predict(
     classifier = Classifier.load(weights)
     statuses = []
     for name in pictures:
-        reading = classifier.read(sys.stdin.buffer.read() if name == "-" else Path(name))
+        reading = classifier.read(_stdin() if name == "-" else Path(name))
         statuses.append(reading.status)
         if as_json:
-            print(json.dumps(_as_json(name, reading, top_k, show_input), ensure_ascii=False))
+            print(json.dumps(_as_json(name, reading, top_k, show_input)))
             continue
         if reading.status == "error":
             print(f"nnpipe: {name}: {reading.reason}", file=sys.stderr)
@@ -107,6 +111,12 @@ def predict(
         raise typer.Exit(1)
     if any(status != "ok" for status in statuses):
         raise typer.Exit(INCOMPLETE)
+
+
+def _stdin() -> bytes:
+    if sys.stdin is None:
+        raise PictureError("stdin is closed; pipe a picture into nnpipe, or name a file")
+    return sys.stdin.buffer.read()
 
 
 def _most_likely(reading: Reading, top_k: int) -> list[tuple[int, float]]:
@@ -183,8 +193,7 @@ def download(
         str | None,
         typer.Option(
             help="Where to get MNIST: https://…/ or file:///…/.",
-            envvar="NNPIPE_MNIST_MIRROR",
-            show_default="the public mirrors",
+            show_default="$NNPIPE_MNIST_MIRROR, or the public mirrors",
         ),
     ] = None,
 ) -> None:
@@ -217,7 +226,7 @@ def train(
     run: Annotated[
         str | None,
         typer.Option(
-            help="Name of the run; that of an interrupted one goes on with it.",
+            help="Name of the run; for torch, that of an interrupted one goes on with it.",
             show_default="the time, the data set and the recipe",
         ),
     ] = None,
@@ -236,7 +245,8 @@ def train(
         open_run(runs_dir, run, dataset, kind, f"seed{seed}") as folder,
         _progress("training") as advance,
     ):
-        _say(f"training into {folder}; if interrupted, go on with --run {folder.name}")
+        hint = "" if engine == "numpy" else f"; if interrupted, go on with --run {folder.name}"
+        _say(f"training into {folder}{hint}")
         trained = stages.train(
             folder,
             dataset=dataset,

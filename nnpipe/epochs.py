@@ -19,6 +19,8 @@ class Epoch:
     seconds: float
 
 
+MAX_BATCH = 1_000_000
+
 OnEpoch = Callable[[Epoch], None]
 
 
@@ -26,8 +28,8 @@ def check_settings(*, epochs: int, batch_size: int, lr: float, momentum: float =
     """Raise `TrainingError` for a setting with which no training is possible."""
     if epochs < 1:
         raise TrainingError(f"epochs must be at least 1, not {epochs}")
-    if batch_size < 1:
-        raise TrainingError(f"batch size must be at least 1, not {batch_size}")
+    if not 1 <= batch_size <= MAX_BATCH:
+        raise TrainingError(f"batch size must lie in 1…{MAX_BATCH:,}, not {batch_size}")
     if not 0 < lr < math.inf:
         raise TrainingError(f"the learning rate must be above 0 and finite, not {lr:g}")
     if not 0 <= momentum < 1:

@@ -1,5 +1,6 @@
 """Files that are there whole or not at all, and the hash of what is in them."""
 
+import errno
 import hashlib
 import json
 import os
@@ -23,7 +24,7 @@ def replacing(path: Path, mode: str = "wb", **options: Any) -> Iterator[IO[Any]]
         OutputError: the file cannot be written (no space, no permission, a folder in its place).
     """
     # Short and independent of the name, which may already be as long as the file system allows.
-    temporary = path.with_name(f".nnpipe-{secrets.token_hex(6)}.tmp")
+    temporary = path.parent / f".nnpipe-{secrets.token_hex(6)}.tmp"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, mode.replace("w", "x"), **options) as stream:
@@ -32,9 +33,10 @@ def replacing(path: Path, mode: str = "wb", **options: Any) -> Iterator[IO[Any]]
             os.fsync(stream.fileno())
         temporary.replace(path)
     except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         raise OutputError(
             f"{path}: could not be written ({error.strerror or error}); "
-            "free some space or name another place"
+            f"{'free some space or ' if full else ''}name another place"
         ) from error
     finally:
         temporary.unlink(missing_ok=True)

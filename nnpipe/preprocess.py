@@ -9,7 +9,8 @@ on the way is one small function:
 """
 
 import io
-import warnings
+import math
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,12 +30,22 @@ BOX = 20
 MAX_PIXELS = 100_000_000
 """Larger pictures are refused before they are decoded: some are bombs made to fill the memory."""
 
+MAX_BYTES = 256 * 1024 * 1024
+"""Larger files are refused before they are read."""
+
+MAX_SIDE = 2000
+"""Larger pictures are shrunk first: finer detail says nothing about a digit and costs memory."""
+
 MIN_CONTRAST = 24
 """Grey levels, of 255, by which ink must stand out from paper; less is blank."""
 
 Pixels = npt.NDArray[np.uint8]
 Grey = npt.NDArray[np.float32]
 Picture = str | Path | bytes | Image.Image | npt.NDArray[np.generic]
+
+
+BLANK: Pixels = np.zeros((SIDE, SIDE), np.uint8)
+BLANK.setflags(write=False)
 
 
 class Prepared(NamedTuple):
@@ -58,15 +69,28 @@ def prepare(picture: Picture) -> Prepared:
     Raises:
         PictureError: it cannot be read as a picture; the message says why, without a path.
     """
-    image = open_picture(picture)
-    width, height = image.size
-    levels = grey(image)
-    if looks_like_mnist(levels):
-        return Prepared(levels.astype(np.uint8), width, height, blank=False)
-    strength = ink(levels)
-    if strength is None:
-        return Prepared(np.zeros((SIDE, SIDE), np.uint8), width, height, blank=True)
-    return Prepared(centre(fit(crop(strength))), width, height, blank=False)
+    try:
+        image = open_picture(picture)
+        levels = grey(image)
+        if looks_like_mnist(levels):
+            pixels = levels.astype(np.uint8)
+        else:
+            strength = ink(levels)
+            pixels = BLANK if strength is None else centre(fit(crop(strength)))
+    except PictureError:
+        raise
+    except UnidentifiedImageError:
+        raise PictureError("this is not a picture in a format that Pillow knows") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise PictureError(
+            f"the picture has more than the {MAX_PIXELS // 10**6} million pixels that are read; "
+            "make it smaller"
+        ) from None
+    # Pillow's plug-ins raise whatever their parsers meet in a damaged file. One such picture must
+    # not end the reading of a million others.
+    except Exception as error:
+        raise PictureError(f"the picture is damaged: {error or type(error).__name__}") from error
+    return Prepared(pixels, image.width, image.height, blank=not pixels.any())
 
 
 def as_inputs(pixels: Pixels) -> npt.NDArray[np.float32]:
@@ -76,53 +100,40 @@ def as_inputs(pixels: Pixels) -> npt.NDArray[np.float32]:
 
 def open_picture(picture: Picture) -> Image.Image:
     """Open and decode a picture, and turn it upright as its EXIF orientation says."""
-    try:
-        if isinstance(picture, Image.Image):
-            image = picture
-        elif isinstance(picture, np.ndarray):
-            image = Image.fromarray(picture)
-        else:
-            content = picture if isinstance(picture, bytes) else read_file(Path(picture))
-            with warnings.catch_warnings():
-                # Pillow warns of large pictures; they are refused below, by one limit for all.
-                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-                image = Image.open(io.BytesIO(content))
-        if not image.width * image.height:
-            raise PictureError("the picture has no pixels")
-        if image.width * image.height > MAX_PIXELS:
-            raise Image.DecompressionBombError
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd metadata in pictures that can be read
-            image.load()  # Image.open reads only the header
-            return ImageOps.exif_transpose(image)
-    except UnidentifiedImageError:
-        raise PictureError("this is not a picture in a format that Pillow knows") from None
-    except Image.DecompressionBombError:
-        raise PictureError(
-            f"the picture has more than the {MAX_PIXELS // 10**6} million pixels that are read; "
-            "make it smaller"
-        ) from None
-    except PictureError:
-        raise
-    # Pillow's plug-ins raise whatever their parsers meet in a damaged file.
-    except Exception as error:
-        raise PictureError(f"the picture is damaged: {error or type(error).__name__}") from error
+    if isinstance(picture, Image.Image):
+        image = picture
+    elif isinstance(picture, np.ndarray):
+        image = Image.fromarray(picture)
+    else:
+        content = picture if isinstance(picture, bytes) else read_file(Path(picture))
+        image = Image.open(io.BytesIO(content))
+    if not image.width * image.height:
+        raise PictureError("the picture has no pixels")
+    if image.width * image.height > MAX_PIXELS:
+        raise Image.DecompressionBombError
+    image.load()  # Image.open reads only the header
+    return ImageOps.exif_transpose(image)
 
 
 def read_file(path: Path) -> bytes:
     """Read a file's bytes.
 
     Raises:
-        PictureError: it cannot be read, or is empty.
+        PictureError: it cannot be read, is empty, or too large to be a picture.
     """
     try:
-        content = path.read_bytes()
+        with open(path, "rb") as stream:
+            # What is no regular file tells no size, and may never end.
+            size = os.fstat(stream.fileno()).st_size
+            content = stream.read(MAX_BYTES + 1) if size <= MAX_BYTES else b""
     except FileNotFoundError:
         raise PictureError("there is no such file") from None
     except IsADirectoryError:
         raise PictureError("this is a folder; score folders with 'nnpipe score'") from None
     except OSError as error:
         raise PictureError(f"the file cannot be read: {error.strerror or error}") from error
+    if max(size, len(content)) > MAX_BYTES:
+        raise PictureError(f"the file has more than the {MAX_BYTES >> 20} MiB that are read")
     if not content:
         raise PictureError("the file is empty")
     return content
@@ -134,13 +145,15 @@ def grey(image: Image.Image) -> Grey:
     Behind what is transparent lies paper that the ink stands out from: black behind bright ink,
     white behind dark.
     """
+    shrink = math.ceil(max(image.size) / MAX_SIDE)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return _stretch_deep(np.asarray(image, np.float32))
+        deep = Image.fromarray(np.asarray(image, np.float32)).reduce(shrink)
+        return _stretch_deep(np.asarray(deep, np.float64))
     if image.mode == "LAB":  # which Pillow does not convert
-        return np.asarray(image.getchannel(0), np.float32)
+        return np.asarray(image.getchannel(0).reduce(shrink), np.float32)
     if not image.has_transparency_data:
-        return np.asarray(image.convert("L"), np.float32)
-    rgba = image.convert("RGBA")
+        return np.asarray(image.convert("L").reduce(shrink), np.float32)
+    rgba = image.convert("RGBA").reduce(shrink)
     levels = np.asarray(rgba.convert("L"), np.float32)
     alpha = np.asarray(rgba.getchannel("A"), np.float32) / 255
     visible = alpha.sum()
@@ -149,11 +162,11 @@ def grey(image: Image.Image) -> Grey:
     return (levels * alpha + paper * (1 - alpha)).astype(np.float32)
 
 
-def _stretch_deep(levels: Grey) -> Grey:
+def _stretch_deep(levels: npt.NDArray[np.float64]) -> Grey:
     """Bring 16-bit, 32-bit and float levels to 0…255 by their own range: none has a fixed white."""
     levels = np.nan_to_num(levels, nan=0, posinf=0, neginf=0)
     low, high = float(levels.min()), float(levels.max())
-    scale = np.float32(255 / (high - low) if high > low else 0)
+    scale = 255 / (high - low) if high > low else 0.0
     return np.asarray((levels - low) * scale, np.float32)
 
 

@@ -49,7 +49,7 @@ class Record:
 
 @contextmanager
 def open_run(root: Path, name: str | None, *about: str) -> Iterator[Path]:
-    """Make the folder of a run, or find that of an unfinished one to go on with.
+    """Make the folder of a run, or find the one of that name to go on with.
 
     When the block leaves nothing in the folder, the folder goes, too.
 
@@ -59,13 +59,11 @@ def open_run(root: Path, name: str | None, *about: str) -> Iterator[Path]:
         about: words for a name that is made up.
 
     Raises:
-        TrainingError: the run is finished, or its name is no name of a folder.
+        TrainingError: its name is no name of a folder.
         OutputError: the folder cannot be made.
     """
-    if name is not None and (not name or Path(name).name != name):
+    if name is not None and (name in ("", "..") or Path(name).name != name):
         raise TrainingError(f"'{name}' is no name for a run: use letters, digits and hyphens")
-    if name is not None and (root / name / RECORD).exists():
-        raise TrainingError(f"{root / name}: this run is finished; choose another name")
     try:
         folder = root / name if name else _unused(root, about)
         folder.mkdir(parents=True, exist_ok=True)
@@ -105,7 +103,17 @@ def read_record(run: Path) -> Record:
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
         fields["history"] = [Epoch(**epoch) for epoch in fields["history"]]
-        return Record(**fields)
+        record = Record(**fields)
+        right = (
+            all(isinstance(text, str) for text in (record.engine, record.recipe, record.dataset))
+            and isinstance(record.seed, int)
+            and isinstance(record.parameters, dict)
+            and record.history
+            and all(0 <= epoch.validation_accuracy <= 1 for epoch in record.history)
+        )
+        if not right:
+            raise ValueError("a field has the wrong type or range")
+        return record
     except FileNotFoundError:
         raise TrainingError(
             f"{path}: is missing, so {run} is no finished run; train with 'nnpipe train'"

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import stat
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -90,7 +91,7 @@ def score(
         OutputError: the rows cannot be written.
     """
     start = time.perf_counter()
-    if out.suffix not in SUFFIXES:
+    if out.suffix not in SUFFIXES or out.is_dir():
         raise ScoringError(
             f"{out}: rows are written as {', '.join(SUFFIXES)}; name a file that ends so"
         )
@@ -142,12 +143,18 @@ def list_files(source: Path) -> Listing:
             continue
         for entry in entries:
             path = Path(entry.path)
-            if entry.is_dir(follow_symlinks=False):
-                folders.append(path)
-            elif path.is_dir():
-                skipped[encode_path(path, source)] = "link to a folder"
-            elif path.is_file() or path.is_symlink():  # a link to nothing gets its row, too
+            try:
+                mode = path.stat().st_mode
+                is_folder = entry.is_dir(follow_symlinks=False)
+            except OSError:  # a link to nothing, a closed folder: the file's row will say why
                 files.append(path)
+                continue
+            if is_folder:
+                folders.append(path)
+            elif stat.S_ISREG(mode):
+                files.append(path)
+            elif stat.S_ISDIR(mode):
+                skipped[encode_path(path, source)] = "link to a folder"
             else:
                 skipped[encode_path(path, source)] = "neither file nor folder"
     return Listing(sorted(files, key=lambda path: encode_path(path, source)), skipped)
@@ -156,11 +163,12 @@ def list_files(source: Path) -> Listing:
 def encode_path(path: Path, source: Path) -> str:
     r"""Write a path relative to the source as text from which `decode_path` gets it back.
 
-    A file's name is bytes, and need not be UTF-8: other bytes become ``\xff``, and a backslash
-    doubles, so that no two names become one.
+    A file's name is bytes, and need not be UTF-8: other bytes, and control characters such as a
+    line's end, become ``\xff``, and a backslash doubles, so that no two names become one.
     """
     name = os.fsencode(path.relative_to(source).as_posix())
-    return name.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
+    text = name.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
+    return re.sub(r"[\x00-\x1f\x7f]", lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def decode_path(text: str) -> bytes:
@@ -196,11 +204,9 @@ def _row(path: str, reading: Reading, digest: str | None) -> Row:
     def rounded(share: float | None) -> float | None:
         return None if share is None else round(share, 6)
 
-    # Whatever a parser quotes from a broken file must not break the table.
-    reason = " ".join(reading.reason.encode("utf-8", "backslashreplace").decode().split())
     shares = [rounded(share) for share in reading.probabilities or [None] * 10]
     head = [path, reading.status, reading.label, rounded(reading.confidence)]
-    return Row._make([*head, *shares, reason, reading.width, reading.height, digest])
+    return Row._make([*head, *shares, reading.reason, reading.width, reading.height, digest])
 
 
 Write = Callable[[list[Row]], None]

@@ -18,7 +18,7 @@ import numpy as np
 from nnpipe import datasets, runs, scoring, training, weights
 from nnpipe.classifier import Classifier, champion
 from nnpipe.datasets import drawn, mnist
-from nnpipe.epochs import Epoch, OnEpoch
+from nnpipe.epochs import Epoch, OnEpoch, check_settings
 from nnpipe.errors import ExportError, MissingExtraError, TrainingError
 from nnpipe.evaluation import evaluate as compare
 from nnpipe.files import sha256
@@ -89,6 +89,8 @@ def train(
 ) -> Trained:
     """Train into the folder ``run``, going on from a checkpoint that is there.
 
+    A run that is finished already, with the same settings, is left as it is.
+
     Engine "torch" leaves ``pytorch_model.pth``, which `export` turns into weights. Engine "numpy",
     the trainer from scratch, leaves ``model_weights.npz`` itself.
 
@@ -110,20 +112,19 @@ def train(
         DatasetError: the data set is missing or damaged.
         MissingExtraError: torch is asked for and not installed.
     """
-    if seed < 0:
-        raise TrainingError(f"the seed must be at least 0, not {seed}")
+    if not 0 <= seed < 2**32:
+        raise TrainingError(f"the seed must lie in 0…{2**32 - 1}, not {seed}")
     if engine == "numpy":
         if recipe not in (None, "sgd"):
             raise TrainingError(f"recipe '{recipe}' is for --engine torch; NumPy has no recipes")
+        recipe = "sgd"
         parameters: dict[str, Any] = {
             "epochs": 10 if epochs is None else epochs,
             "batch_size": 128 if batch_size is None else batch_size,
             "lr": 0.01 if lr is None else lr,
             "momentum": 0.9,
         }
-        recipe = "sgd"
-        data = datasets.load(dataset, data_dir)
-        network, history = _train_numpy(data, seed, parameters, on_epoch)
+        check_settings(**parameters)
     elif engine == "torch":
         with needs("train", "training with --engine torch"):
             from nnpipe.torch_training import model, recipes
@@ -131,19 +132,25 @@ def train(
         chosen = recipes.recipe(
             recipe or recipes.DEFAULT, epochs=epochs, batch_size=batch_size, lr=lr
         )
-        parameters, recipe = asdict(chosen), chosen.name
-        data = datasets.load(dataset, data_dir)
-        state, history = torch_train.train(
-            data,
-            chosen,
-            seed=seed,
-            device=device,
-            checkpoint=run / runs.CHECKPOINT,
-            on_epoch=on_epoch,
-        )
+        recipe, parameters = chosen.name, asdict(chosen)
     else:
         raise TrainingError(f"there is no engine '{engine}'; choose {' or '.join(ENGINES)}")
 
+    if (run / runs.RECORD).exists():
+        record = runs.read_record(run)
+        settings = (record.engine, record.recipe, record.seed, record.dataset, record.parameters)
+        if settings != (engine, recipe, seed, dataset, parameters):
+            raise TrainingError(f"{run}: is finished, with other settings; choose another name")
+        return _trained(run, record)
+
+    data = datasets.load(dataset, data_dir)
+    if engine == "numpy":
+        network, history = _train_numpy(data, seed, parameters, on_epoch)
+    else:
+        checkpoint = run / runs.CHECKPOINT
+        state, history = torch_train.train(
+            data, chosen, seed=seed, device=device, checkpoint=checkpoint, on_epoch=on_epoch
+        )
     record = runs.Record(
         engine=engine,
         recipe=recipe,
@@ -162,6 +169,10 @@ def train(
         model.save_model(run / runs.MODEL, state)
     runs.write_record(run, record)
     (run / runs.CHECKPOINT).unlink(missing_ok=True)
+    return _trained(run, record)
+
+
+def _trained(run: Path, record: runs.Record) -> Trained:
     return Trained(run, record.best.number, record.best.validation_accuracy, record.seconds)
 
 

@@ -10,6 +10,7 @@ import base64
 import io
 import json
 import zipfile
+import zlib
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -128,7 +129,7 @@ def _read_arrays(path: Path) -> dict[str, Array]:
         ) from None
     except OSError as error:
         raise WeightsError(f"{path}: could not be read ({error.strerror or error})") from error
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, RuntimeError) as error:
         raise WeightsError(
             f"{path}: is not a whole .npz file ({error}); copy or export it again"
         ) from error
@@ -166,7 +167,7 @@ def _parse_metadata(path: Path, array: Array | None) -> _Content:
     try:
         fields = json.loads(str(array))
         version = fields.pop("format_version")
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise WeightsError(f"{path}: its metadata cannot be understood ({error!r})") from error
     if version != FORMAT_VERSION:
         raise WeightsError(
@@ -183,7 +184,7 @@ def _parse_metadata(path: Path, array: Array | None) -> _Content:
         if not 0 < metadata.temperature < float("inf"):
             raise ValueError(f"the temperature is {metadata.temperature}")
         return _Content(metadata, sizes, np.stack(golden), logits)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise WeightsError(f"{path}: its metadata cannot be understood ({error!r})") from error
 
 

@@ -226,19 +226,9 @@ def test_inspect_shows_the_metadata(run):
 @pytest.mark.parametrize("engine", ["torch", "numpy"])
 def test_download_train_export_evaluate(run, tmp_path, small_drawn, engine):
     assert run("download", "--dataset", "drawn")[0] == 0
-    code, out, err = run(
-        "train",
-        "--dataset",
-        "drawn",
-        "--engine",
-        engine,
-        "--epochs",
-        3,
-        "--batch-size",
-        64,
-        "--run",
-        "r1",
-    )
+    settings = ("--dataset", "drawn", "--epochs", 3, "--batch-size", 64)
+    train = ("train", "--run", "r1", "--engine", engine, *settings)
+    code, out, err = run(*train)
     assert (code, out) == (0, "")
     assert "best epoch" in err
     folder = tmp_path / "weights" / "runs" / "r1"
@@ -260,7 +250,12 @@ def test_download_train_export_evaluate(run, tmp_path, small_drawn, engine):
     assert figures["accuracy"] > 0.4
     assert figures["about"]["engine"] == engine
 
-    assert "this run is finished; choose another name" in run("train", "--run", "r1")[2]
+    again = run(*train)
+    assert again[0] == 0
+    assert read_record(folder) == record
+    other = run(*train, "--seed", 1)
+    assert other[0] == 1
+    assert "is finished, with other settings; choose another name" in other[2]
 
 
 @pytest.mark.parametrize(
@@ -272,8 +267,12 @@ def test_download_train_export_evaluate(run, tmp_path, small_drawn, engine):
         (["train", "--recipe", "best"], "there is no recipe 'best'"),
         (["train", "--lr", "-1"], "the learning rate must be above 0"),
         (["train", "--epochs", "0"], "epochs must be at least 1"),
-        (["train", "--seed", "-1"], "the seed must be at least 0"),
+        (["train", "--seed", "-1"], "the seed must lie in 0…4294967295, not -1"),
+        (["train", "--seed", "9" * 30], "the seed must lie in 0…4294967295"),
+        (["train", "--batch-size", "9" * 30], "batch size must lie in 1…1,000,000"),
+        (["train", "--engine", "numpy", "--lr", "nan"], "must be above 0 and finite, not nan"),
         (["train", "--run", "a/b"], "is no name for a run"),
+        (["train", "--run", ".."], "is no name for a run"),
         (["export", "nothing"], "is missing, so nothing is no finished run"),
         (["evaluate", "--dataset", "mnist"], "is missing; get it with 'nnpipe download"),
         (

@@ -65,13 +65,13 @@ def test_torchvision_finds_the_files_where_it_looks_for_them(mnist_data, tmp_pat
 @pytest.mark.parametrize(
     ("mode", "error", "message"),
     [
-        ("error page", DatasetError, "is not the official file .*error page"),
+        ("error page", DatasetError, "is not the official file .*wrong MD5.*error page"),
         # Every download starts a process that imports torch: the rest runs in CI.
         *(
             pytest.param(*case, marks=pytest.mark.slow)
             for case in (
                 ("missing", MirrorError, "it answered 404 Not Found"),
-                ("truncated", DatasetError, "is not the official file .*cut off"),
+                ("truncated", DatasetError, "is not the official file .*wrong MD5.*cut off"),
                 ("corrupt", DatasetError, "is not the official file .*wrong MD5"),
                 ("redirects in a circle", MirrorError, "it answered 302 |redirects in a circle"),
                 ("no HTTP", MirrorError, "BadStatusLine"),
@@ -120,12 +120,24 @@ def test_a_mirror_that_is_no_place_ends_in_one_sentence(tmp_path, url):
         mnist.fetch(tmp_path, url)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["error page", "missing", "truncated"])
+def test_the_next_mirror_is_asked_when_the_first_fails(mnist_files, tmp_path, monkeypatch, mode):
+    with serving(mnist_files) as bad, serving(mnist_files) as good:
+        bad.mode = mode
+        monkeypatch.setattr(mnist, "MIRRORS", (bad.url, good.url))
+        mnist.fetch(tmp_path)
+    assert sorted(left_behind(tmp_path)) == sorted(mnist.MD5)
+
+
 def test_a_file_mirror_with_a_damaged_file_is_refused(mnist_files, tmp_path):
     source = tmp_path / "source"
     shutil.copytree(mnist_files, source)
     (source / IMAGES).chmod(0o644)
     (source / IMAGES).write_bytes(b"damaged")
-    with pytest.raises(DatasetError, match=r"is not the official file \(7 bytes"):
+    with pytest.raises(
+        DatasetError, match=r"is not the official file \(.*: 7 bytes with the wrong MD5"
+    ):
         mnist.fetch(tmp_path / "data", source.as_uri())
     assert left_behind(tmp_path / "data") == []
 

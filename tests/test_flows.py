@@ -25,7 +25,7 @@ from flows.pipeline import pipeline  # noqa: E402
 from flows.score import score_folder  # noqa: E402
 from flows.train import train  # noqa: E402
 from nnpipe import datasets  # noqa: E402
-from nnpipe.errors import DatasetError, MirrorError, ScoringError  # noqa: E402
+from nnpipe.errors import MirrorError, OutputError, ScoringError  # noqa: E402
 
 from .conftest import ROOT  # noqa: E402
 from .make_samples import SAMPLES  # noqa: E402
@@ -131,15 +131,15 @@ def test_auto_goes_on_with_drawn_digits_only_after_all_tries(
     assert len(tries) == 3
 
 
-def test_a_wrong_file_is_not_tried_again(tmp_path, impatient, monkeypatch):
+def test_a_full_disk_is_not_tried_again(tmp_path, impatient, monkeypatch):
     tries = []
 
     def fetch(folder, mirror):
         tries.append(mirror)
-        raise DatasetError("not the official file")
+        raise OutputError("no space")
 
     monkeypatch.setattr(flows.download.mnist, "fetch", fetch)
-    with pytest.raises(DatasetError):
+    with pytest.raises(OutputError):
         download(dataset="auto", data_dir=tmp_path)
     assert len(tries) == 1
 

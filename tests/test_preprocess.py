@@ -120,6 +120,23 @@ def test_a_blank_picture_is_blank(level):
     assert (found.width, found.height) == (60, 80)
 
 
+@pytest.mark.parametrize("side", [3000, 9900])
+def test_a_few_specks_on_a_large_page_are_no_error(side):
+    """There is so little ink that hardly anything of it is left in 28×28 pixels."""
+    page = np.full((side, side), 255, np.uint8)
+    rows, columns = np.random.default_rng(0).integers(0, side, (2, 120))
+    page[rows, columns] = 0
+    found = prepare(page)
+    assert found.blank == (not found.pixels.any())
+
+
+def test_floats_of_any_range_are_read():
+    for low, high in ((-3.3e38, 3.3e38), (0, 1e-30), (-5, -4)):
+        shades = np.asarray(picture(3).convert("L")) / 255
+        found = prepare((low + (np.float64(high) - low) * shades).astype(np.float32))
+        assert difference(prepare(picture(3)), found) < 0.3
+
+
 def png_header(width, height):
     stream = io.BytesIO()
     Image.new("L", (1, 1)).save(stream, "PNG")

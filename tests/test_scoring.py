@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
-from nnpipe import scoring
+from nnpipe import preprocess, scoring
 from nnpipe.classifier import Classifier
 from nnpipe.errors import OutputError, ScoringError
 from nnpipe.scoring import Row, decode_path, encode_path, list_files, score
@@ -100,7 +101,7 @@ def test_batches_do_not_change_a_byte(folder, classifier, tmp_path, monkeypatch)
 
 
 def test_pandas_reads_the_same_table_from_every_form(folder, classifier, tmp_path):
-    (folder / 'quote",comma\nline.png').write_bytes(encoded(picture(5), "PNG"))
+    (folder / 'quote",comma\nline\rend.png').write_bytes(encoded(picture(5), "PNG"))
     for suffix in scoring.SUFFIXES:
         score(folder, tmp_path / f"out{suffix}", classifier)
     texts = {"path": "str", "status": "str", "reason": "str", "sha256": "str"}
@@ -122,7 +123,7 @@ def test_paths_are_lossless_whatever_their_bytes(name):
     assert decode_path(text) == b"x" + name
 
 
-@given(st.text(string.ascii_letters + "äß中 ,'\"\n=-", min_size=1, max_size=30))
+@given(st.text(string.ascii_letters + "äß中 ,'\"=-", min_size=1, max_size=30))
 def test_names_in_utf8_are_written_as_they_are(name):
     assert encode_path(Path("s") / f"x{name}", Path("s")) == f"x{name}"
 
@@ -138,6 +139,8 @@ def test_a_name_that_is_not_utf8_has_its_row(folder, classifier, tmp_path):
 
 def test_what_is_no_file_is_named_and_links_to_nothing_are_errors(folder, classifier, tmp_path):
     os.mkfifo(folder / "pipe.png")
+    os.mkfifo(tmp_path / "pipe")
+    (folder / "link-to-pipe.png").symlink_to(tmp_path / "pipe")
     (folder / "folder.png").mkdir()
     (folder / "loop").symlink_to(folder, target_is_directory=True)
     (folder / "self.png").symlink_to(folder / "self.png")
@@ -148,6 +151,7 @@ def test_what_is_no_file_is_named_and_links_to_nothing_are_errors(folder, classi
         summary = score(folder, tmp_path / "out.csv", classifier)
     rows = {row["path"]: row for row in read_csv(tmp_path / "out.csv")}
     assert summary.skipped == {
+        "link-to-pipe.png": "neither file nor folder",
         "pipe.png": "neither file nor folder",
         "s": "neither file nor folder",
         "loop": "link to a folder",
@@ -171,6 +175,48 @@ def test_a_file_that_vanishes_after_the_listing_is_an_error_row(
     rows = {row["path"]: row for row in read_csv(tmp_path / "out.csv")}
     assert rows["b.png"]["reason"] == "there is no such file"
     assert rows["a.jpg"]["status"] == "ok"
+
+
+def test_whatever_goes_wrong_with_one_picture_stays_in_its_row(
+    folder, classifier, tmp_path, monkeypatch
+):
+    """Even what nobody has foreseen: a bug in a parser, or no memory left."""
+    real = preprocess.grey
+    (folder / "odd.png").write_bytes(encoded(Image.new("L", (1, 1)), "PNG"))
+    for error in (MemoryError(), ZeroDivisionError("by zero"), OSError("odd")):
+
+        def grey(image, error=error):
+            if image.size == (1, 1):
+                raise error
+            return real(image)
+
+        monkeypatch.setattr(preprocess, "grey", grey)
+        score(folder, tmp_path / "out.csv", classifier)
+        rows = {row["path"]: row for row in read_csv(tmp_path / "out.csv")}
+        assert len(rows) == 8
+        assert rows["odd.png"]["status"] == "error"
+        assert rows["b.png"]["status"] == "ok"
+
+
+def test_a_huge_file_is_an_error_row_and_is_not_read(folder, classifier, tmp_path):
+    with open(folder / "film.mp4", "wb") as stream:
+        stream.truncate(60 * 2**30)  # sparse
+    score(folder, tmp_path / "out.csv", classifier)
+    rows = {row["path"]: row for row in read_csv(tmp_path / "out.csv")}
+    assert rows["film.mp4"]["reason"] == "the file has more than the 256 MiB that are read"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may open everything")
+def test_closed_folders_and_files_are_named(folder, classifier, tmp_path):
+    (folder / "sub").chmod(0)
+    (folder / "b.png").chmod(0)
+    try:
+        summary = score(folder, tmp_path / "out.csv", classifier)
+    finally:
+        (folder / "sub").chmod(0o755)
+    rows = {row["path"]: row for row in read_csv(tmp_path / "out.csv")}
+    assert "Permission denied" in rows["b.png"]["reason"]
+    assert summary.skipped == {"sub": "folder cannot be read (Permission denied)"}
 
 
 def test_an_output_within_the_source_is_not_scored_the_next_time(folder, classifier):

@@ -98,6 +98,8 @@ def test_unknown_recipes_and_devices_are_refused():
         recipe("best")
     with pytest.raises(TrainingError, match=r"no device 'tpu' on this machine; it has .*cpu"):
         torch_train.choose_device("tpu")
+    with pytest.raises(TrainingError, match="'cpu:abc' is no device"):
+        torch_train.choose_device("cpu:abc")
     with pytest.raises(TrainingError, match="epochs must be at least 1"):
         recipe("classic", epochs=0)
 
@@ -230,12 +232,33 @@ def test_what_is_no_model_is_refused(tmp_path, network, spoil, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("missing", ["fc1.bias", "fc2.weight", "fc3.bias"])
-def test_a_model_of_other_layers_is_refused(network, missing):
+SPOILT = {
+    "a layer missing": lambda s: s.pop("fc2.weight"),
+    "a bias missing": lambda s: s.pop("fc3.bias"),
+    "nothing": lambda s: s.clear(),
+    "another name": lambda s: s.update({"conv.weight": torch.zeros(3)}),
+    "a name that is a number": lambda s: s.update({3: torch.zeros(3)}),
+    "biases that do not fit": lambda s: s.update({"fc1.bias": torch.zeros(64)}),
+    "weights that are a vector": lambda s: s.update({"fc1.weight": torch.zeros(784)}),
+    "layers that do not fit": lambda s: s.update({"fc2.weight": torch.zeros(64, 100)}),
+    "other inputs": lambda s: s.update({"fc1.weight": torch.zeros(128, 100)}),
+    "other outputs": lambda s: s.update(
+        {"fc3.weight": torch.zeros(7, 64), "fc3.bias": torch.zeros(7)}
+    ),
+}
+
+
+@pytest.mark.parametrize("how", SPOILT)
+def test_a_model_of_other_layers_is_refused(network, how):
     state = to_state_dict(network)
-    del state[missing]
+    SPOILT[how](state)
     with pytest.raises(ExportError, match="the PyTorch model"):
         to_network(state)
+
+
+def test_a_model_in_half_precision_is_exported(network):
+    state = {name: tensor.bfloat16() for name, tensor in to_state_dict(network).items()}
+    assert to_network(state).layers[0].W.dtype == np.float32
 
 
 def test_an_export_that_differs_fails(network, small_dataset):

@@ -92,7 +92,7 @@ def test_divergence_stops_with_epoch_rate_and_cause(small_dataset, network, lr):
     ("setting", "message"),
     [
         ({"epochs": 0}, "epochs must be at least 1, not 0"),
-        ({"batch_size": 0}, "batch size must be at least 1, not 0"),
+        ({"batch_size": 0}, "batch size must lie in 1…1,000,000, not 0"),
         ({"lr": 0}, "learning rate must be above 0 and finite, not 0"),
         ({"lr": float("nan")}, "learning rate must be above 0 and finite, not nan"),
         ({"momentum": 1}, "momentum must be at least 0 and below 1, not 1"),

@@ -158,6 +158,14 @@ SPOILT = {
         lambda p: spoil_metadata(p, layer_sizes=[784, 64, 64, 10]),
         "has shape",
     ),
+    "layer sizes without end": (
+        lambda p: spoil_metadata(p, layer_sizes=[float("inf")]),
+        "cannot be understood",
+    ),
+    "metadata nested too deep": (
+        lambda p: spoil(p, metadata=np.array("[" * 100_000)),
+        "cannot be understood",
+    ),
     "layer sizes that are no numbers": (
         lambda p: spoil_metadata(p, layer_sizes=["many"]),
         "cannot be understood",
@@ -186,16 +194,23 @@ def test_a_transposed_square_layer_is_caught_by_its_golden_logits(tmp_path, meta
         weights.load(path)
 
 
-def test_every_byte_flipped_is_an_error_or_changes_nothing(weights_file, network):
-    """Bit rot anywhere: the zip's own checksums, the header checks or the golden logits notice."""
-    content = weights_file.read_bytes()
-    rng = np.random.default_rng(0)
-    for position in rng.integers(0, len(content), 200):
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_every_byte_flipped_is_an_error_or_changes_nothing(tmp_path, metadata, save):
+    """Bit rot anywhere, in a small file of each kind: the zip's own checksums, the checks of the
+    headers or the golden logits notice."""
+    network = Network.initialise(np.random.default_rng(0), (4, 3, 2))
+    path = tmp_path / "small.npz"
+    weights.save(path, network, metadata, np.arange(8, dtype=np.uint8).reshape(2, 4))
+    with np.load(path) as file:
+        arrays = dict(file)
+    save(path, **arrays)
+    content = path.read_bytes()
+    for position in range(len(content)):
         damaged = bytearray(content)
         damaged[position] ^= 0x55
-        weights_file.write_bytes(damaged)
+        path.write_bytes(damaged)
         try:
-            model = weights.load(weights_file)
+            model = weights.load(path)
         except WeightsError:
             continue
         for layer, kept in zip(model.network.layers, network.layers, strict=True):

@@ -7,7 +7,6 @@ import gzip
 import hashlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -93,11 +92,13 @@ def fetch(
 def _copy(names: list[str], source: Path, target: Path) -> None:
     """Copy from a folder; torchvision's downloader cannot read ``file:`` URLs."""
     for name in names:
-        if not (source / name).is_file():
-            raise _unreachable(f"{source / name}: there is no such file")
-        shutil.copyfile(source / name, target / name)
+        try:
+            content = (source / name).read_bytes()
+        except OSError as error:
+            raise _unreachable(f"{source / name}: {error.strerror}") from error
+        (target / name).write_bytes(content)
         if not _is_official(target / name):
-            raise _not_official(f"{source / name}", (target / name).stat().st_size)
+            raise _not_official(f"{source / name}: {len(content):,} bytes with the wrong MD5")
 
 
 def _download(
@@ -134,7 +135,7 @@ def _download(
         case "unreachable":
             raise _unreachable(failure["reason"])
         case "not official":
-            raise _not_official(failure["reason"], failure["size"])
+            raise _not_official(failure["reason"])
         case "disk":
             raise OSError(failure["errno"], failure["reason"])
         case _:
@@ -149,10 +150,10 @@ def _unreachable(reason: str) -> MirrorError:
     )
 
 
-def _not_official(name: str, size: int) -> DatasetError:
+def _not_official(reason: str) -> DatasetError:
     return DatasetError(
-        f"{name}: is not the official file ({size:,} bytes with the wrong MD5 arrived, cut off or "
-        "an error page); nothing was kept, so try again or name another place with --mirror"
+        f"what came for MNIST is not the official file ({reason}, cut off or an error page); "
+        "nothing was kept, so try again or name another place with --mirror"
     )
 
 

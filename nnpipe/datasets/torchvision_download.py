@@ -5,6 +5,7 @@ reads its job as JSON from stdin; when it fails, it writes one JSON object that 
 stdout, and exits with 1.
 """
 
+import contextlib
 import errno
 import json
 import signal
@@ -19,6 +20,10 @@ DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
 
 class OutOfTimeError(Exception):
     """The mirror has had all its time. No OSError, as torchvision would try again after one."""
+
+
+class WrongFileError(Exception):
+    """The mirror sent something that is not the official file."""
 
 
 def main() -> None:
@@ -36,18 +41,23 @@ def main() -> None:
         )
 
     socket.setdefaulttimeout(job["silence"])
-    failures = []
+    kind, failures = "unreachable", []
     for mirror in job["mirrors"]:
         set_alarm(job["seconds"])
         try:
             for name, md5 in job["files"]:
-                download(download_url, mirror + name, Path(job["folder"]) / name, md5)
+                # Older versions of torchvision print what they do.
+                with contextlib.redirect_stdout(sys.stderr):
+                    download(download_url, mirror + name, Path(job["folder"]) / name, md5)
             return
         except OutOfTimeError:
             failures.append(f"{mirror}: not done after {job['seconds']:g} seconds")
         except ConnectionError as error:
             failures.append(f"{mirror}{name}: {error}")
-    fail("unreachable", "; ".join(failures))
+        except WrongFileError as error:
+            kind = "not official"
+            failures.append(f"{mirror}{name}: {error}")
+    fail(kind, "; ".join(failures))
 
 
 def download(download_url: Any, url: str, path: Path, md5: str) -> None:
@@ -58,17 +68,26 @@ def download(download_url: Any, url: str, path: Path, md5: str) -> None:
         raise
     except urllib.error.HTTPError as error:
         raise ConnectionError(f"it answered {error.code} {error.reason.splitlines()[0]}") from error
-    except urllib.error.URLError as error:
-        raise ConnectionError(getattr(error.reason, "strerror", None) or error.reason) from error
     except RecursionError as error:
         raise ConnectionError("it redirects in a circle") from error
-    except RuntimeError:  # how torchvision says that the MD5 is wrong
-        fail("not official", url, size=path.stat().st_size)
+    except RuntimeError as error:  # how torchvision says that the MD5 is wrong
+        size = path.stat().st_size
+        raise WrongFileError(f"{size:,} bytes with the wrong MD5 arrived") from error
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in DISK:
-            fail("disk", str(error.strerror), errno=error.errno)
+        fail_if_disk(error)
+        if isinstance(error, urllib.error.URLError):
+            reason = getattr(error.reason, "strerror", None) or error.reason
+            raise ConnectionError(reason) from error
         # A mirror that is no URL, or whose answer is no HTTP, comes as all sorts of errors.
         raise ConnectionError(f"{type(error).__name__}: {error}") from error
+
+
+def fail_if_disk(error: BaseException | None) -> None:
+    """End here if the disk is the cause; torchvision may have tried again by http after that."""
+    while error:
+        if isinstance(error, OSError) and error.errno in DISK:
+            fail("disk", str(error.strerror), errno=error.errno)
+        error = error.__context__
 
 
 def set_alarm(seconds: float) -> None:

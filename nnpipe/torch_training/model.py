@@ -43,20 +43,29 @@ def to_network(state: StateDict) -> Network:
     """PyTorch weights → NumPy's, float32.
 
     Raises:
-        ExportError: the state dict is not one of dense layers named fc1, fc2, ….
+        ExportError: the state dict is not one of dense layers named fc1, fc2, … that fit together.
     """
-    layers = []
-    for number in range(1, len(state) // 2 + 1):
-        try:
-            W, b = state[f"fc{number}.weight"], state[f"fc{number}.bias"]
-        except KeyError as error:
+    numbers = range(1, len(state) // 2 + 1)
+    expected = [f"fc{number}.{kind}" for number in numbers for kind in ("weight", "bias")]
+    if not expected or set(state) != set(expected):
+        raise ExportError(
+            f"the PyTorch model holds {', '.join(map(str, state)) or 'nothing'}; expected "
+            "fc1.weight, fc1.bias, fc2.weight, …, as 'nnpipe train' writes them"
+        )
+    layers: list[Layer] = []
+    for number in numbers:
+        W, b = (state[f"fc{number}.{kind}"].cpu().float().numpy() for kind in ("weight", "bias"))
+        inputs = layers[-1].b.size if layers else SIZES[0]
+        if W.shape != (b.size, inputs) or b.ndim != 1:
             raise ExportError(
-                f"the PyTorch model lacks {error}; expected fc1.weight, fc1.bias, fc2.weight, …, "
-                "as 'nnpipe train' writes them"
-            ) from None
-        layers.append(Layer(*(np.ascontiguousarray(t.cpu().numpy(), np.float32) for t in (W.T, b))))
-    if not layers or len(state) != 2 * len(layers):
-        raise ExportError(f"the PyTorch model holds {', '.join(state) or 'nothing'}, not layers")
+                f"fc{number} of the PyTorch model has weights {W.shape} and biases {b.shape}; "
+                f"expected (outputs, {inputs}) and (outputs,)"
+            )
+        layers.append(Layer(np.ascontiguousarray(W.T), b.copy()))
+    if layers[-1].b.size != SIZES[-1]:
+        raise ExportError(
+            f"the PyTorch model has {layers[-1].b.size} outputs, expected {SIZES[-1]}"
+        )
     return Network(tuple(layers))
 
 

@@ -40,7 +40,13 @@ def choose_device(name: str = "auto") -> torch.device:
     if not available.get(name.split(":")[0]):
         here = ", ".join(device for device, there in available.items() if there)
         raise TrainingError(f"there is no device '{name}' on this machine; it has {here}")
-    return torch.device(name)
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise TrainingError(f"'{name}' is no device; use auto, cuda, cuda:0, mps or cpu") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise TrainingError(f"there is no device '{name}': {torch.cuda.device_count()} are here")
+    return device
 
 
 class _Progress(NamedTuple):

@@ -33,13 +33,18 @@ def replacing(path: Path, mode: str = "wb", **options: Any) -> Iterator[IO[Any]]
             os.fsync(stream.fileno())
         temporary.replace(path)
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        raise OutputError(
-            f"{path}: could not be written ({error.strerror or error}); "
-            f"{'free some space or ' if full else ''}name another place"
-        ) from error
+        raise cannot_write(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def cannot_write(path: Path, error: OSError) -> OutputError:
+    """The sentence for a file or folder that the system does not let us write."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return OutputError(
+        f"{path}: could not be written ({error.strerror or error}); "
+        f"{'free some space or ' if full else ''}name another place"
+    )
 
 
 def write_json(path: Path, content: object) -> None:

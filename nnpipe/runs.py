@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from nnpipe.epochs import Epoch
-from nnpipe.errors import OutputError, TrainingError
-from nnpipe.files import write_json
+from nnpipe.errors import TrainingError
+from nnpipe.files import cannot_write, write_json
 
 RECORD = "training.json"
 MODEL = "pytorch_model.pth"
@@ -68,7 +68,7 @@ def open_run(root: Path, name: str | None, *about: str) -> Iterator[Path]:
         folder = root / name if name else _unused(root, about)
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{root}: no run can be kept there ({error.strerror})") from error
+        raise cannot_write(root, error) from error
     try:
         yield folder
     finally:

@@ -160,6 +160,7 @@ def blob():
     [
         (replace(NONE, shift=2), "shift"),
         (replace(NONE, scale=0.2), "scale"),
+        (replace(NONE, shear=0.2), "shear"),
         (replace(NONE, rotation=20), "rotation"),
     ],
 )
@@ -174,11 +175,21 @@ def test_amounts_are_what_they_are_called(blob, by, reach):
                 "shift": max(abs(cx - 13.5), abs(cy - 13.5)),
                 # Places are scaled, so the picture by the inverse.
                 "scale": abs(np.sqrt(4.5 / xx) - 1),
+                "shear": abs(xy / yy),
                 "rotation": abs(np.degrees(0.5 * np.arctan2(2 * xy, yy - xx))),
             }[reach]
         )
     amount = getattr(by, reach)
     assert 0.9 * amount < max(effects) < 1.1 * amount
+
+
+def test_elastic_displacements_have_the_standard_deviation_asked_for():
+    """On a ramp, a displacement by so many pixels changes the level by as much."""
+    ramp = torch.arange(28.0).expand(500, 1, 28, 28)
+    bent = distort(ramp, replace(NONE, elastic=0.6), torch.Generator().manual_seed(0))
+    moved = (bent - ramp)[:, 0, 6:-6, 6:-6]
+    assert float(moved.std()) == pytest.approx(0.6, rel=0.05)
+    assert float(moved.mean()) == pytest.approx(0, abs=0.02)
 
 
 # --- the model and its export -----------------------------------------------------------------

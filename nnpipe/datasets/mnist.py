@@ -17,7 +17,8 @@ from urllib.request import url2pathname
 
 import numpy as np
 
-from nnpipe.errors import DatasetError, MirrorError, MissingExtraError, OutputError
+from nnpipe.errors import DatasetError, MirrorError, MissingExtraError
+from nnpipe.files import cannot_write
 
 MD5 = {
     "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
@@ -83,10 +84,7 @@ def fetch(
             for name in missing:
                 (Path(temporary) / name).replace(raw / name)
     except OSError as error:
-        raise OutputError(
-            f"{raw}: could not be written ({error.strerror or error}); MNIST needs 12 MB, so free "
-            "some space or name another place with --data-dir"
-        ) from error
+        raise cannot_write(raw, error) from error
 
 
 def _copy(names: list[str], source: Path, target: Path) -> None:

@@ -46,9 +46,7 @@ def main() -> None:
         set_alarm(job["seconds"])
         try:
             for name, md5 in job["files"]:
-                # Older versions of torchvision print what they do.
-                with contextlib.redirect_stdout(sys.stderr):
-                    download(download_url, mirror + name, Path(job["folder"]) / name, md5)
+                download(download_url, mirror + name, Path(job["folder"]) / name, md5)
             return
         except OutOfTimeError:
             failures.append(f"{mirror}: not done after {job['seconds']:g} seconds")
@@ -63,7 +61,9 @@ def main() -> None:
 def download(download_url: Any, url: str, path: Path, md5: str) -> None:
     """Download one file; what torchvision raises for want of an answer is a ConnectionError."""
     try:
-        download_url(url, str(path.parent), path.name, md5)
+        # Older versions of torchvision print what they do; stdout is for the report.
+        with contextlib.redirect_stdout(sys.stderr):
+            download_url(url, str(path.parent), path.name, md5)
     except OutOfTimeError:
         raise
     except urllib.error.HTTPError as error:

@@ -3,8 +3,6 @@
 
 PYTHON ?= python3
 VENV := .venv/bin/python
-export PREFECT_SERVER_ANALYTICS_ENABLED ?= false
-export DO_NOT_TRACK ?= 1
 
 .DEFAULT_GOAL := help
 .PHONY: help run demo test test-all lint bench samples clean

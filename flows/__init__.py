@@ -9,6 +9,7 @@ from nnpipe.errors import NnpipeError
 # and a temporary server, started for one run, has nothing to report to its makers.
 os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "nnpipe")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+os.environ.setdefault("DO_NOT_TRACK", "1")
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:

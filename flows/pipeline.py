@@ -17,6 +17,7 @@ from flows.score import score_stage
 from flows.train import train_stage
 from nnpipe.scoring import Summary
 from nnpipe.stages import DATA, REPORTS, RUNS, Downloaded, Evaluated, Exported, Trained
+from nnpipe.torch_training.recipes import DEFAULT
 
 
 def _command() -> str:
@@ -64,7 +65,7 @@ class Done:
 @flow(name="pipeline", flow_run_name="pipeline-{dataset}-{recipe}-seed{seed}")
 def pipeline(
     dataset: Literal["auto", "mnist", "drawn"] = "auto",
-    recipe: str = "augmented",
+    recipe: str = DEFAULT,
     seed: int = 0,
     epochs: int | None = None,
     source: Path = Path("samples"),

@@ -27,10 +27,8 @@ def score_stage(source: Path, out: Path, weights: Path | None) -> Summary:
 
     summary = stages.score(source, out, weights, report)
     log.info("%s: %s rows, %s", out, f"{summary.files:,}", summary.statuses)
-    for reason, n in list(summary.reasons.items())[:5]:
-        log.warning("%s × %s", f"{n:,}", reason)
-    for path, why in list(summary.skipped.items())[:5]:
-        log.warning("not a file, no row: %s (%s)", path, why)
+    for remark in summary.remarks():
+        log.warning("%s", remark)
     return summary
 
 

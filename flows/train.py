@@ -11,6 +11,7 @@ from nnpipe import stages
 from nnpipe.epochs import Epoch
 from nnpipe.runs import open_run
 from nnpipe.stages import DATA, RUNS, Trained
+from nnpipe.torch_training.recipes import DEFAULT
 
 
 @task(name="train", task_run_name="train-{dataset}-{recipe}-seed{seed}", cache_policy=NO_CACHE)
@@ -52,7 +53,7 @@ def train_stage(
 @flow(name="train", flow_run_name="train-{dataset}-{recipe}-seed{seed}")
 def train(
     dataset: Literal["mnist", "drawn"] = "mnist",
-    recipe: str = "augmented",
+    recipe: str = DEFAULT,
     seed: int = 0,
     epochs: int | None = None,
     run: str | None = None,

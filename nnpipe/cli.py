@@ -175,10 +175,8 @@ def score(
     counts = ", ".join(f"{n:,} {status}" for status, n in sorted(summary.statuses.items()))
     rate = summary.files / max(summary.seconds, 1e-9)
     _say(f"{out}: {summary.files:,} rows ({counts}), {rate:,.0f} a second")
-    for reason, n in list(summary.reasons.items())[:5]:
-        _say(f"  {n:,} × {reason}")
-    for path, why in list(summary.skipped.items())[:5]:
-        _say(f"  not a file, no row: {path} ({why})")
+    for remark in summary.remarks():
+        _say(f"  {remark}")
     if not summary.complete:
         raise typer.Exit(INCOMPLETE)
 
@@ -239,8 +237,9 @@ def train(
     """
     from nnpipe import stages
     from nnpipe.runs import WEIGHTS, open_run
+    from nnpipe.torch_training.recipes import DEFAULT
 
-    kind = recipe or ("sgd" if engine == "numpy" else "augmented")
+    kind = recipe or ("sgd" if engine == "numpy" else DEFAULT)
     with (
         open_run(runs_dir, run, dataset, kind, f"seed{seed}") as folder,
         _progress("training") as advance,

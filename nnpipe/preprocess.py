@@ -54,7 +54,11 @@ class Prepared(NamedTuple):
     pixels: Pixels  # (28, 28), white ink on black
     width: int  # of the picture, in its own pixels, upright
     height: int
-    blank: bool  # no ink was found, and all pixels are 0
+
+    @property
+    def blank(self) -> bool:
+        """Whether no ink was found: all pixels are 0."""
+        return not self.pixels.any()
 
 
 def prepare(picture: Picture) -> Prepared:
@@ -90,7 +94,7 @@ def prepare(picture: Picture) -> Prepared:
     # not end the reading of a million others.
     except Exception as error:
         raise PictureError(f"the picture is damaged: {error or type(error).__name__}") from error
-    return Prepared(pixels, image.width, image.height, blank=not pixels.any())
+    return Prepared(pixels, image.width, image.height)
 
 
 def as_inputs(pixels: Pixels) -> npt.NDArray[np.float32]:

@@ -68,6 +68,12 @@ class Summary:
         """Whether every file was read."""
         return self.statuses.get("ok", 0) == self.files and not self.skipped
 
+    def remarks(self, most: int = 5) -> list[str]:
+        """The most frequent reasons, and the first of what has no row, a line each."""
+        reasons = [f"{n:,} × {reason}" for reason, n in self.reasons.items()]
+        skipped = [f"not a file, no row: {path} ({why})" for path, why in self.skipped.items()]
+        return reasons[:most] + skipped[:most]
+
 
 def score(
     source: Path,

@@ -164,7 +164,10 @@ def train(
         history=history,
     )
     if engine == "numpy":
-        _write_weights(run / runs.WEIGHTS, network, record, data)
+        _, accuracy = training.loss_and_accuracy(
+            network, as_inputs(data.test.images), data.test.labels
+        )
+        _write_weights(run / runs.WEIGHTS, network, record, accuracy)
     else:
         model.save_model(run / runs.MODEL, state)
     runs.write_record(run, record)
@@ -242,14 +245,11 @@ def export(run: Path, data_dir: Path = DATA, out: Path | None = None) -> Exporte
         )
     parity = model.check_parity(state, network, data.test)
     out = out or run / runs.WEIGHTS
-    _write_weights(out, network, record, data)
+    _write_weights(out, network, record, parity.accuracy)
     return Exported(out, parity.digits, parity.largest_difference, parity.accuracy)
 
 
-def _write_weights(
-    path: Path, network: Network, record: runs.Record, data: datasets.Dataset
-) -> None:
-    X, y = as_inputs(data.test.images), data.test.labels
+def _write_weights(path: Path, network: Network, record: runs.Record, test_accuracy: float) -> None:
     weights.save(
         path,
         network,
@@ -265,7 +265,7 @@ def _write_weights(
             git_commit=record.git_commit,
             parameters=record.parameters,
             validation_accuracy=record.best.validation_accuracy,
-            test_accuracy=training.loss_and_accuracy(network, X, y)[1],
+            test_accuracy=test_accuracy,
         ),
         golden=drawn.draw(np.arange(10), np.random.default_rng(0)).reshape(10, -1),
     )

@@ -158,15 +158,58 @@ FORMS: dict[int, list[tuple[float, str]]] = {
     ],
 }
 
+# The forms that other countries write and MNIST's American writers hardly do: a 1 whose flag is as
+# long as a stroke, a crossed 7, an open 4, a hooked 9, a slashed 0.
+ELSEWHERE: dict[int, list[tuple[float, str]]] = {
+    0: [
+        (1.0, "45,2 20,10 4,40 6,70 25,97 50,97 70,70 74,40 62,10 42,2 30,6 | 66,12 10,88"),
+        (0.5, "40,0 14,14 2,50 14,88 40,100 66,86 76,50 64,14 40,0 | 84,-4 -6,104"),
+        (1.0, "48,0 14,14 0,50 14,88 50,100 86,86 100,50 86,14 48,0"),
+    ],
+    1: [
+        (3.0, "0,44 20,24 38,0! 38,50 38,100"),
+        (3.0, "0,30 16,16 30,0! 30,50 30,100"),
+        (2.0, "0,62 24,34 44,0! 44,50 44,100"),
+        (1.0, "0,80 24,42 42,0! 42,50 42,100"),
+        (1.0, "0,100 24,52 44,0! 44,50 44,100"),
+        (0.7, "0,88 22,48 42,0! 42,50 40,98 | 16,100 42,98 72,100"),
+        (1.5, "0,36 22,26 36,0! 34,50 32,100"),
+        (1.5, "0,34 18,18 32,0! 32,50 32,100 | 6,100 32,99 60,100"),
+        (1.0, "0,22 20,14 36,0! 36,50 36,100 | 2,100 36,99 70,100"),
+    ],
+    4: [
+        (2.0, "34,0 16,30 0,60! 34,60 76,58 | 52,34 50,66 48,100"),
+        (2.0, "24,0 14,26 2,54! 30,54 66,52 | 48,20 46,60 44,100"),
+        (1.0, "56,0! 28,32 0,66! 40,66 80,66 | 56,0 56,50 56,100"),
+        (1.0, "10,0 6,26 2,50! 30,50 56,50 | 56,0 55,50 54,100"),
+        (0.7, "42,0 20,24 0,48! 30,45 64,42! 54,70 44,100"),
+    ],
+    7: [
+        (3.0, "0,4 30,4 62,0! 44,48 28,100 | 14,50 38,48 62,46"),
+        (2.0, "0,18 4,4! 32,4 64,0! 46,48 32,100 | 18,52 40,50 66,48"),
+        (1.0, "0,10 18,0 40,8 64,0! 42,46 30,100 | 10,54 36,50 64,44"),
+        (1.0, "0,2 30,2 60,0! 56,50 50,100 | 30,52 54,50 78,48"),
+        (1.0, "0,22 2,2! 30,2 62,2! 46,50 34,100"),
+    ],
+    9: [
+        (2.0, "54,12 30,0 4,20 14,44 42,38 56,10! 58,50 50,86 24,100 2,88"),
+        (1.5, "50,8 24,0 2,22 16,46 46,38 56,8! 56,60 40,94 12,98 0,82"),
+        (1.0, "52,10 26,0 4,24 20,46 48,34 54,8! 54,52 52,100"),
+        (1.0, "48,12 24,0 4,18 18,38 44,30 50,8! 54,46 58,74 38,98 0,96"),
+        (1.0, "56,10 30,0 10,14 16,34 40,36 54,12 50,40 62,66 50,92 20,100 -6,94 6,80"),
+    ],
+}
+
 POINTS = 80  # samples along a digit: at most about one pixel apart once drawn
 BATCH = 512  # writers drawn at a time: bounds the memory and keeps the pixels in the cache
 BOX, FIELD = 20, 28  # MNIST: the ink fits a 20 x 20 box, centred by mass in a 28 x 28 field
 
 
-class _Forms(NamedTuple):
-    """All forms as arrays, padded to the same number K of control points."""
+class Hand(NamedTuple):
+    """All forms of a table as arrays, padded to the same number K of control points."""
 
-    chance: Array  # (10, F) cumulative share of each form among those of a digit
+    stretch: float  # how much writers differ in width to height, as a spread of its logarithm
+    chance: Array  # (L, F) cumulative share of each form among those of a label
     controls: Array  # (F, K, 2) control points in units of the digit's height
     inward: Ints  # (F, K) for a stroke's end its neighbour, for any other point itself
     stroke: Ints  # (F, K) the stroke that a control point belongs to
@@ -187,12 +230,12 @@ def _spline(corner: list[bool], steps: int = 40) -> Array:
     return np.concatenate([cubic @ p[i : i + 4] for i in range(len(p) - 3)]).astype(np.float32)
 
 
-def _compile() -> _Forms:
-    """Turn the table of forms into arrays."""
-    drawn = [(digit, weight, text) for digit in FORMS for weight, text in FORMS[digit]]
+def compile_forms(forms: dict[int, list[tuple[float, str]]], stretch: float = 0.18) -> Hand:
+    """Turn a table of forms into arrays; its labels count from 0."""
+    drawn = [(label, weight, text) for label in forms for weight, text in forms[label]]
     count = len(drawn)
     width = max(len(text.replace("|", "").split()) for _, _, text in drawn)
-    share = np.zeros((10, count), np.float32)
+    share = np.zeros((len(forms), count), np.float32)
     controls = np.zeros((count, width, 2), np.float32)
     inward = np.tile(np.arange(width), (count, 1))
     stroke = np.zeros((count, width), np.int64)
@@ -201,8 +244,8 @@ def _compile() -> _Forms:
     lifted = np.zeros((count, POINTS), np.bool_)
     i = np.arange(POINTS)
     nearby = np.exp(-(((i[:, None] - i) / 4.0) ** 2))
-    for f, (digit, weight, text) in enumerate(drawn):
-        share[digit, f] = weight
+    for f, (label, weight, text) in enumerate(drawn):
+        share[label, f] = weight
         dense, owner, k = [], [], 0
         for s, part in enumerate(text.split("|")):
             marks = part.split()
@@ -224,10 +267,11 @@ def _compile() -> _Forms:
         blur = nearby * (owners[pick][:, None] == owners[pick])
         hurried[f] = (blur / blur.sum(1, keepdims=True)) @ spline[f]
     total = np.cumsum(share, axis=1)  # divided by its own last column it ends at exactly 1
-    return _Forms(total / total[:, -1:], controls, inward, stroke, spline, hurried, lifted)
+    return Hand(stretch, total / total[:, -1:], controls, inward, stroke, spline, hurried, lifted)
 
 
-_FORMS = _compile()
+AMERICAN = compile_forms(FORMS)
+ABROAD = compile_forms({digit: ELSEWHERE.get(digit, FORMS[digit]) for digit in range(10)}, 0.3)
 
 
 def _spread(rng: np.random.Generator, n: int) -> Callable[..., Array]:
@@ -239,27 +283,27 @@ def _spread(rng: np.random.Generator, n: int) -> Callable[..., Array]:
     return normal
 
 
-def _skeletons(labels: Ints, rng: np.random.Generator) -> tuple[Ints, Array]:
+def _skeletons(labels: Ints, rng: np.random.Generator, hand: Hand = AMERICAN) -> tuple[Ints, Array]:
     """Return the form (n,) and the pen's path (n, POINTS, 2) of one writer per label."""
     normal, n = _spread(rng, len(labels)), len(labels)
-    form = (rng.random(n)[:, None] >= _FORMS.chance[labels]).sum(1)
-    p = _FORMS.controls[form]
+    form = (rng.random(n)[:, None] >= hand.chance[labels]).sum(1)
+    p = hand.controls[form]
     k = p.shape[1]
     # A stroke starts and ends early or late, sits off its place, and misses its marks.
-    p = p + normal(0.15, k, 1) * (p - np.take_along_axis(p, _FORMS.inward[form][..., None], 1))
-    p = p + np.take_along_axis(normal(0.03, k, 2), _FORMS.stroke[form][..., None], 1)
+    p = p + normal(0.15, k, 1) * (p - np.take_along_axis(p, hand.inward[form][..., None], 1))
+    p = p + np.take_along_axis(normal(0.03, k, 2), hand.stroke[form][..., None], 1)
     p = p + normal(0.045, k, 2)
     # Whoever writes in a hurry cuts the corners.
     hurry = rng.random((n, 1, 1), dtype=np.float32)
-    crisp = _FORMS.spline[form]
-    path = (crisp + hurry * (_FORMS.hurried[form] - crisp)) @ p
+    crisp = hand.spline[form]
+    path = (crisp + hurry * (hand.hurried[form] - crisp)) @ p
     # Smooth waves across the whole digit bend it without breaking it.
     path = path - 0.5 * (path.min(1, keepdims=True) + path.max(1, keepdims=True))
     for _ in range(3):
         phase = path @ normal(3.0, 2, 1) + 2 * np.pi * rng.random((n, 1, 1), dtype=np.float32)
         path = path + np.sin(phase) * normal(0.04, 1, 2)
     # Hand and paper: width, slant to the right, turn.
-    path = path * np.exp(normal(0.18, 1, 2))
+    path = path * np.exp(normal(hand.stretch, 1, 2))
     turn, slant = normal(0.1), 0.12 + normal(0.22)
     x, y = path[..., 0], path[..., 1]
     x = x - slant[:, None] * y
@@ -271,7 +315,7 @@ def strokes(label: int, rng: np.random.Generator) -> list[Array]:
     """Return one digit's strokes, each (points, 2) float32: x right, y down, both in [0, 1]."""
     form, path = _skeletons(np.array([label]), rng)
     path = path[0] - path[0].min(0)
-    return np.split(path / path.max(), np.flatnonzero(_FORMS.lifted[form[0]]))
+    return np.split(path / path.max(), np.flatnonzero(AMERICAN.lifted[form[0]]))
 
 
 def _ink(path: Array, rng: np.random.Generator) -> Array:
@@ -317,7 +361,9 @@ def _centred(ink: Array) -> NDArray[np.uint8]:
     return images
 
 
-def draw(labels: NDArray[np.integer], rng: np.random.Generator) -> NDArray[np.uint8]:
+def draw(
+    labels: NDArray[np.integer], rng: np.random.Generator, hand: Hand = AMERICAN
+) -> NDArray[np.uint8]:
     """Draw one digit per label, each by a writer of its own.
 
     ``labels`` is (n,), whole numbers from 0 to 9.  Returns (n, 28, 28) uint8, white ink (255)
@@ -329,6 +375,6 @@ def draw(labels: NDArray[np.integer], rng: np.random.Generator) -> NDArray[np.ui
     images = np.zeros((len(digits), FIELD, FIELD), np.uint8)
     for start in range(0, len(digits), BATCH):
         batch = slice(start, start + BATCH)
-        _, path = _skeletons(digits[batch], rng)
+        _, path = _skeletons(digits[batch], rng, hand)
         images[batch] = _centred(_ink(path, rng))
     return images

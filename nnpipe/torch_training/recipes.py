@@ -22,6 +22,16 @@ class Distortions:
     shift: float = 1.0  # pixels
     elastic: float = 0.6  # pixels, standard deviation of the displacement
     elastic_grid: int = 7  # waves of the displacement: this many support points per side
+    pen: float = 0.12  # how far edges go towards their neighbours: thicker, or half as far thinner
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """What is added to each batch, as shares of it; see `mixture`."""
+
+    abroad: float = 0.4  # digits in the forms of other countries
+    strangers: float = 0.5  # what is no digit: letters, scribbles, digits cut and joined
+    weight: float = 0.5  # of the strangers' loss beside the digits'
 
 
 @dataclass(frozen=True)
@@ -34,6 +44,7 @@ class Recipe:
     lr: float = 0.001
     schedule: bool = False  # warm up, then fall along a cosine to zero (Loshchilov & Hutter 2017)
     distortions: Distortions | None = None
+    mixture: Mixture | None = None
 
 
 RECIPES = {
@@ -47,6 +58,7 @@ RECIPES = {
             lr=0.008,
             schedule=True,
             distortions=Distortions(),
+            mixture=Mixture(),
         ),
     )
 }

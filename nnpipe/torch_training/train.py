@@ -18,6 +18,7 @@ from nnpipe.files import replacing
 from nnpipe.network import Network
 from nnpipe.preprocess import SIDE, as_inputs
 from nnpipe.torch_training.distortions import distort
+from nnpipe.torch_training.mixture import Pools, draw_pools, mix
 from nnpipe.torch_training.model import StateDict, build, to_state_dict
 from nnpipe.torch_training.recipes import Recipe, schedule
 
@@ -89,6 +90,7 @@ def train(
     optimiser = torch.optim.Adam(model.parameters(), lr=recipe.lr, fused=place.type != "mps")
     images, labels = _on_device(dataset.training, place)
     validation = _on_device(dataset.validation, place)
+    pools = draw_pools(seed, place) if recipe.mixture else None
     settings = {"recipe": asdict(recipe), "seed": seed, "dataset": dataset.checksum}
 
     best, history = _state(model), list[Epoch]()
@@ -103,7 +105,7 @@ def train(
         start = time.perf_counter()
         # Each epoch has a random stream of its own, so that a resumed training needs no other.
         rng = torch.Generator(place).manual_seed(seed * 1_000_003 + number)
-        loss = _run_epoch(model, optimiser, recipe, images, labels, number, rng)
+        loss = _run_epoch(model, optimiser, recipe, images, labels, pools, number, rng)
         check_loss(loss, number, recipe.lr)
         validation_loss, accuracy = _measure(model, *validation)
         check_loss(validation_loss, number, recipe.lr)
@@ -135,6 +137,7 @@ def _run_epoch(
     recipe: Recipe,
     images: Tensor,
     labels: Tensor,
+    pools: Pools | None,
     number: int,
     rng: torch.Generator,
 ) -> float:
@@ -147,10 +150,17 @@ def _run_epoch(
         if recipe.schedule:
             for group in optimiser.param_groups:
                 group["lr"] = recipe.lr * schedule(step / (recipe.epochs * steps))
-        x = images[batch]
+        x, y = images[batch], labels[batch]
+        if recipe.mixture and pools:
+            x, y = mix(x, y, pools, recipe.mixture, rng)
         if recipe.distortions:
             x = distort(x, recipe.distortions, rng)
-        loss = functional.cross_entropy(model(x.flatten(1)), labels[batch])
+        logits = model(x.flatten(1))
+        loss = functional.cross_entropy(logits[: len(y)], y)
+        if recipe.mixture:
+            # Cross-entropy with even probabilities, which strangers are to get.
+            strangers = -logits[len(y) :].log_softmax(1).mean()
+            loss = loss + recipe.mixture.weight * strangers
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()

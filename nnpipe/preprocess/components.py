@@ -1,0 +1,145 @@
+"""Connected marks of ink, and which of them are the digit."""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from nnpipe.preprocess.paper import running
+from nnpipe.preprocess.pictures import Grey
+
+Mask = npt.NDArray[np.bool_]
+Labels = npt.NDArray[np.intp]
+
+FAINTEST = 50
+"""The least strength, of 255, of what counts as ink."""
+
+REACH = 0.05
+"""Ink closer than twice this share of a mark's size belongs to it: pens skip and scans break."""
+
+SPECK = 0.03
+"""A mark smaller than this share of the picture is dust."""
+
+MANY = 8
+"""With more marks than this it is a text, a pattern or noise."""
+
+
+class Mark(NamedTuple):
+    """A connected piece of ink, and the box around it."""
+
+    mass: float
+    top: int
+    bottom: int  # one past the last row
+    left: int
+    right: int  # one past the last column
+
+    @property
+    def size(self) -> int:
+        """The longer side."""
+        return max(self.bottom - self.top, self.right - self.left)
+
+    def gap(self, other: "Mark") -> int:
+        """Distance of both boxes, along the axis on which they are further apart."""
+        down = max(self.top - other.bottom, other.top - self.bottom)
+        across = max(self.left - other.right, other.left - self.right)
+        return max(down, across, 0)
+
+
+class Choice(NamedTuple):
+    """The ink of the digit alone."""
+
+    strength: Grey
+    refusal: str  # why it is not one digit; empty if it may be one
+
+
+def choose(strength: Grey, drawing: bool) -> Choice:
+    """Keep the heaviest mark and the small ones that belong to it.
+
+    A second mark as large as half of it makes two digits. On a photo, what touches the border is
+    more often a shadow or a table than a digit, so it weighs less and makes no second digit.
+    """
+    height, width = strength.shape
+    mask = strength > FAINTEST
+    if not mask.any():
+        return Choice(np.zeros_like(strength), "blank: nothing stands out from the paper")
+
+    def at_border(mark: Mark) -> bool:
+        return not drawing and (
+            mark.top == 0 or mark.left == 0 or mark.bottom == height or mark.right == width
+        )
+
+    reach, wider = 0, 1
+    while wider > reach:  # a mark that has grown reaches further
+        reach = wider
+        bridged = running(np.pad(mask, reach), 2 * reach + 1, np.maximum)
+        labels = np.where(mask, label(bridged), 0)
+        marks = measure(labels, strength)
+        weights = [mark.mass * (0.2 if at_border(mark) else 1) for mark in marks]
+        chosen = int(np.argmax(weights))
+        main = marks[chosen]
+        wider = round(REACH * main.size)
+    if main.size < SPECK * max(height, width):
+        return Choice(np.zeros_like(strength), "blank: there are only specks")
+
+    kept = np.zeros(len(marks) + 1, np.bool_)
+    kept[chosen + 1] = True
+    more = 0  # marks that are no specks beside the digit
+    refusal = ""
+    for number, mark in enumerate(marks, start=1):
+        if number == chosen + 1 or at_border(mark):
+            continue
+        if mark.size > 0.5 * main.size and mark.mass > 0.2 * main.mass:
+            refusal = "several marks, expected one digit"
+        elif mark.mass > 0.01 * main.mass and mark.gap(main) < 0.2 * main.size:
+            kept[number] = True
+        more += mark.mass > 0.05 * main.mass
+    if more > MANY:
+        refusal = f"{more + 1} marks, like a text or a pattern; expected one digit"
+    return Choice(np.where(kept[labels], strength, np.float32(0)), refusal)
+
+
+def label(mask: Mask) -> Labels:
+    """Number the connected parts of a mask (8 neighbours) from 1; 0 is background.
+
+    Each row is cut into runs of set pixels. Runs that touch are joined by pointing the larger root
+    to the smaller, all at once, until none is left. This takes a hundredth of the time that
+    importing SciPy for it would.
+    """
+    span = mask.shape[1] + 2
+    change = np.diff(np.pad(mask.astype(np.int8), ((0, 0), (1, 1))), axis=1)
+    row, start = np.nonzero(change == 1)
+    stop = np.nonzero(change == -1)[1]  # one past the last pixel
+    # A run touches those in the row above it that begin before it has ended, corners included,
+    # and end after it has begun.
+    first = np.searchsorted(row * span + stop, (row - 1) * span + start, side="left")
+    last = np.searchsorted(row * span + start, (row - 1) * span + stop, side="right")
+    touching = np.maximum(last - first, 0)
+    lower = np.repeat(np.arange(len(row)), touching)
+    upper = np.arange(len(lower)) - np.repeat(np.cumsum(touching) - touching, touching)
+    upper += np.repeat(first, touching)
+    root = np.arange(len(row))
+    while (root[lower] != root[upper]).any():
+        a, b = root[lower], root[upper]
+        np.minimum.at(root, np.maximum(a, b), np.minimum(a, b))
+        while (root[root] != root).any():
+            root = root[root]
+    labels = np.zeros(mask.shape, np.intp)
+    labels[mask] = np.repeat(np.unique(root, return_inverse=True)[1] + 1, stop - start)
+    return labels
+
+
+def measure(labels: Labels, strength: Grey) -> list[Mark]:
+    """Mass and extent of every label but 0."""
+    y, x = np.nonzero(labels)
+    number = labels[y, x] - 1
+    count = int(number.max()) + 1
+    mass = np.bincount(number, strength[y, x], count)
+
+    def furthest(extreme: np.ufunc, places: npt.NDArray[np.intp], start: int) -> list[int]:
+        result = np.full(count, start)
+        extreme.at(result, number, places)
+        return [int(place) for place in result]
+
+    top, left = (furthest(np.minimum, places, max(labels.shape)) for places in (y, x))
+    bottom, right = (furthest(np.maximum, places + 1, 0) for places in (y, x))
+    return [Mark(*fields) for fields in zip(mass.tolist(), top, bottom, left, right, strict=True)]

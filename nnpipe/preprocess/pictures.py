@@ -1,0 +1,128 @@
+"""Files, bytes, Pillow images and arrays → upright pictures of brightness."""
+
+import io
+import math
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+from nnpipe.errors import PictureError
+
+MAX_PIXELS = 100_000_000
+"""Larger pictures are refused before they are decoded: some are bombs made to fill the memory."""
+
+MAX_BYTES = 256 * 1024 * 1024
+"""Larger files are refused before they are read."""
+
+MAX_SIDE = 500
+"""Larger pictures are shrunk first: finer detail says nothing about a digit and costs time."""
+
+ORIENTATION, SIDEWAYS = 0x0112, 5
+"""EXIF's tag, and the first of its values that stand for a picture lying on its side."""
+
+Grey = npt.NDArray[np.float32]
+Picture = str | Path | bytes | Image.Image | npt.NDArray[np.generic]
+
+
+class Opened(NamedTuple):
+    """A decoded picture, upright."""
+
+    image: Image.Image  # large JPEGs are decoded at a fraction of their size
+    width: int  # of the whole picture
+    height: int
+    note: str  # what was left out; empty if nothing
+
+
+def open_picture(picture: Picture) -> Opened:
+    """Open and decode a picture, and turn it upright as its EXIF orientation says."""
+    if isinstance(picture, Image.Image):
+        image = picture
+    elif isinstance(picture, np.ndarray):
+        image = Image.fromarray(picture)
+    else:
+        content = picture if isinstance(picture, bytes) else read_file(Path(picture))
+        image = Image.open(io.BytesIO(content))
+    width, height = image.size
+    if not width * height:
+        raise PictureError("the picture has no pixels")
+    if width * height > MAX_PIXELS:
+        raise Image.DecompressionBombError
+    # The second picture in a camera's MPO file is a smaller one of the same, or its depths.
+    frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+    note = f"the first of {frames} frames was read" if frames > 1 else ""
+    if image is not picture:
+        # A JPEG can be decoded in grey, at 1/2, 1/4 or 1/8 of its size, in a fraction of the time.
+        part = next((n for n in (8, 4, 2) if max(image.size) >= n * MAX_SIDE), 1)
+        image.draft("L" if image.mode == "RGB" else None, (width // part, height // part))
+    image.load()  # Image.open reads only the header
+    upright = ImageOps.exif_transpose(image)
+    if upright is not image and image.getexif().get(ORIENTATION, 1) >= SIDEWAYS:
+        width, height = height, width
+    return Opened(upright, width, height, note)
+
+
+def read_file(path: Path) -> bytes:
+    """Read a file's bytes.
+
+    Raises:
+        PictureError: it cannot be read, is empty, or too large to be a picture.
+    """
+    try:
+        with open(path, "rb") as stream:
+            # What is no regular file tells no size, and may never end.
+            size = os.fstat(stream.fileno()).st_size
+            content = stream.read(MAX_BYTES + 1) if size <= MAX_BYTES else b""
+    except FileNotFoundError:
+        raise PictureError("there is no such file") from None
+    except IsADirectoryError:
+        raise PictureError("this is a folder; score folders with 'nnpipe score'") from None
+    except OSError as error:
+        raise PictureError(f"the file cannot be read: {error.strerror or error}") from error
+    if max(size, len(content)) > MAX_BYTES:
+        raise PictureError(f"the file has more than the {MAX_BYTES >> 20} MiB that are read")
+    if not content:
+        raise PictureError("the file is empty")
+    return content
+
+
+def grey(image: Image.Image) -> Grey:
+    """Brightness of each pixel, shape (h, w), in 0…255; transparent parts become paper.
+
+    Behind what is transparent lies paper that the ink stands out from: black behind bright ink,
+    white behind dark.
+    """
+    shrink = math.ceil(max(image.size) / MAX_SIDE) if max(image.size) >= 2 * MAX_SIDE else 1
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        deep = Image.fromarray(np.asarray(image, np.float32)).reduce(shrink)
+        return from_depth(np.asarray(deep, np.float64))
+    if image.mode == "LAB":  # which Pillow does not convert
+        return np.asarray(image.getchannel(0).reduce(shrink), np.float32)
+    if not image.has_transparency_data:
+        return np.asarray(image.convert("L").reduce(shrink), np.float32)
+    rgba = image.convert("RGBA").reduce(shrink)
+    levels = np.asarray(rgba.convert("L"), np.float32)
+    alpha = np.asarray(rgba.getchannel("A"), np.float32) / 255
+    visible = alpha.sum()
+    bright = visible > 0 and (levels * alpha).sum() / visible > 127
+    paper = 0.0 if bright and alpha.min() < 0.5 else 255.0
+    return (levels * alpha + paper * (1 - alpha)).astype(np.float32)
+
+
+def from_depth(levels: npt.NDArray[np.float64]) -> Grey:
+    """Bring 16-bit, 32-bit and float levels to 0…255, keeping a faint picture's contrast faint.
+
+    White is 1 for floats in [0, 1], and otherwise the largest number of as many bits (8, 10, 12,
+    14, 16 or 32) as the brightest pixel needs. What is negative or larger still has no white; its
+    own range is taken.
+    """
+    levels = np.nan_to_num(levels, nan=0, posinf=0, neginf=0)
+    low, high = float(levels.min()), float(levels.max())
+    whites = (1.0, *(2.0**bits - 1 for bits in (8, 10, 12, 14, 16, 32)))
+    white = next((white for white in whites if high <= white), 0.0)
+    if low < 0 or not white:
+        levels, white = levels - low, high - low
+    return np.asarray(levels * (255 / white if white else 0.0), np.float32)

@@ -14,7 +14,9 @@ SECONDS_BETWEEN_LINES = 10
 
 
 @task(name="score", task_run_name="score-{source.name}", cache_policy=NO_CACHE)
-def score_stage(source: Path, out: Path, weights: Path | None) -> Summary:
+def score_stage(
+    source: Path, out: Path, weights: Path | None, reject_rate: float | None = None
+) -> Summary:
     """Score the folder, and say from time to time how far it is."""
     log = get_run_logger()
     said = time.monotonic()
@@ -25,7 +27,7 @@ def score_stage(source: Path, out: Path, weights: Path | None) -> Summary:
             log.info("%s of %s files", f"{done:,}", f"{of:,}")
             said = time.monotonic()
 
-    summary = stages.score(source, out, weights, report)
+    summary = stages.score(source, out, weights, reject_rate, report)
     log.info("%s: %s rows, %s", out, f"{summary.files:,}", summary.statuses)
     for remark in summary.remarks():
         log.warning("%s", remark)
@@ -33,15 +35,18 @@ def score_stage(source: Path, out: Path, weights: Path | None) -> Summary:
 
 
 @flow(name="score-folder", flow_run_name="score-{source.name}")
-def score_folder(source: Path, out: Path, weights: Path | None = None) -> Summary:
+def score_folder(
+    source: Path, out: Path, weights: Path | None = None, reject_rate: float | None = None
+) -> Summary:
     """Read every picture in a folder and write one row for each file.
 
     Args:
         source: Folder of pictures; all files in it and below are read.
         out: Where the rows go: .csv, .jsonl or .parquet.
         weights: Weights file; by default the one that comes with nnpipe.
+        reject_rate: Share of true digits that may be rejected; by default what the weights say.
     """
-    return score_stage(source, out, weights)
+    return score_stage(source, out, weights, reject_rate)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from nnpipe import weights
-from nnpipe.errors import PictureError, WeightsError
+from nnpipe import calibration, weights
+from nnpipe.errors import NnpipeError, PictureError, WeightsError
 from nnpipe.preprocess import (
     PREPROCESSING_VERSION,
     SIDE,
@@ -32,7 +32,7 @@ class Reading:
     label: int | None = None  # 0 … 9; only when status is "ok"
     confidence: float | None = None  # the largest probability; None for an error
     probabilities: tuple[float, ...] | None = None  # ten, in [0, 1]; None for an error
-    reason: str = ""  # why it is rejected or an error
+    reason: str = ""  # why it is rejected or an error; or what to know of one that was read
     width: int | None = None
     height: int | None = None
     pixels: Pixels | None = None  # (28, 28), what the network was shown; None for an error
@@ -43,13 +43,22 @@ class Classifier:
     """A loaded model that reads pictures; it keeps no state, so threads may share it."""
 
     model: weights.Model
+    threshold: float = 0.0  # what is read with less confidence is rejected as no digit
 
     @classmethod
-    def load(cls, path: str | Path | None = None) -> "Classifier":
+    def load(cls, path: str | Path | None = None, reject_rate: float | None = None) -> "Classifier":
         """Load a weights file, by default the champion that comes with nnpipe.
 
+        Args:
+            path: the weights file.
+            reject_rate: which share of true digits may be rejected as unlike any digit, in
+                [0, 0.1]; the more, the fewer letters and scribbles are read as digits. By default
+                what the file says; at 0 nothing is rejected for its confidence.
+
         Raises:
-            WeightsError: the file is damaged, for another preprocessing, or not for digits.
+            WeightsError: the file is damaged, for another preprocessing, or not for digits; or a
+                rate is asked for and the file holds no thresholds.
+            NnpipeError: the rate is out of its range.
         """
         path = Path(path) if path else champion()
         model = weights.load(path)
@@ -63,7 +72,7 @@ class Classifier:
             raise WeightsError(
                 f"{path}: has layers {model.network.sizes}, expected 784 inputs and 10 outputs"
             )
-        return cls(model)
+        return cls(model, _threshold(path, model.metadata, reject_rate))
 
     def read(self, picture: Picture) -> Reading:
         """Read one picture; one that cannot be read has status "error" and a reason."""
@@ -87,7 +96,7 @@ class Classifier:
         return [
             Reading("error", reason=_one_line(str(p)))
             if isinstance(p, PictureError)
-            else _reading(p, tuple(next(probabilities).tolist()))
+            else self._reading(p, tuple(next(probabilities).tolist()))
             for p in prepared
         ]
 
@@ -103,6 +112,22 @@ class Classifier:
             )[: len(part)]
         return result
 
+    def _reading(self, prepared: Prepared, probabilities: tuple[float, ...]) -> Reading:
+        confidence = max(probabilities)
+        refusal = prepared.refusal
+        if not refusal and confidence < self.threshold:
+            refusal = f"unlike any digit: the confidence is below {self.threshold:.0%}"
+        return Reading(
+            status="rejected" if refusal else "ok",
+            label=None if refusal else probabilities.index(confidence),
+            confidence=confidence,
+            probabilities=probabilities,
+            reason="; ".join(filter(None, (refusal, prepared.note))),
+            width=prepared.width,
+            height=prepared.height,
+            pixels=prepared.pixels,
+        )
+
 
 def champion() -> Path:
     """The weights file that comes with nnpipe: in the wheel, or in the repository's ``weights``."""
@@ -116,15 +141,13 @@ def _one_line(reason: str) -> str:
     return " ".join(reason.encode("utf-8", "backslashreplace").decode().split())
 
 
-def _reading(prepared: Prepared, probabilities: tuple[float, ...]) -> Reading:
-    confidence = max(probabilities)
-    return Reading(
-        status="rejected" if prepared.blank else "ok",
-        label=None if prepared.blank else probabilities.index(confidence),
-        confidence=confidence,
-        probabilities=probabilities,
-        reason="blank: nothing stands out from the paper" if prepared.blank else "",
-        width=prepared.width,
-        height=prepared.height,
-        pixels=prepared.pixels,
-    )
+def _threshold(path: Path, metadata: weights.Metadata, rate: float | None) -> float:
+    if rate is None:
+        return metadata.rejection_threshold or 0.0
+    if not 0 <= rate <= max(calibration.RATES):
+        raise NnpipeError(
+            f"the rate of rejected digits must lie in 0…{max(calibration.RATES)}, not {rate}"
+        )
+    if not metadata.rejection_thresholds:
+        raise WeightsError(f"{path}: holds no rejection thresholds; export it again")
+    return calibration.threshold(metadata.rejection_thresholds, rate)

@@ -35,6 +35,14 @@ WeightsOption = Annotated[
     Path | None,
     typer.Option("--weights", help="Weights file.", show_default="the ones that come with nnpipe"),
 ]
+RejectOption = Annotated[
+    float | None,
+    typer.Option(
+        "--reject-rate",
+        help="Share of true digits that may be rejected as unlike any digit; 0: none for that.",
+        show_default="what the weights say",
+    ),
+]
 DataOption = Annotated[Path, typer.Option("--data-dir", help="Folder where data sets are kept.")]
 RunArgument = Annotated[Path, typer.Argument(help="Folder of a run, below weights/runs.")]
 
@@ -87,16 +95,30 @@ def predict(
     show_input: Annotated[
         bool, typer.Option("--show-input", help="Show the 28×28 pixels that the network sees.")
     ] = False,
+    explain: Annotated[
+        Path | None,
+        typer.Option(help="Write the stages of the preprocessing, side by side, to this .png."),
+    ] = None,
+    reject_rate: RejectOption = None,
 ) -> None:
     """Read the digit in each picture.
 
-    Any picture of one digit will do: dark on light or light on dark, small or large. Exits with 3
-    when some pictures were rejected or unreadable, with 1 when none could be read.
+    Any picture of one digit will do: a photo, a scan, a drawing; dark on light or light on dark.
+    What shows no digit, or more than one, is rejected. Exits with 3 when some pictures were
+    rejected or unreadable, with 1 when none could be read.
     """
-    classifier = Classifier.load(weights)
+    if explain and len(pictures) > 1:
+        raise typer.BadParameter("explains one picture at a time", param_hint="--explain")
+    classifier = Classifier.load(weights, reject_rate)
     statuses = []
     for name in pictures:
-        reading = classifier.read(_stdin() if name == "-" else Path(name))
+        picture = _stdin() if name == "-" else Path(name)
+        reading = classifier.read(picture)
+        if explain and reading.status != "error":
+            from nnpipe.explain import write_stages
+
+            write_stages(picture, explain)
+            _say(f"{explain}: {name}, stage by stage")
         statuses.append(reading.status)
         if as_json:
             print(json.dumps(_as_json(name, reading, top_k, show_input)))
@@ -142,7 +164,8 @@ def _as_json(name: str, reading: Reading, top_k: int, show_input: bool) -> dict[
 
 def _as_text(name: str, reading: Reading, top_k: int) -> str:
     if reading.status == "ok":
-        headline = f"{name}: {reading.label}  ({reading.confidence:.1%})"
+        note = f"; {reading.reason}" if reading.reason else ""
+        headline = f"{name}: {reading.label}  ({reading.confidence:.1%}{note})"
     else:
         headline = f"{name}: rejected ({reading.reason})"
     bars = [
@@ -162,6 +185,7 @@ def score(
     source: Annotated[Path, typer.Argument(help="Folder; all files in it and below are read.")],
     out: Annotated[Path, typer.Option("--out", help="Where to: .csv, .jsonl or .parquet.")],
     weights: WeightsOption = None,
+    reject_rate: RejectOption = None,
 ) -> None:
     """Read every picture in a folder and write one row for each file.
 
@@ -171,7 +195,7 @@ def score(
     from nnpipe import stages
 
     with _progress("scoring") as advance:
-        summary = stages.score(source, out, weights, advance)
+        summary = stages.score(source, out, weights, reject_rate, advance)
     counts = ", ".join(f"{n:,} {status}" for status, n in sorted(summary.statuses.items()))
     rate = summary.files / max(summary.seconds, 1e-9)
     _say(f"{out}: {summary.files:,} rows ({counts}), {rate:,.0f} a second")

@@ -15,14 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from nnpipe import datasets, runs, scoring, training, weights
+from nnpipe import calibration, datasets, runs, scoring, training, weights
 from nnpipe.classifier import Classifier, champion
 from nnpipe.datasets import drawn, mnist
 from nnpipe.epochs import Epoch, OnEpoch, check_settings
 from nnpipe.errors import ExportError, MissingExtraError, TrainingError
 from nnpipe.evaluation import evaluate as compare
 from nnpipe.files import sha256
-from nnpipe.network import Array, Network
+from nnpipe.network import Array, Network, softmax
 from nnpipe.preprocess import PREPROCESSING_VERSION, SIDE, as_inputs
 
 DATA = Path("data")
@@ -164,10 +164,7 @@ def train(
         history=history,
     )
     if engine == "numpy":
-        _, accuracy = training.loss_and_accuracy(
-            network, as_inputs(data.test.images), data.test.labels
-        )
-        _write_weights(run / runs.WEIGHTS, network, record, accuracy)
+        _write_weights(run / runs.WEIGHTS, network, record, data)
     else:
         model.save_model(run / runs.MODEL, state)
     runs.write_record(run, record)
@@ -245,11 +242,18 @@ def export(run: Path, data_dir: Path = DATA, out: Path | None = None) -> Exporte
         )
     parity = model.check_parity(state, network, data.test)
     out = out or run / runs.WEIGHTS
-    _write_weights(out, network, record, parity.accuracy)
+    _write_weights(out, network, record, data)
     return Exported(out, parity.digits, parity.largest_difference, parity.accuracy)
 
 
-def _write_weights(path: Path, network: Network, record: runs.Record, test_accuracy: float) -> None:
+def _write_weights(
+    path: Path, network: Network, record: runs.Record, data: datasets.Dataset
+) -> None:
+    """Write weights with what the validation digits tell about their probabilities."""
+    logits = network.logits(as_inputs(data.validation.images))
+    temperature = calibration.fit_temperature(logits, data.validation.labels)
+    thresholds = calibration.thresholds(softmax(logits / temperature).max(axis=1))
+    _, accuracy = training.loss_and_accuracy(network, as_inputs(data.test.images), data.test.labels)
     weights.save(
         path,
         network,
@@ -265,7 +269,10 @@ def _write_weights(path: Path, network: Network, record: runs.Record, test_accur
             git_commit=record.git_commit,
             parameters=record.parameters,
             validation_accuracy=record.best.validation_accuracy,
-            test_accuracy=test_accuracy,
+            test_accuracy=accuracy,
+            temperature=temperature,
+            rejection_threshold=thresholds[str(calibration.DEFAULT_RATE)],
+            rejection_thresholds=thresholds,
         ),
         golden=drawn.draw(np.arange(10), np.random.default_rng(0)).reshape(10, -1),
     )
@@ -335,7 +342,9 @@ def score(
     source: Path,
     out: Path,
     weights_file: Path | None = None,
+    reject_rate: float | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> scoring.Summary:
     """Read every picture in a folder and write one row for each; see `scoring.score`."""
-    return scoring.score(source, out, Classifier.load(weights_file), on_progress)
+    classifier = Classifier.load(weights_file, reject_rate)
+    return scoring.score(source, out, classifier, on_progress)

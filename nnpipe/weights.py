@@ -49,6 +49,8 @@ class Metadata:
     test_accuracy: float | None = None
     temperature: float = 1.0  # 1: probabilities as they were trained
     rejection_threshold: float | None = None  # None: nothing is rejected for its confidence
+    # Others to choose from: share of validation digits (as a key, "0.01") → its threshold.
+    rejection_thresholds: dict[str, float] | None = None
     format_version: int = FORMAT_VERSION
 
 
@@ -183,8 +185,11 @@ def _parse_metadata(path: Path, array: Array | None) -> _Content:
         metadata = Metadata(layer_sizes=sizes, **fields)
         if not 0 < metadata.temperature < float("inf"):
             raise ValueError(f"the temperature is {metadata.temperature}")
+        for rate, threshold in (metadata.rejection_thresholds or {}).items():
+            if not (0 <= float(rate) <= 1 and 0 <= threshold <= 1):
+                raise ValueError(f"the rejection threshold at {rate} is {threshold}")
         return _Content(metadata, sizes, np.stack(golden), logits)
-    except (ValueError, KeyError, TypeError, OverflowError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise WeightsError(f"{path}: its metadata cannot be understood ({error!r})") from error
 
 

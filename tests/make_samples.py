@@ -44,6 +44,28 @@ def picture(label, size=(120, 140), height=90.0, at=(0.5, 0.5), pen=8.0, ink=BLA
     return Image.composite(Image.new("RGB", size, ink), Image.new("RGB", size, paper), mask)
 
 
+def paper(label: int, light: str, lines: str) -> Image.Image:
+    """A photo of a digit on paper, with grain, by even light, a slope of it or a sharp shadow, on
+    ruled, squared or empty paper.
+    """
+    width, height = 320, 280
+    rng = np.random.default_rng(label)
+    ink = np.asarray(coverage(label, (width, height), 150, (0.55, 0.5), 9), float) / 255
+    y, x = np.mgrid[:height, :width]
+    sheet = np.full((height, width), 215.0)
+    if lines != "none":
+        sheet[(y - 0.02 * x) % 40 < 2] *= 0.75
+    if lines == "squared":
+        sheet[(x + 0.02 * y) % 40 < 2] *= 0.75
+    levels = sheet * (1 - ink) + 45 * ink
+    if light == "slope":
+        levels *= 1 - 0.4 * x / width
+    if light == "shadow":
+        levels *= np.where(x + 0.4 * y > 190, 0.6, 1)
+    levels = levels + rng.normal(0, 3, levels.shape)
+    return Image.fromarray(levels.clip(0, 255).astype(np.uint8))
+
+
 def photo(label: int) -> Image.Image:
     """A digit on paper with grain and the shade of a lamp on one side, a little out of focus."""
     image = picture(label, (400, 300), 190, (0.45, 0.55), 14, BLUE, (232, 228, 220))

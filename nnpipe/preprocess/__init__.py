@@ -24,6 +24,7 @@ from nnpipe.preprocess.pictures import MAX_PIXELS, Grey, Picture, grey, open_pic
 __all__ = [
     "PREPROCESSING_VERSION",
     "SIDE",
+    "Grey",
     "Picture",
     "Pixels",
     "Prepared",

@@ -71,7 +71,7 @@ def choose(strength: Grey, drawing: bool) -> Choice:
     reach, wider = 0, 1
     while wider > reach:  # a mark that has grown reaches further
         reach = wider
-        bridged = running(np.pad(mask, reach), 2 * reach + 1, np.maximum)
+        bridged = running(np.pad(mask, reach), 2 * reach + 1, np.maximum).astype(np.bool_)
         labels = np.where(mask, label(bridged), 0)
         marks = measure(labels, strength)
         weights = [mark.mass * (0.2 if at_border(mark) else 1) for mark in marks]
@@ -89,12 +89,12 @@ def choose(strength: Grey, drawing: bool) -> Choice:
         if number == chosen + 1 or at_border(mark):
             continue
         if mark.size > 0.5 * main.size and mark.mass > 0.2 * main.mass:
-            refusal = "several marks, expected one digit"
+            refusal = "several marks; expected one digit"
         elif mark.mass > 0.01 * main.mass and mark.gap(main) < 0.2 * main.size:
             kept[number] = True
         more += mark.mass > 0.05 * main.mass
     if more > MANY:
-        refusal = f"{more + 1} marks, like a text or a pattern; expected one digit"
+        refusal = "many marks, like a text or a pattern; expected one digit"
     return Choice(np.where(kept[labels], strength, np.float32(0)), refusal)
 
 

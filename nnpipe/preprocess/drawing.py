@@ -62,7 +62,7 @@ def fit(strength: Grey, longer: float) -> Grey:
     scale = longer / max(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
     how = Image.Resampling.BICUBIC if scale > 1 else Image.Resampling.HAMMING
-    return np.clip(np.asarray(Image.fromarray(strength).resize(size, how)), 0, 255)
+    return np.asarray(Image.fromarray(strength).resize(size, how)).clip(0, 255)
 
 
 def stroke_width(strength: Grey) -> float:

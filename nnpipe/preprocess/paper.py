@@ -1,4 +1,4 @@
-"""Brightness → ink: which of both is paper, how bright it is everywhere, what stands out from it."""
+"""Brightness → ink: which of both is paper, how bright it is, and what stands out from it."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -21,7 +21,8 @@ MIN_SIDE = 100
 WIDEST = 0.25
 """On a photo, ink is narrower than this share of the picture; what is wider is light and shade."""
 
-Levels = npt.NDArray[np.uint8]
+DARKEST_PAPER = 48
+"""Of paper darker than this a share would be mostly noise."""
 
 
 class Ink(NamedTuple):
@@ -69,8 +70,8 @@ def enlarge(levels: Grey) -> Grey:
     if factor == 1:
         return levels
     size = levels.shape[1] * factor, levels.shape[0] * factor
-    enlarged = np.asarray(Image.fromarray(levels).resize(size, Image.Resampling.BICUBIC))
-    return np.clip(enlarged, 0, 255)  # the cubic overshoots at edges
+    enlarged = Image.fromarray(levels).resize(size, Image.Resampling.BICUBIC)
+    return np.asarray(enlarged).clip(0, 255)  # the cubic overshoots at edges
 
 
 def paper_is_light(levels: Grey, drawing: bool) -> bool:
@@ -82,7 +83,7 @@ def paper_is_light(levels: Grey, drawing: bool) -> bool:
     """
     if not drawing:
         local = _mean(levels, 3) - _mean(levels, max(3, round(0.2 * min(levels.shape))))
-        return float((local**3).sum()) < 0
+        return float((local * local * local).sum()) < 0
     bright = levels > otsu(levels)
     rim = max(1, round(0.04 * min(levels.shape)))
     border = np.ones(levels.shape, np.bool_)
@@ -107,7 +108,8 @@ def otsu(levels: Grey) -> float:
     mass = np.cumsum(counts * np.arange(256))
     total = counts.sum()
     between = (mass[-1] * dark - mass[:-1] * total) ** 2 / np.maximum(dark * (total - dark), 1)
-    best = np.flatnonzero(between == between.max()).mean()  # anywhere between two levels is right
+    # Every level in the gap between two clusters parts them alike; take the middle.
+    best = float(np.flatnonzero(between == between.max()).mean())
     return low + (best + 1) * (high - low) / 255
 
 
@@ -122,12 +124,8 @@ def _mean(levels: Grey, width: int) -> Grey:
 def darker_than_paper(levels: Grey) -> Grey:
     """How much darker each pixel is than paper of one level, as a share of that level, × 255."""
     bright = levels > otsu(levels)
-    paper = np.float32(np.median(levels[bright]) if bright.any() else levels.max())
-    return np.maximum(paper - levels, 0) * (255 / max(paper, DARKEST_PAPER))
-
-
-DARKEST_PAPER = 48
-"""Below this level a share of the paper's brightness would be mostly noise."""
+    paper = float(np.median(levels[bright]) if bright.any() else levels.max())
+    return _share(paper - levels, np.float32(paper))
 
 
 def darker_than_surroundings(levels: Grey) -> Grey:
@@ -138,7 +136,12 @@ def darker_than_surroundings(levels: Grey) -> Grey:
     """
     smooth = _mean(levels, 3)
     paper = closing(smooth, max(9, round(WIDEST * min(levels.shape))))
-    return np.maximum(paper - smooth, 0) * (255 / np.maximum(paper, DARKEST_PAPER))
+    return _share(paper - smooth, paper)
+
+
+def _share(darker: Grey, paper: Grey | np.float32) -> Grey:
+    share = np.maximum(darker, 0) / np.maximum(paper, DARKEST_PAPER)
+    return np.asarray(share * 255, np.float32)
 
 
 def closing(levels: Grey, width: int) -> Grey:
@@ -178,19 +181,15 @@ def _lines(darker: Grey) -> Grey:
     """
     height, width = darker.shape
     columns = np.arange(0, width, max(1, width // 50))
-    sample = np.ascontiguousarray(darker[:, columns])
-    rows = np.arange(height)[:, None]
-
-    def profile(tilt: float) -> Grey:
-        along = np.clip(rows + np.rint(tilt * (columns - width / 2)).astype(np.intp), 0, height - 1)
-        levels = np.sort(sample[along, np.arange(len(columns))], axis=1)
-        return levels[:, round(0.15 * len(columns))]
-
     tilts = np.linspace(-0.08, 0.08, 17)
-    profiles = [profile(tilt) for tilt in tilts]
-    best = int(np.argmax([(p**2).sum() for p in profiles]))
+    rise = np.rint(tilts[:, None, None] * (columns - width / 2)).astype(np.intp)
+    rows = np.arange(height)[:, None]
+    along = darker[np.clip(rows + rise, 0, height - 1), columns]  # (tilts, height, columns)
+    profiles = np.partition(along, round(0.15 * len(columns)), axis=2)
+    profiles = profiles[:, :, round(0.15 * len(columns))]
+    best = int(np.argmax((profiles**2).sum(axis=1)))
     strongest = np.pad(profiles[best], 1)
     line = np.maximum(np.maximum(strongest[:-2], strongest[2:]), strongest[1:-1])
     source = rows - np.rint(tilts[best] * (np.arange(width) - width / 2)).astype(np.intp)
     # A line has a grain, too: what nearly all of it exceeds is less than its mean.
-    return 1.3 * line[np.clip(source, 0, height - 1)]
+    return np.asarray(1.3 * line[np.clip(source, 0, height - 1)], np.float32)

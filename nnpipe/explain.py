@@ -1,0 +1,41 @@
+"""How a picture becomes what the network sees, stage by stage, as a picture."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from nnpipe.files import replacing
+from nnpipe.preprocess import Grey, Picture, Pixels, prepare
+
+HEIGHT = 280
+MARGIN = 8
+CAPTION = 18
+
+
+def write_stages(picture: Picture, path: Path) -> None:
+    """Write the stages of the preprocessing side by side, each with its name, as a PNG.
+
+    Raises:
+        PictureError: the picture cannot be read.
+        OutputError: the PNG cannot be written.
+    """
+    stages: list[tuple[str, Image.Image]] = []
+
+    def keep(name: str, levels: Grey | Pixels) -> None:
+        image = Image.fromarray(np.rint(levels).astype(np.uint8))
+        size = max(1, round(image.width * HEIGHT / image.height)), HEIGHT
+        how = Image.Resampling.NEAREST if image.height <= HEIGHT else Image.Resampling.BOX
+        stages.append((name, image.resize(size, how)))
+
+    prepare(picture, keep)
+    widths = [max(image.width, HEIGHT // 2) + MARGIN for _, image in stages]
+    strip = Image.new("L", (sum(widths) + MARGIN, HEIGHT + CAPTION + 2 * MARGIN), 230)
+    draw = ImageDraw.Draw(strip)
+    left = MARGIN
+    for (name, image), width in zip(stages, widths, strict=True):
+        draw.text((left, MARGIN), name, 0)
+        strip.paste(image, (left, MARGIN + CAPTION))
+        left += width
+    with replacing(path) as stream:
+        strip.save(stream, "PNG")

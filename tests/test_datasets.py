@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from nnpipe import datasets
-from nnpipe.datasets import drawn, mnist
+from nnpipe.datasets import drawn, mnist, strangers
 from nnpipe.errors import DatasetError, MirrorError, MissingExtraError, OutputError
 
 from .mirror import serving
@@ -350,6 +350,30 @@ def test_a_damaged_drawing_says_what_to_do(tmp_path, quick_drawing):
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(DatasetError, match=r"is damaged .*remove it, and it will be drawn again"):
         datasets.load_drawn(tmp_path)
+
+
+def drawn_by(hand, label, n=300):
+    return drawn.draw(np.full(n, label), np.random.default_rng(0), hand)
+
+
+def test_abroad_some_digits_are_written_otherwise():
+    """A bar through the 7 makes its middle wider; one through the 0 fills its middle."""
+    rows, middle = np.s_[:, 12:18], np.s_[:, 11:17, 11:17]
+    assert drawn_by(drawn.ABROAD, 7)[rows].mean() > 1.1 * drawn_by(drawn.AMERICAN, 7)[rows].mean()
+    assert (
+        drawn_by(drawn.ABROAD, 0)[middle].mean() > 1.1 * drawn_by(drawn.AMERICAN, 0)[middle].mean()
+    )
+
+
+def test_letters_and_scribbles_look_like_mnist_and_each_is_another():
+    """So that nothing but their shape tells a network that they are no digits."""
+    from nnpipe.preprocess import looks_like_mnist
+
+    rng = np.random.default_rng(0)
+    for hand in (strangers.letters(), strangers.scribbles(rng, 100)):
+        images = drawn_by(hand, 0)
+        assert len({image.tobytes() for image in images}) == 300
+        assert np.mean([looks_like_mnist(image.astype(np.float32)) for image in images]) > 0.9
 
 
 @pytest.mark.parametrize("labels", [[10], [-1]])

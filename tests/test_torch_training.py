@@ -6,12 +6,15 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from sklearn.neighbors import KNeighborsClassifier
 
 from nnpipe.errors import ExportError, TrainingError
 from nnpipe.network import Layer, Network
 from nnpipe.preprocess import as_inputs
+from nnpipe.preprocess.drawing import looks_like_mnist
+from nnpipe.torch_training import mixture
 from nnpipe.torch_training import train as torch_train
-from nnpipe.torch_training.distortions import distort
+from nnpipe.torch_training.distortions import distort, press
 from nnpipe.torch_training.model import (
     build,
     check_parity,
@@ -20,11 +23,18 @@ from nnpipe.torch_training.model import (
     to_network,
     to_state_dict,
 )
-from nnpipe.torch_training.recipes import RECIPES, Distortions, recipe, schedule
+from nnpipe.torch_training.recipes import RECIPES, Distortions, Mixture, recipe, schedule
 
 
 def equal(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.fixture(autouse=True)
+def small_pools(monkeypatch):
+    """A hundred thousand pictures take a while to draw."""
+    for name in ("ABROAD", "REDRAWN", "STRANGERS"):
+        monkeypatch.setattr(mixture, name, 300)
 
 
 # --- training ---------------------------------------------------------------------------------
@@ -114,7 +124,7 @@ def test_the_learning_rate_rises_and_falls():
 
 # --- distortions ------------------------------------------------------------------------------
 
-NONE = Distortions(rotation=0, shear=0, scale=0, shift=0, elastic=0)
+NONE = Distortions(rotation=0, shear=0, scale=0, shift=0, elastic=0, pen=0)
 
 
 @pytest.fixture
@@ -189,7 +199,89 @@ def test_elastic_displacements_have_the_standard_deviation_asked_for():
     bent = distort(ramp, replace(NONE, elastic=0.6), torch.Generator().manual_seed(0))
     moved = (bent - ramp)[:, 0, 6:-6, 6:-6]
     assert float(moved.std()) == pytest.approx(0.6, rel=0.05)
-    assert float(moved.mean()) == pytest.approx(0, abs=0.02)
+    assert float(moved.mean()) == pytest.approx(0, abs=0.04)
+
+
+def test_another_pen_keeps_what_is_ink_and_what_is_paper(images):
+    """Strokes grow and shrink, by no more than one pixel, and stay within black and white."""
+    pressed = press(images.expand(100, -1, -1, -1), 0.5, torch.Generator().manual_seed(0))
+    masses = pressed.sum((1, 2, 3)) / images.sum((1, 2, 3))
+    assert masses.min() < 0.9 < 1.1 < masses.max()
+    assert 0 <= pressed.min() <= pressed.max() <= 1
+    reach = torch.nn.functional.max_pool2d(images, 3, 1, 1)
+    assert (pressed <= reach + 1e-6).all()
+
+
+# --- the mixture ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pools(small_dataset):
+    return mixture.draw_pools(small_dataset.training, 0, torch.device("cpu"))
+
+
+def test_the_same_seed_draws_the_same_pools(small_dataset, pools):
+    again = mixture.draw_pools(small_dataset.training, 0, torch.device("cpu"))
+    other = mixture.draw_pools(small_dataset.training, 1, torch.device("cpu"))
+    for kind in ("abroad", "redrawn"):
+        assert torch.equal(getattr(pools, kind).images, getattr(again, kind).images)
+        assert not torch.equal(getattr(pools, kind).images, getattr(other, kind).images)
+    assert torch.equal(pools.strangers, again.strangers)
+
+
+def test_redrawn_digits_are_the_same_digits_and_pass_the_preprocessing(small_dataset):
+    """Their neighbours among the originals mostly have the same label."""
+    rng = np.random.default_rng(0)
+    digits = small_dataset.training
+    redrawn = [mixture.redraw(image, rng) for image in digits.images[:300]]
+    assert np.mean([looks_like_mnist(image.astype(np.float32)) for image in redrawn]) > 0.95
+    near = KNeighborsClassifier(3).fit(as_inputs(digits.images[300:]), digits.labels[300:])
+    assert near.score(as_inputs(np.stack(redrawn)), digits.labels[:300]) > 0.7
+    assert not any((a == b).all() for a, b in zip(redrawn, digits.images[:300], strict=True))
+
+
+def test_a_batch_gets_the_shares_asked_for_and_strangers_come_last(images, pools):
+    labels = torch.arange(100) % 10
+    by = Mixture(abroad=0.3, redrawn=0.2, strangers=0.4)
+    found, found_labels = mixture.mix(images, labels, pools, by, torch.Generator().manual_seed(0))
+    assert len(found_labels) == 100 + 30 + 20
+    assert found.shape == (100 + 30 + 20 + 40, 1, 28, 28)
+    assert torch.equal(found[:100], images)
+    assert torch.equal(found_labels[:100], labels)
+    picked = {image.numpy().tobytes() for image in found[150:170]}
+    assert picked <= {image.numpy().tobytes() for image in pools.strangers}
+
+
+def test_spoiled_digits_are_no_digit_that_was_there(images):
+    """Neither of the two it was made from, but for what little a cut may leave."""
+    labels = torch.arange(100) % 10
+    order = torch.randperm(100, generator=torch.Generator().manual_seed(1))
+    spoiled = mixture.spoil(
+        images, images[order], labels, labels[order], torch.Generator().manual_seed(0)
+    )
+    assert spoiled.shape == images.shape
+    for other in (images, images[order]):
+        alike = ((spoiled - other).abs().sum((1, 2, 3)) < 0.05 * other.sum((1, 2, 3))).float()
+        assert alike.mean() < 0.1
+
+
+def test_trained_against_strangers_the_network_doubts_them(small_dataset, pools):
+    """Its confidence in letters and scribbles it has not seen is far below that in digits."""
+    unseen = mixture.draw_pools(small_dataset.test, 9, torch.device("cpu")).strangers
+    X = {
+        "digits": as_inputs(small_dataset.test.images),
+        "strangers": unseen.flatten(1).numpy(),
+    }
+
+    def confidences(chosen):
+        state, _ = torch_train.train(small_dataset, chosen)
+        network = to_network(state)
+        return {kind: np.median(network.probabilities(x).max(1)) for kind, x in X.items()}
+
+    with_strangers = confidences(recipe("augmented", epochs=12, batch_size=64))
+    assert with_strangers["strangers"] < 0.6 < 0.8 < with_strangers["digits"]
+    plain = confidences(recipe("classic", epochs=12, batch_size=64))
+    assert plain["strangers"] > with_strangers["strangers"] + 0.2
 
 
 # --- the model and its export -----------------------------------------------------------------

@@ -20,8 +20,15 @@ REACH = 0.05
 SPECK = 0.03
 """A mark smaller than this share of the picture is dust."""
 
+BORDER = 0.01
+"""What is nearer to the border than this share of the picture touches it."""
+
 MANY = 8
 """With more marks than this it is a text, a pattern or noise."""
+
+
+WINDING = 12
+"""A digit's outline is at most this many times as long as the digit is large, and seldom 9."""
 
 
 class Mark(NamedTuple):
@@ -63,10 +70,11 @@ def choose(strength: Grey, drawing: bool) -> Choice:
     if not mask.any():
         return Choice(np.zeros_like(strength), "blank: nothing stands out from the paper")
 
+    margin = round(BORDER * max(height, width))
+
     def at_border(mark: Mark) -> bool:
-        return not drawing and (
-            mark.top == 0 or mark.left == 0 or mark.bottom == height or mark.right == width
-        )
+        nearest = min(mark.top, mark.left, height - mark.bottom, width - mark.right)
+        return not drawing and nearest <= margin
 
     reach, wider = 0, 1
     while wider > reach:  # a mark that has grown reaches further
@@ -93,9 +101,17 @@ def choose(strength: Grey, drawing: bool) -> Choice:
         elif mark.mass > 0.01 * main.mass and mark.gap(main) < 0.2 * main.size:
             kept[number] = True
         more += mark.mass > 0.05 * main.mass
-    if more > MANY:
-        refusal = "many marks, like a text or a pattern; expected one digit"
-    return Choice(np.where(kept[labels], strength, np.float32(0)), refusal)
+    digit = kept[labels]
+    borders = sum(bool(edge.any()) for edge in (digit[0], digit[-1], digit[:, 0], digit[:, -1]))
+    if more > MANY or outline(digit) > WINDING * main.size or (not drawing and borders > 2):
+        refusal = "like a text, a pattern or noise; expected one digit"
+    return Choice(np.where(digit, strength, np.float32(0)), refusal)
+
+
+def outline(mask: Mask) -> int:
+    """The length of the border between a mask and what is around it, in steps of a pixel."""
+    inside = np.pad(mask, 1)
+    return int((inside[1:] != inside[:-1]).sum() + (inside[:, 1:] != inside[:, :-1]).sum())
 
 
 def label(mask: Mask) -> Labels:

@@ -168,28 +168,34 @@ def running(
 
 def _without_lines(darker: Grey) -> Grey:
     """Take away what runs straight across the whole picture: ruled or squared paper, a table."""
-    for _ in range(2):
-        darker = np.maximum(darker - _lines(darker), 0).T
-    return darker
+    return np.maximum(darker - np.maximum(_lines(darker), _lines(darker.T).T), 0)
 
 
 def _lines(darker: Grey) -> Grey:
     """The strength of lines that run from left to right, tilted by up to 5°.
 
-    A line is as strong as nearly all of it is, so that a digit that it crosses does not count.
-    The tilt is the one that makes the lines strongest.
+    A line is as strong as nearly all of it is, so that a digit that it crosses does not count; and
+    it goes on to both borders, which no stroke does. The tilt is the one that makes the lines
+    strongest.
     """
     height, width = darker.shape
     columns = np.arange(0, width, max(1, width // 50))
+    rank, end = round(0.15 * len(columns)), max(3, round(0.06 * len(columns)))
+    rows = np.arange(height)
+
+    def profiles(tilts: npt.NDArray[np.float64], rows: npt.NDArray[np.intp]) -> Grey:
+        """What nearly all of each line exceeds, and both of its ends, shape (tilts, rows)."""
+        rise = np.rint(np.multiply.outer(tilts, columns - width / 2)).astype(np.intp)
+        places = np.clip(rows[:, None] + rise[:, None], 0, height - 1)
+        along = darker[places, columns]  # (tilts, rows, columns)
+        ends = [np.median(part, axis=2) for part in (along[..., :end], along[..., -end:])]
+        nearly_all = np.partition(along, rank, axis=2)[..., rank]
+        return np.asarray(np.minimum(np.minimum(*ends), nearly_all))
+
     tilts = np.linspace(-0.08, 0.08, 17)
-    rise = np.rint(tilts[:, None, None] * (columns - width / 2)).astype(np.intp)
-    rows = np.arange(height)[:, None]
-    along = darker[np.clip(rows + rise, 0, height - 1), columns]  # (tilts, height, columns)
-    profiles = np.partition(along, round(0.15 * len(columns)), axis=2)
-    profiles = profiles[:, :, round(0.15 * len(columns))]
-    best = int(np.argmax((profiles**2).sum(axis=1)))
-    strongest = np.pad(profiles[best], 1)
+    best = int(np.argmax((profiles(tilts, rows[::2]) ** 2).sum(axis=1)))
+    strongest = np.pad(profiles(tilts[best : best + 1], rows)[0], 1)
     line = np.maximum(np.maximum(strongest[:-2], strongest[2:]), strongest[1:-1])
-    source = rows - np.rint(tilts[best] * (np.arange(width) - width / 2)).astype(np.intp)
+    source = rows[:, None] - np.rint(tilts[best] * (np.arange(width) - width / 2)).astype(np.intp)
     # A line has a grain, too: what nearly all of it exceeds is less than its mean.
     return np.asarray(1.3 * line[np.clip(source, 0, height - 1)], np.float32)

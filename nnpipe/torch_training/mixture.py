@@ -1,4 +1,5 @@
-"""What a network is trained on besides the data set: digits of other hands, and what is no digit.
+"""What a network is trained on besides the data set: digits as other countries write them and as
+`preprocess` draws them, and what is no digit.
 
 A network that has seen digits alone is sure of everything. Trained to spread its probabilities
 evenly over whatever is no digit, it knows what it does not know (Hendrycks, Mazeika & Dietterich
@@ -9,36 +10,51 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from PIL import Image, ImageFilter
 from torch import Tensor
 
-from nnpipe.datasets import drawn, strangers
-from nnpipe.preprocess import SIDE, Pixels, as_inputs
+from nnpipe.datasets import Digits, drawn, strangers
+from nnpipe.preprocess import SIDE, Pixels, as_inputs, drawing
 from nnpipe.torch_training.recipes import Mixture
 
 ABROAD = 60_000
+REDRAWN = 40_000
 STRANGERS = 24_000  # of letters, and as many scribbles
 
 
+class Pool(NamedTuple):
+    """Digits to pick from."""
+
+    images: Tensor  # (n, 1, 28, 28) float32 in [0, 1]
+    labels: Tensor  # (n,) int64
+
+
 class Pools(NamedTuple):
-    """Drawn pictures to pick from, (n, 1, 28, 28) float32 in [0, 1]."""
+    """All there is to pick from."""
 
-    abroad: Tensor
-    labels: Tensor  # (n,) int64, of `abroad`
-    strangers: Tensor
+    abroad: Pool
+    redrawn: Pool
+    strangers: Tensor  # images like a pool's
 
 
-def draw_pools(seed: int, device: torch.device) -> Pools:
-    """Draw the pools; the same seed gives the same pictures."""
+def draw_pools(digits: Digits, seed: int, device: torch.device) -> Pools:
+    """Draw the pools, one of them from training digits; the same seed gives the same pictures."""
     rng = np.random.default_rng(seed)
     labels = np.arange(ABROAD) % 10
     nothing = np.zeros(STRANGERS, np.int64)
+    some = rng.permutation(len(digits.labels))[:REDRAWN]
 
     def tensor(pixels: Pixels) -> Tensor:
         return torch.from_numpy(as_inputs(pixels)).view(-1, 1, SIDE, SIDE).to(device)
 
+    def pool(pixels: Pixels, labels: np.ndarray) -> Pool:
+        return Pool(tensor(pixels), torch.from_numpy(labels.astype(np.int64)).to(device))
+
     return Pools(
-        abroad=tensor(drawn.draw(labels, rng, drawn.ABROAD)),
-        labels=torch.from_numpy(labels).to(device),
+        abroad=pool(drawn.draw(labels, rng, drawn.ABROAD), labels),
+        redrawn=pool(
+            np.stack([redraw(image, rng) for image in digits.images[some]]), digits.labels[some]
+        ),
         strangers=torch.cat(
             [
                 tensor(drawn.draw(nothing, rng, strangers.scribbles(rng))),
@@ -48,10 +64,29 @@ def draw_pools(seed: int, device: torch.device) -> Pools:
     )
 
 
+def redraw(image: Pixels, rng: np.random.Generator) -> Pixels:
+    """Enlarge a digit, write it with another pen, stretch it as tight scans are, and draw it as
+    `preprocess` draws whatever it finds in a picture.
+
+    Args:
+        image: shape (28, 28), as MNIST has it.
+        rng: chooses pen and proportions.
+    """
+    much = rng.random() < 0.5
+    stretch = np.exp(rng.uniform(0, np.log(1.8)) if much else rng.normal(0, 0.1))
+    large = Image.fromarray(image).resize(
+        (round(4 * SIDE * stretch), 4 * SIDE), Image.Resampling.BICUBIC
+    )
+    soft = np.asarray(large.filter(ImageFilter.GaussianBlur(rng.uniform(0, 2))), np.float32)
+    # Where the edge is cut decides how wide the stroke is, and how steeply, how sharp.
+    ink = ((soft - rng.uniform(50, 190)) * rng.uniform(2, 8) + 127).clip(0, 255)
+    return drawing.draw(ink) if ink.max() == 255 else image
+
+
 def mix(
     images: Tensor, labels: Tensor, pools: Pools, by: Mixture, rng: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Add digits of other hands, then strangers, to a batch.
+    """Add digits abroad, digits redrawn, and strangers, to a batch.
 
     Returns:
         Images, and the labels of the digits among them. The strangers come last and have none.
@@ -62,9 +97,10 @@ def mix(
         count = round(share * len(images))
         return torch.randint(of, (count,), generator=rng, device=device)
 
-    abroad = some(by.abroad, len(pools.abroad))
-    digits = torch.cat([images, pools.abroad[abroad]])
-    labels = torch.cat([labels, pools.labels[abroad]])
+    abroad = some(by.abroad, len(pools.abroad.labels))
+    redrawn = some(by.redrawn, len(pools.redrawn.labels))
+    digits = torch.cat([images, pools.abroad.images[abroad], pools.redrawn.images[redrawn]])
+    labels = torch.cat([labels, pools.abroad.labels[abroad], pools.redrawn.labels[redrawn]])
     drawn_strangers = pools.strangers[some(by.strangers / 2, len(pools.strangers))]
     first, second = (some(by.strangers / 2, len(digits)) for _ in range(2))
     spoiled = spoil(digits[first], digits[second], labels[first], labels[second], rng)

@@ -90,7 +90,7 @@ def train(
     optimiser = torch.optim.Adam(model.parameters(), lr=recipe.lr, fused=place.type != "mps")
     images, labels = _on_device(dataset.training, place)
     validation = _on_device(dataset.validation, place)
-    pools = draw_pools(seed, place) if recipe.mixture else None
+    pools = draw_pools(dataset.training, seed, place) if recipe.mixture else None
     settings = {"recipe": asdict(recipe), "seed": seed, "dataset": dataset.checksum}
 
     best, history = _state(model), list[Epoch]()

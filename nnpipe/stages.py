@@ -315,7 +315,8 @@ def evaluate(
     metadata = classifier.model.metadata
     data = datasets.load(dataset or metadata.dataset, data_dir)
     start = time.perf_counter()
-    evaluation = compare(data.test.labels, classifier.probabilities(data.test.images))
+    probabilities = classifier.probabilities(data.test.images)
+    evaluation = compare(data.test.labels, probabilities)
     about = {
         "weights": path.name,
         "weights_sha256": sha256(path.read_bytes()),
@@ -328,6 +329,9 @@ def evaluate(
         "validation_accuracy": metadata.validation_accuracy,
         "trained": metadata.created,
         "git_commit": metadata.git_commit,
+        "temperature": round(metadata.temperature, 4),
+        "rejection_threshold": round(classifier.threshold, 4),
+        "rejected_by_it": int((probabilities.max(axis=1) < classifier.threshold).sum()),
         "seconds_to_read": round(time.perf_counter() - start, 3),
     }
     if out is None:

@@ -8,7 +8,7 @@ from PIL import Image
 from nnpipe import weights
 from nnpipe.classifier import Classifier, champion
 from nnpipe.datasets import drawn
-from nnpipe.errors import WeightsError
+from nnpipe.errors import NnpipeError, WeightsError
 from nnpipe.network import Network
 from nnpipe.preprocess import as_inputs
 
@@ -87,6 +87,50 @@ def test_the_temperature_of_the_file_is_applied(tmp_path, network, metadata, gol
     warm, plain = Classifier.load(path).read(picture(3)), Classifier(weights.load(path)).model
     expected = plain.network.probabilities(as_inputs(warm.pixels[None]), 4.0)[0]
     np.testing.assert_allclose(warm.probabilities, expected, rtol=1e-4)
+
+
+KEPT = {"0.0": 0.0, "0.01": 0.6, "0.1": 1.0}
+
+
+@pytest.fixture
+def doubting(tmp_path, network, metadata, golden):
+    """A weights file whose network is sure of nothing, and which says what to refuse."""
+    path = tmp_path / "doubting.npz"
+    asked = replace(metadata, temperature=50.0, rejection_threshold=0.6, rejection_thresholds=KEPT)
+    weights.save(path, network, asked, golden)
+    return path
+
+
+def test_what_is_read_with_too_little_confidence_is_rejected_with_its_best_guess(doubting):
+    found = Classifier.load(doubting).read(picture(3))
+    assert (found.status, found.label) == ("rejected", None)
+    assert found.reason == "unlike any digit: the confidence is below 60%"
+    assert found.confidence == max(found.probabilities) < 0.6
+    assert found.pixels.any()
+
+
+def test_the_reject_rate_chooses_the_threshold(doubting):
+    assert Classifier.load(doubting).threshold == 0.6
+    assert Classifier.load(doubting, 0).read(picture(3)).status == "ok"
+    assert Classifier.load(doubting, 0.055).threshold == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize("rate", [-0.1, 0.11, float("nan")])
+def test_a_reject_rate_out_of_range_is_refused(doubting, rate):
+    with pytest.raises(NnpipeError, match=r"rate of rejected digits must lie in 0…0\.1, not"):
+        Classifier.load(doubting, rate)
+
+
+def test_a_file_without_thresholds_rejects_nothing_for_its_confidence(weights_file):
+    assert Classifier.load(weights_file).threshold == 0
+    with pytest.raises(WeightsError, match="holds no rejection thresholds; export it again"):
+        Classifier.load(weights_file, 0.01)
+
+
+def test_the_first_frame_is_read_and_the_reason_says_so(classifier):
+    frames = [picture(label).convert("P") for label in (2, 7)]
+    found = classifier.read(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]))
+    assert (found.status, found.reason) == ("ok", "the first of 2 frames was read")
 
 
 def test_the_champion_reads_the_samples():

@@ -6,6 +6,7 @@ import sys
 import time
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from nnpipe import __version__, cli, datasets, stages
@@ -137,6 +138,45 @@ def test_show_input_draws_28_lines(run):
     assert len(drawing) == 28
     assert {len(line) for line in drawing} == {56}
     assert "█" in out
+
+
+def test_explain_writes_the_stages_as_a_picture(run, tmp_path):
+    code, _, err = run("predict", "--explain", "stages.png", SAMPLES / "6-photo.jpg")
+    assert code == 0
+    assert err == f"stages.png: {SAMPLES / '6-photo.jpg'}, stage by stage\n"
+    with Image.open(tmp_path / "stages.png") as stages:
+        assert stages.width > 3 * stages.height  # four of them, side by side
+        assert len(stages.getcolors()) > 50
+    assert run("predict", "--explain", "x.png", SAMPLES / "text.png")[0] == 1
+    assert not (tmp_path / "x.png").exists()
+    code, _, err = run("predict", "--explain", "x.png", "a.png", "b.png")
+    assert code == 2
+    assert "explains one picture at a time" in err
+
+
+def test_a_higher_reject_rate_rejects_more(run, tmp_path):
+    rows = {}
+    for rate in ("0", "0.1"):
+        run("score", SAMPLES, "--out", f"{rate}.csv", "--reject-rate", rate)
+        rows[rate] = (tmp_path / f"{rate}.csv").read_text()
+    assert "unlike any digit" not in rows["0"]
+    assert rows["0.1"].count("unlike any digit") > 0
+    code, _, err = run("predict", "--reject-rate", "0.5", SAMPLES / "6-photo.jpg")
+    assert code == 1
+    assert err == "nnpipe: the rate of rejected digits must lie in 0…0.1, not 0.5\n"
+
+
+def test_one_picture_and_a_folder_give_the_same_rows(run, tmp_path):
+    """The command line, the batch and Python, to the last digit that is written."""
+    run("score", SAMPLES, "--out", "rows.jsonl")
+    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    _, out, _ = run("predict", "--json", *(SAMPLES / row["path"] for row in rows))
+    for row, line in zip(rows, out.splitlines(), strict=True):
+        single = json.loads(line)
+        for name in ("status", "label", "confidence", "reason", "width", "height"):
+            assert single[name] == row[name], (row["path"], name)
+        for digit, share in single["probabilities"].items():
+            assert share == row[f"p{digit}"]
 
 
 def test_predict_reads_stdin():

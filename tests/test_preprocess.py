@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from PIL import Image
+from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from nnpipe import preprocess
@@ -168,6 +168,28 @@ def test_two_digits_are_refused_and_one_in_pieces_is_not():
     in_pieces[::24] = in_pieces[1::24] = in_pieces[2::24] = 255
     assert prepare(in_pieces).refusal == ""
     assert difference(prepare(picture(5)), prepare(in_pieces)) < 0.4
+
+
+def test_the_detached_hat_of_a_5_belongs_to_it_and_an_underline_does_not():
+    whole = np.asarray(picture(5).convert("L"))
+    detached = whole.copy()
+    detached[36:41] = 255
+    assert prepare(detached).refusal == ""
+    assert difference(prepare(whole), prepare(detached)) < 0.6
+    underlined = np.asarray(picture(6).convert("L")).copy()
+    underlined[131:134, 25:95] = 0
+    assert prepare(underlined).refusal == ""
+    assert difference(prepare(picture(6)), prepare(underlined)) < 0.05
+
+
+def test_a_page_and_noise_are_refused():
+    rng = np.random.default_rng(0)
+    page = Image.new("L", (300, 200), 240)
+    for line in range(10, 190, 20):
+        ImageDraw.Draw(page).text((10, line), "".join(rng.choice(list("abcdefgh xyz"), 45)), 20)
+    noise = Image.fromarray(rng.integers(0, 256, (90, 120)).astype(np.uint8))
+    for image in (page, noise):
+        assert prepare(image).refusal == "like a text, a pattern or noise; expected one digit"
 
 
 def test_specks_beside_the_digit_are_left_out():

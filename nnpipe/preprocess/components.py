@@ -45,6 +45,11 @@ class Mark(NamedTuple):
         """The longer side."""
         return max(self.bottom - self.top, self.right - self.left)
 
+    @property
+    def is_bar(self) -> bool:
+        """Whether it is flatter than any digit: the detached hat of a 5, an underline."""
+        return self.right - self.left > 2 * (self.bottom - self.top)
+
     def gap(self, other: "Mark") -> int:
         """Distance of both boxes, along the axis on which they are further apart."""
         down = max(self.top - other.bottom, other.top - self.bottom)
@@ -62,7 +67,7 @@ class Choice(NamedTuple):
 def choose(strength: Grey, drawing: bool) -> Choice:
     """Keep the heaviest mark and the small ones that belong to it.
 
-    A second mark as large as half of it makes two digits. On a photo, what touches the border is
+    A second mark as large as half of it makes two digits, unless it is a bar. On a photo, what touches the border is
     more often a shadow or a table than a digit, so it weighs less and makes no second digit.
     """
     height, width = strength.shape
@@ -96,7 +101,10 @@ def choose(strength: Grey, drawing: bool) -> Choice:
     for number, mark in enumerate(marks, start=1):
         if number == chosen + 1 or at_border(mark):
             continue
-        if mark.size > 0.5 * main.size and mark.mass > 0.2 * main.mass:
+        large = mark.size > 0.5 * main.size
+        if large and mark.is_bar and mark.top > main.top:
+            continue  # the digit is underlined
+        if large and not mark.is_bar and mark.mass > 0.2 * main.mass:
             refusal = "several marks; expected one digit"
         elif mark.mass > 0.01 * main.mass and mark.gap(main) < 0.2 * main.size:
             kept[number] = True

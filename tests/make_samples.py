@@ -2,17 +2,19 @@
 
     python tests/make_samples.py [FOLDER]
 
-A picture's name begins with the digit it shows. The same seed draws the same pictures.
+A picture's name begins with the digit it shows, with ``no-digit`` if it is to be rejected, and with
+``broken`` if it cannot be read. The same seed draws the same pictures.
 """
 
 import io
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
-from nnpipe.datasets import drawn
+from nnpipe.datasets import drawn, strangers
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 WRITERS = (7, 6, 8, 1, 11, 11, 4, 0, 11, 11)
@@ -24,6 +26,17 @@ BLACK, WHITE, BLUE, CREAM = (20, 20, 25), (255, 255, 255), (25, 60, 160), (248, 
 def coverage(label: int, size: tuple[int, int], height: float, at: tuple[float, float], pen: float):
     """A digit's ink as an "L" picture: its ``height`` in pixels, its middle ``at``, in shares."""
     strokes = drawn.strokes(label, np.random.default_rng(WRITERS[label]))
+    return covered(strokes, size, height, at, pen)
+
+
+def covered(
+    strokes: list[np.ndarray],
+    size: tuple[int, int],
+    height: float,
+    at: tuple[float, float],
+    pen: float,
+) -> Image.Image:
+    """The ink of any strokes."""
     points = np.concatenate(strokes)
     middle = (points.min(0) + points.max(0)) / 2
     scale = 4 * height / np.ptp(points, axis=0).max()  # drawn four times as large, then shrunk
@@ -64,6 +77,37 @@ def paper(label: int, light: str, lines: str) -> Image.Image:
         levels *= np.where(x + 0.4 * y > 190, 0.6, 1)
     levels = levels + rng.normal(0, 3, levels.shape)
     return Image.fromarray(levels.clip(0, 255).astype(np.uint8))
+
+
+def written(hand: drawn.Hand, label: int, writer: int, pen: float = 8.0) -> Image.Image:
+    """What one writer of some hand writes for a label, black on white."""
+    strokes = drawn.strokes(label, np.random.default_rng(writer), hand)
+    return ImageOps.invert(covered(strokes, (120, 140), 90, (0.5, 0.5), pen))
+
+
+def row(labels: list[int]) -> Image.Image:
+    """Digits side by side."""
+    sheet = Image.new("L", (80 * len(labels), 140), 255)
+    for place, label in enumerate(labels):
+        sheet.paste(picture(label, (80, 140), 60, pen=6).convert("L"), (80 * place, 0))
+    return sheet
+
+
+def page() -> Image.Image:
+    """Some lines of words."""
+    sheet = Image.new("L", (320, 200), 250)
+    words = "the network has never seen anything but digits and yet it must know a page of text"
+    for line in range(9):
+        ImageDraw.Draw(sheet).text((12, 12 + 20 * line), words[7 * line :][:48], 30)
+    return sheet
+
+
+def bomb() -> bytes:
+    """A PNG of a few bytes whose header says that it has 2.5 thousand million pixels."""
+    content = bytearray(encoded(Image.new("1", (1, 1)), "PNG"))
+    content[16:24] = (50_000).to_bytes(4, "big") * 2
+    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
+    return bytes(content)
 
 
 def photo(label: int) -> Image.Image:
@@ -115,10 +159,41 @@ def make() -> dict[str, bytes]:
     add("7-turned-by-exif.jpg", turned, "JPEG", quality=80, exif=exif)
     add("3-inverted.webp", ImageOps.invert(picture(3)), "WEBP", quality=70)
 
-    add("blank.png", Image.new("L", (120, 140), 250))
+    add("1-squared-paper.jpg", paper(1, "even", "squared"), "JPEG", quality=75)
+    add("2-shadow.jpg", paper(2, "shadow", "none"), "JPEG", quality=75)
+    add("3-squared-paper-in-shadow.jpg", paper(3, "shadow", "squared"), "JPEG", quality=75)
+    add("5-ruled-paper.jpg", paper(5, "slope", "ruled"), "JPEG", quality=75)
+    add("8-chalk.jpg", ImageOps.invert(paper(8, "slope", "none")), "JPEG", quality=75)
+    add("0-slashed.png", written(drawn.ABROAD, 0, 6))
+    add("1-flagged.png", written(drawn.ABROAD, 1, 11))
+    add("4-open.png", written(drawn.ABROAD, 4, 2))
+    add("7-crossed.png", written(drawn.ABROAD, 7, 7))
+    add("9-hooked.png", written(drawn.ABROAD, 9, 0))
+    add("4-thin-pencil.png", picture(4, pen=1.5, ink=(150,) * 3).convert("L"))
+    specks = np.asarray(picture(6).convert("L")).copy()
+    specks[tuple(np.random.default_rng(6).integers(0, 120, (2, 40)))] = 0
+    add("6-specks.png", Image.fromarray(specks))
+    frames = [picture(label).quantize(4) for label in (2, 7, 3)]
+    add("2-first-of-three-frames.gif", frames[0], "GIF", save_all=True, append_images=frames[1:])
+
+    rng = np.random.default_rng(0)
+    grain = rng.normal(240, 2, (140, 120)).clip(0, 255).astype(np.uint8)
+    add("no-digit-blank.png", Image.new("L", (120, 140), 250))
+    add("no-digit-empty-paper.jpg", Image.fromarray(grain), "JPEG", quality=75)
+    add("no-digit-noise.png", Image.fromarray(rng.integers(0, 256, (60, 80)).astype(np.uint8)))
+    add("no-digit-several.png", row([4, 7]))
+    add("no-digit-page.png", page())
+    add("no-digit-letter.png", written(strangers.letters(), 0, 3))
+    add("no-digit-scribble.png", written(strangers.scribbles(rng), 0, 0))
+
     whole = files["8-dark-on-light.png"]
-    files["truncated.png"] = whole[: len(whole) // 2]
-    files["text.png"] = b"This is a text file, whatever its name says.\n"
+    files["broken-truncated.png"] = whole[: len(whole) // 2]
+    files["broken-header-only.png"] = whole[:33]
+    files["broken-bomb.png"] = bomb()
+    files["broken-empty.png"] = b""
+    files["broken-text.png"] = b"This is a text file, whatever its name says.\n"
+    files["broken-lfs-pointer.png"] = b"version https://git-lfs.github.com/spec/v1\n"
+    files["broken-drawing.svg"] = b"<svg xmlns='http://www.w3.org/2000/svg'/>\n"
     return files
 
 

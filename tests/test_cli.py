@@ -112,7 +112,11 @@ def test_predict_prints_the_digit_and_ten_bars(run):
 
 
 def test_predict_as_json_is_one_object_per_line(run):
-    names = [SAMPLES / "3-dark-on-light.png", SAMPLES / "blank.png", SAMPLES / "text.png"]
+    names = [
+        SAMPLES / "3-dark-on-light.png",
+        SAMPLES / "no-digit-blank.png",
+        SAMPLES / "broken-text.png",
+    ]
     code, out, err = run("predict", "--json", "--show-input", *names)
     rows = [json.loads(line) for line in out.splitlines()]
     assert code == 3
@@ -147,7 +151,7 @@ def test_explain_writes_the_stages_as_a_picture(run, tmp_path):
     with Image.open(tmp_path / "stages.png") as stages:
         assert stages.width > 3 * stages.height  # four of them, side by side
         assert len(stages.getcolors()) > 50
-    assert run("predict", "--explain", "x.png", SAMPLES / "text.png")[0] == 1
+    assert run("predict", "--explain", "x.png", SAMPLES / "broken-text.png")[0] == 1
     assert not (tmp_path / "x.png").exists()
     code, _, err = run("predict", "--explain", "x.png", "a.png", "b.png")
     assert code == 2
@@ -190,7 +194,7 @@ def test_predict_reads_stdin():
     [
         ("none.png", "none.png: there is no such file"),
         (".", ".: this is a folder; score folders with 'nnpipe score'"),
-        (SAMPLES / "truncated.png", "the picture is damaged"),
+        (SAMPLES / "broken-truncated.png", "the picture is damaged"),
     ],
 )
 def test_what_cannot_be_read_is_one_sentence_and_exit_1(run, name, message):
@@ -201,7 +205,7 @@ def test_what_cannot_be_read_is_one_sentence_and_exit_1(run, name, message):
 
 
 def test_rejected_and_partly_unreadable_exit_with_3(run):
-    code, out, _ = run("predict", SAMPLES / "blank.png")
+    code, out, _ = run("predict", SAMPLES / "no-digit-blank.png")
     assert code == 3
     assert "rejected (blank: nothing stands out from the paper)" in out
     assert run("predict", SAMPLES / "3-large.jpg", "none.png")[0] == 3

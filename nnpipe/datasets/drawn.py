@@ -313,11 +313,11 @@ def _skeletons(labels: Ints, rng: np.random.Generator, hand: Hand = AMERICAN) ->
     return form, np.stack([cos * x - sin * y, sin * x + cos * y], axis=-1)
 
 
-def strokes(label: int, rng: np.random.Generator) -> list[Array]:
+def strokes(label: int, rng: np.random.Generator, hand: Hand = AMERICAN) -> list[Array]:
     """Return one digit's strokes, each (points, 2) float32: x right, y down, both in [0, 1]."""
-    form, path = _skeletons(np.array([label]), rng)
+    form, path = _skeletons(np.array([label]), rng, hand)
     path = path[0] - path[0].min(0)
-    return np.split(path / path.max(), np.flatnonzero(AMERICAN.lifted[form[0]]))
+    return np.split(path / path.max(), np.flatnonzero(hand.lifted[form[0]]))
 
 
 def _ink(path: Array, rng: np.random.Generator) -> Array:

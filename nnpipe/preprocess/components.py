@@ -67,8 +67,9 @@ class Choice(NamedTuple):
 def choose(strength: Grey, drawing: bool) -> Choice:
     """Keep the heaviest mark and the small ones that belong to it.
 
-    A second mark as large as half of it makes two digits, unless it is a bar. On a photo, what touches the border is
-    more often a shadow or a table than a digit, so it weighs less and makes no second digit.
+    A second mark as large as half of it makes two digits, unless it is a bar. On a photo, what
+    touches the border is more often a shadow or a table than a digit, so it weighs less and makes
+    no second digit.
     """
     height, width = strength.shape
     mask = strength > FAINTEST
@@ -99,7 +100,11 @@ def choose(strength: Grey, drawing: bool) -> Choice:
     more = 0  # marks that are no specks beside the digit
     refusal = ""
     for number, mark in enumerate(marks, start=1):
-        if number == chosen + 1 or at_border(mark):
+        if number == chosen + 1:
+            continue
+        if mark.mass > 0.05 * main.mass and (at_border(main) or not at_border(mark)):
+            more += 1
+        if at_border(mark):
             continue
         large = mark.size > 0.5 * main.size
         if large and mark.is_bar and mark.top > main.top:
@@ -108,7 +113,6 @@ def choose(strength: Grey, drawing: bool) -> Choice:
             refusal = "several marks; expected one digit"
         elif mark.mass > 0.01 * main.mass and mark.gap(main) < 0.2 * main.size:
             kept[number] = True
-        more += mark.mass > 0.05 * main.mass
     digit = kept[labels]
     borders = sum(bool(edge.any()) for edge in (digit[0], digit[-1], digit[:, 0], digit[:, -1]))
     if more > MANY or outline(digit) > WINDING * main.size or (not drawing and borders > 2):

@@ -35,9 +35,12 @@ class Ink(NamedTuple):
 def ink(levels: Grey) -> Ink | None:
     """How much ink lies on each pixel; None where nothing stands out from the paper."""
     drawing = is_drawing(levels)
+    tiny = max(levels.shape) < MIN_SIDE
     levels = enlarge(levels)
     dark = levels if paper_is_light(levels, drawing) else 255 - levels
-    darker = darker_than_paper(dark) if drawing else _without_lines(darker_than_surroundings(dark))
+    darker = darker_than_paper(dark) if drawing else darker_than_surroundings(dark)
+    if not (drawing and tiny):  # there, what runs across is a stroke
+        darker = _without_lines(darker)
 
     threshold = otsu(darker)
     is_ink = darker > threshold
@@ -55,13 +58,18 @@ def ink(levels: Grey) -> Ink | None:
 
 
 def is_drawing(levels: Grey) -> bool:
-    """Whether half of the picture has one level, or nearly all of it one of two: it is no photo."""
+    """Whether half of the picture has one level, or nearly all of it one of two that are as far
+    apart as ink and paper: it is no photo.
+    """
     counts = np.bincount(np.rint(levels).astype(np.uint8).ravel(), minlength=256)
     if np.convolve(counts, np.ones(3), "same").max() > 0.5 * levels.size:
         return True
     bright = levels > otsu(levels)
-    two = np.median(levels[bright]), np.median(levels[~bright])
-    return bool(np.mean((abs(levels - two[0]) <= 3) | (abs(levels - two[1]) <= 3)) > 0.8)
+    if not bright.any():
+        return True
+    light, dark = np.median(levels[bright]), np.median(levels[~bright])
+    near = (abs(levels - light) <= 3) | (abs(levels - dark) <= 3)
+    return bool(light - dark > 128 and near.mean() > 0.8)
 
 
 def enlarge(levels: Grey) -> Grey:

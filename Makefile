@@ -5,10 +5,10 @@ PYTHON ?= python3
 VENV := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-all lint bench samples clean
+.PHONY: help run demo test test-all lint bench bench-pictures samples clean
 
 help:  ## Show this list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 run: .venv/.ready  ## Download MNIST, train, export, evaluate and score samples/, in Prefect
 	$(VENV) -m flows.pipeline $(ARGS)
@@ -29,6 +29,9 @@ lint: .venv/.ready  ## Check style and types
 
 bench: .venv/.ready  ## Measure speed beside scikit-learn and PyTorch
 	$(VENV) benchmarks/speed.py
+
+bench-pictures: .venv/.ready  ## Measure how well pictures are read; ARGS="SETS --out FOLDER" adds your own
+	$(VENV) benchmarks/pictures.py $(ARGS)
 
 samples: .venv/.ready  ## Draw samples/ anew
 	$(VENV) tests/make_samples.py

@@ -1,5 +1,6 @@
 """Connected marks of ink, and which of them are the digit."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -82,16 +83,10 @@ def choose(strength: Grey, drawing: bool) -> Choice:
         nearest = min(mark.top, mark.left, height - mark.bottom, width - mark.right)
         return not drawing and nearest <= margin
 
-    reach, wider = 0, 1
-    while wider > reach:  # a mark that has grown reaches further
-        reach = wider
-        bridged = running(np.pad(mask, reach), 2 * reach + 1, np.maximum).astype(np.bool_)
-        labels = np.where(mask, label(bridged), 0)
-        marks = measure(labels, strength)
-        weights = [mark.mass * (0.2 if at_border(mark) else 1) for mark in marks]
-        chosen = int(np.argmax(weights))
-        main = marks[chosen]
-        wider = round(REACH * main.size)
+    labels, marks, chosen = _join(
+        mask, strength, lambda mark: mark.mass * (0.2 if at_border(mark) else 1)
+    )
+    main = marks[chosen]
     if main.size < SPECK * max(height, width):
         return Choice(np.zeros_like(strength), "blank: there are only specks")
 
@@ -118,6 +113,25 @@ def choose(strength: Grey, drawing: bool) -> Choice:
     if more > MANY or outline(digit) > WINDING * main.size or (not drawing and borders > 2):
         refusal = "like a text, a pattern or noise; expected one digit"
     return Choice(np.where(digit, strength, np.float32(0)), refusal)
+
+
+def _join(
+    mask: Mask, strength: Grey, weight: Callable[[Mark], float]
+) -> tuple[Labels, list[Mark], int]:
+    """Join what is near each other, in the measure of the heaviest mark, into marks.
+
+    Returns:
+        Labels as `label` gives them, the mark of each, and the place of the heaviest in the list.
+    """
+    reach, wider = 0, 1
+    while wider > reach:  # a mark that has grown reaches further
+        reach = wider
+        bridged = running(np.pad(mask, reach), 2 * reach + 1, np.maximum).astype(np.bool_)
+        labels = np.where(mask, label(bridged), 0)
+        marks = measure(labels, strength)
+        heaviest = int(np.argmax([weight(mark) for mark in marks]))
+        wider = round(REACH * marks[heaviest].size)
+    return labels, marks, heaviest
 
 
 def outline(mask: Mask) -> int:

@@ -187,7 +187,7 @@ def _lines(darker: Grey) -> Grey:
     strongest.
     """
     height, width = darker.shape
-    columns = np.arange(0, width, max(1, width // 50))
+    columns = np.arange(0, width, max(1, width // 32))
     rank, end = round(0.15 * len(columns)), max(3, round(0.06 * len(columns)))
     rows = np.arange(height)
 
@@ -196,9 +196,9 @@ def _lines(darker: Grey) -> Grey:
         rise = np.rint(np.multiply.outer(tilts, columns - width / 2)).astype(np.intp)
         places = np.clip(rows[:, None] + rise[:, None], 0, height - 1)
         along = darker[places, columns]  # (tilts, rows, columns)
-        ends = [np.median(part, axis=2) for part in (along[..., :end], along[..., -end:])]
-        nearly_all = np.partition(along, rank, axis=2)[..., rank]
-        return np.asarray(np.minimum(np.minimum(*ends), nearly_all))
+        parts = (along[..., :end], end // 2), (along[..., -end:], end // 2), (along, rank)
+        levels = [np.partition(part, place, axis=2)[..., place] for part, place in parts]
+        return np.minimum(np.minimum(levels[0], levels[1]), levels[2])
 
     tilts = np.linspace(-0.08, 0.08, 17)
     best = int(np.argmax((profiles(tilts, rows[::2]) ** 2).sum(axis=1)))

@@ -29,10 +29,10 @@ class Distortions:
 class Mixture:
     """What is added to each batch, as shares of it; see `mixture`."""
 
-    abroad: float = 0.4  # digits in the forms of other countries
+    abroad: float = 0.6  # digits in the forms of other countries
     redrawn: float = 0.5  # training digits as `preprocess` would draw them
     strangers: float = 0.5  # what is no digit: letters, scribbles, digits cut and joined
-    weight: float = 0.5  # of the strangers' loss beside the digits'
+    weight: float = 0.25  # of the strangers' loss beside the digits'
 
 
 @dataclass(frozen=True)

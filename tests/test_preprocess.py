@@ -346,6 +346,35 @@ def test_any_array_gives_pixels_or_a_picture_error(data):
     assert found.pixels.any() or found.refusal
 
 
+CONTENTS = {
+    "noise": lambda rng, y, x: rng.random(y.shape),
+    "one level": lambda rng, y, x: np.full(y.shape, rng.random()),
+    "a slope": lambda rng, y, x: (x + rng.random() * y) / 400,
+    "stripes": lambda rng, y, x: np.sin(x * rng.random()) > 0,
+    "a disc": lambda rng, y, x: np.hypot(y - 40, x - 40) < 200 * rng.random(),
+    "one pixel": lambda rng, y, x: (y == 0) & (x == 0),
+}
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.sampled_from(["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "I", "F"]),
+    st.sampled_from(sorted(CONTENTS)),
+    st.integers(1, 600),
+    st.integers(1, 600),
+    st.integers(0, 1000),
+)
+def test_any_mode_size_and_content_gives_pixels(mode, content, height, width, seed):
+    y, x = np.mgrid[:height, :width].astype(float)
+    levels = CONTENTS[content](np.random.default_rng(seed), y, x) * 255.0
+    source = Image.fromarray(levels.clip(0, 255).astype(np.uint8))
+    found = prepare(source.convert("RGB").convert(mode) if mode != "L" else source)
+    assert found.pixels.shape == (28, 28)
+    assert found.pixels.dtype == np.uint8
+    assert (found.width, found.height) == (width, height)
+    assert found.pixels.any() or found.refusal
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.integers(0, len(WHOLE) - 1), st.integers(1, 255))
 def test_any_flipped_byte_gives_pixels_or_a_picture_error(position, flip):

@@ -19,6 +19,15 @@ def test_what_is_saved_is_loaded(weights_file, network, metadata):
         assert (layer.b == b).all()
 
 
+def test_thresholds_are_saved_and_loaded(tmp_path, network, metadata, golden):
+    path = tmp_path / "w.npz"
+    asked = replace(
+        metadata, rejection_threshold=0.25, rejection_thresholds={"0.0": 0.0, "0.01": 0.5}
+    )
+    weights.save(path, network, asked, golden)
+    assert weights.load(path).metadata == asked
+
+
 def test_numpy_alone_reads_the_file(weights_file):
     """The format is plain: names, float32, W as (inputs, outputs), metadata a JSON string."""
     with np.load(weights_file, allow_pickle=False) as file:
@@ -149,6 +158,22 @@ SPOILT = {
     "a field missing": (lambda p: spoil_metadata(p, recipe=None), "cannot be understood.*recipe"),
     "a temperature of zero": (lambda p: spoil_metadata(p, temperature=0), "the temperature is 0"),
     "a temperature in words": (lambda p: spoil_metadata(p, temperature="warm"), "understood"),
+    "a threshold above 1": (
+        lambda p: spoil_metadata(p, rejection_threshold=1.5),
+        "a rejection threshold is 1.5",
+    ),
+    "thresholds that are no numbers": (
+        lambda p: spoil_metadata(p, rejection_thresholds={"0.01": "high"}),
+        "cannot be understood",
+    ),
+    "thresholds at no rate": (
+        lambda p: spoil_metadata(p, rejection_thresholds={"often": 0.5}),
+        "cannot be understood",
+    ),
+    "thresholds in a list": (
+        lambda p: spoil_metadata(p, rejection_thresholds=[0.5]),
+        "cannot be understood",
+    ),
     "no golden inputs": (lambda p: spoil_metadata(p, golden_inputs=[]), "no golden inputs"),
     "golden inputs of another size": (
         lambda p: spoil_metadata(p, golden_inputs=["AAAA"] * 10),

@@ -70,8 +70,6 @@ def prepare(picture: Picture, trace: Trace | None = None) -> Prepared:
     try:
         opened = open_picture(picture)
         levels = grey(opened.image)
-        show("brightness", levels)
-        pixels, refusal = _draw_digit(levels, show)
     except PictureError:
         raise
     except UnidentifiedImageError:
@@ -85,6 +83,8 @@ def prepare(picture: Picture, trace: Trace | None = None) -> Prepared:
     # not end the reading of a million others.
     except Exception as error:
         raise PictureError(f"the picture is damaged: {error or type(error).__name__}") from error
+    show("brightness", levels)
+    pixels, refusal = _draw_digit(levels, show)
     show("what the network sees", pixels)
     return Prepared(pixels, opened.width, opened.height, refusal, opened.note)
 

@@ -188,17 +188,19 @@ def _lines(darker: Grey) -> Grey:
     """
     height, width = darker.shape
     columns = np.arange(0, width, max(1, width // 32))
-    rank, end = round(0.15 * len(columns)), max(3, round(0.06 * len(columns)))
     rows = np.arange(height)
 
+    def exceeded(share: float, along: Grey) -> Grey:
+        """What all but a share of each line exceeds."""
+        place = int(share * along.shape[2])
+        return np.partition(along, place, axis=2)[..., place]
+
     def profiles(tilts: npt.NDArray[np.float64], rows: npt.NDArray[np.intp]) -> Grey:
-        """What nearly all of each line exceeds, and both of its ends, shape (tilts, rows)."""
+        """The strength of each line, shape (tilts, rows)."""
         rise = np.rint(np.multiply.outer(tilts, columns - width / 2)).astype(np.intp)
-        places = np.clip(rows[:, None] + rise[:, None], 0, height - 1)
-        along = darker[places, columns]  # (tilts, rows, columns)
-        parts = (along[..., :end], end // 2), (along[..., -end:], end // 2), (along, rank)
-        levels = [np.partition(part, place, axis=2)[..., place] for part, place in parts]
-        return np.minimum(np.minimum(levels[0], levels[1]), levels[2])
+        along = darker[np.clip(rows[:, None] + rise[:, None], 0, height - 1), columns]
+        ends = np.minimum(exceeded(0.5, along[..., :3]), exceeded(0.5, along[..., -3:]))
+        return np.minimum(exceeded(0.15, along), ends)
 
     tilts = np.linspace(-0.08, 0.08, 17)
     best = int(np.argmax((profiles(tilts, rows[::2]) ** 2).sum(axis=1)))

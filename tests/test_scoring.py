@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from nnpipe import preprocess, scoring
+from nnpipe import datasets, preprocess, scoring
 from nnpipe.classifier import Classifier
 from nnpipe.errors import OutputError, ScoringError
+from nnpipe.evaluation import compare
 from nnpipe.scoring import Row, decode_path, encode_path, list_files, score
 
 from .make_samples import encoded, picture
@@ -260,3 +261,22 @@ def test_a_failing_output_leaves_the_old_one(folder, classifier, tmp_path, monke
         score(folder, out, classifier)
     assert out.read_text() == "old"
     assert not list(tmp_path.glob(".nnpipe-*"))
+
+
+@pytest.mark.slow
+def test_mnists_test_digits_as_files_are_read_as_they_are_evaluated(mnist_data, tmp_path):
+    """10,000 PNGs, scored from their folder: the very probabilities, and so the very accuracy."""
+    champion, test = Classifier.load(), datasets.load("mnist", mnist_data).test
+    folder = tmp_path / "mnist"
+    folder.mkdir()
+    for number, image in enumerate(test.images):
+        (folder / f"{number:05}.png").write_bytes(encoded(Image.fromarray(image), "PNG"))
+    score(folder, tmp_path / "out.csv", champion)
+    rows = pd.read_csv(tmp_path / "out.csv")
+    found = rows[[f"p{digit}" for digit in range(10)]].to_numpy()
+    assert (found == champion.probabilities(test.images).astype(float).round(6)).all()
+    evaluated = compare(test.labels, champion.probabilities(test.images))
+    assert (found.argmax(axis=1) == test.labels).mean() == evaluated.accuracy
+    rejected = rows.status != "ok"
+    assert rejected.mean() < 0.01
+    assert (rows.confidence[rejected] < champion.threshold).all()

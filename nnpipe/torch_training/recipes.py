@@ -43,7 +43,8 @@ class Recipe:
     epochs: int
     batch_size: int = 128
     lr: float = 0.001
-    schedule: bool = False  # warm up, then fall along a cosine to zero (Loshchilov & Hutter 2017)
+    schedule: bool = False  # warm up, then fall along a cosine to `LAST` (Loshchilov & Hutter 2017)
+    averaging: float = 0.0  # decay, per step, of a running mean of the weights that is kept instead
     distortions: Distortions | None = None
     mixture: Mixture | None = None
 
@@ -58,6 +59,7 @@ RECIPES = {
             batch_size=256,
             lr=0.008,
             schedule=True,
+            averaging=0.999,
             distortions=Distortions(),
             mixture=Mixture(),
         ),
@@ -66,6 +68,10 @@ RECIPES = {
 DEFAULT = "augmented"
 WARM_UP = 0.05
 """The share of all steps in which the learning rate rises from zero."""
+LAST = 0.15
+"""Where the learning rate ends, as a share of its height: steps that stay long enough for the mean
+of the weights to lie in the middle of a wide valley (Izmailov et al. 2018, "Averaging Weights Leads
+to Wider Optima and Better Generalization")."""
 
 
 def recipe(name: str, **changes: Any) -> Recipe:
@@ -85,4 +91,5 @@ def schedule(progress: float) -> float:
     """The learning rate's factor in [0, 1] at a share ``progress`` in [0, 1] of all steps."""
     if progress < WARM_UP:
         return progress / WARM_UP
-    return 0.5 + 0.5 * math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP))
+    falling = 0.5 + 0.5 * math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP))
+    return LAST + (1 - LAST) * falling

@@ -1,5 +1,6 @@
 """Training with PyTorch. The data live on the device, and nothing leaves it within an epoch."""
 
+import copy
 import math
 import time
 from dataclasses import asdict
@@ -54,6 +55,7 @@ class _Progress(NamedTuple):
     """All there is to know after an epoch; with it, training goes on as if never interrupted."""
 
     model: StateDict
+    average: StateDict
     optimiser: dict[str, Any]
     best: StateDict
     history: list[Epoch]
@@ -87,16 +89,18 @@ def train(
     place = choose_device(device)
     model = build().to(place)
     model.load_state_dict(to_state_dict(Network.initialise(np.random.default_rng(seed))))
+    average = copy.deepcopy(model)
     optimiser = torch.optim.Adam(model.parameters(), lr=recipe.lr, fused=place.type != "mps")
     images, labels = _on_device(dataset.training, place)
     validation = _on_device(dataset.validation, place)
     pools = draw_pools(dataset.training, seed, place) if recipe.mixture else None
     settings = {"recipe": asdict(recipe), "seed": seed, "dataset": dataset.checksum}
 
-    best, history = _state(model), list[Epoch]()
+    best, history = _state(average), list[Epoch]()
     if checkpoint and checkpoint.exists():
         progress = _load_checkpoint(checkpoint, settings)
         model.load_state_dict(progress.model)
+        average.load_state_dict(progress.average)
         optimiser.load_state_dict(progress.optimiser)
         best, history = progress.best, progress.history
     saved = time.monotonic()
@@ -105,19 +109,19 @@ def train(
         start = time.perf_counter()
         # Each epoch has a random stream of its own, so that a resumed training needs no other.
         rng = torch.Generator(place).manual_seed(seed * 1_000_003 + number)
-        loss = _run_epoch(model, optimiser, recipe, images, labels, pools, number, rng)
+        loss = _run_epoch(model, average, optimiser, recipe, images, labels, pools, number, rng)
         check_loss(loss, number, recipe.lr)
-        validation_loss, accuracy = _measure(model, *validation)
+        validation_loss, accuracy = _measure(average, *validation)
         check_loss(validation_loss, number, recipe.lr)
         if accuracy > max((epoch.validation_accuracy for epoch in history), default=-1.0):
-            best = _state(model)
+            best = _state(average)
         seconds = time.perf_counter() - start
         history.append(Epoch(number, recipe.epochs, loss, validation_loss, accuracy, seconds))
         if checkpoint and time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
             _save_checkpoint(
                 checkpoint,
                 settings,
-                _Progress(_state(model), optimiser.state_dict(), best, history),
+                _Progress(_state(model), _state(average), optimiser.state_dict(), best, history),
             )
             saved = time.monotonic()
         if on_epoch:
@@ -133,6 +137,7 @@ def _on_device(digits: Digits, device: torch.device) -> tuple[Tensor, Tensor]:
 
 def _run_epoch(
     model: nn.Module,
+    average: nn.Module,
     optimiser: torch.optim.Optimizer,
     recipe: Recipe,
     images: Tensor,
@@ -141,7 +146,7 @@ def _run_epoch(
     number: int,
     rng: torch.Generator,
 ) -> float:
-    """Go over all digits once, in random order; return the mean loss."""
+    """Go over all digits once, in random order; return the mean loss of the weights on the way."""
     n = len(images)
     steps = math.ceil(n / recipe.batch_size)
     order = torch.randperm(n, generator=rng, device=images.device)
@@ -164,8 +169,18 @@ def _run_epoch(
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
+        # At first the mean spans few steps, lest it remember the weights before training.
+        _pull(average, model, max(1 - recipe.averaging, 9 / (10 + step)) if recipe.averaging else 1)
         total += loss.detach() * len(batch)
     return float(total) / n
+
+
+@torch.no_grad()
+def _pull(average: nn.Module, model: nn.Module, share: float) -> None:
+    """Move the mean of the weights some way to the weights; without averaging, all the way."""
+    pairs = zip(average.parameters(), model.parameters(), strict=True)
+    for mean, weight in pairs:
+        mean.lerp_(weight, share)
 
 
 @torch.no_grad()

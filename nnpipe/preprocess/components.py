@@ -136,8 +136,9 @@ def _join(
 
 def outline(mask: Mask) -> int:
     """The length of the border between a mask and what is around it, in steps of a pixel."""
-    inside = np.pad(mask, 1)
-    return int((inside[1:] != inside[:-1]).sum() + (inside[:, 1:] != inside[:, :-1]).sum())
+    across, down = mask[:, 1:] != mask[:, :-1], mask[1:] != mask[:-1]
+    edges = mask[0], mask[-1], mask[:, 0], mask[:, -1]
+    return sum(int(np.count_nonzero(part)) for part in (across, down, *edges))
 
 
 def label(mask: Mask) -> Labels:
@@ -148,7 +149,7 @@ def label(mask: Mask) -> Labels:
     importing SciPy for it would.
     """
     span = mask.shape[1] + 2
-    change = np.diff(np.pad(mask.astype(np.int8), ((0, 0), (1, 1))), axis=1)
+    change = np.diff(mask.astype(np.int8), axis=1, prepend=0, append=0)
     row, start = np.nonzero(change == 1)
     stop = np.nonzero(change == -1)[1]  # one past the last pixel
     # A run touches those in the row above it that begin before it has ended, corners included,

@@ -55,7 +55,7 @@ RECIPES = {
         Recipe("classic", epochs=20),
         Recipe(
             "augmented",
-            epochs=60,
+            epochs=40,
             batch_size=256,
             lr=0.008,
             schedule=True,

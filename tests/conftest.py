@@ -49,6 +49,15 @@ def small_dataset():
 
 
 @pytest.fixture
+def small_pools(monkeypatch):
+    """Training with a mixture of few pictures: a hundred thousand take a while to draw."""
+    from nnpipe.torch_training import mixture
+
+    for name in ("ABROAD", "REDRAWN", "STRANGERS"):
+        monkeypatch.setattr(mixture, name, 300)
+
+
+@pytest.fixture
 def metadata():
     """Metadata as a weights file has them."""
     return weights.Metadata(

@@ -56,7 +56,7 @@ def run(monkeypatch, tmp_path, capfd):
 
 
 @pytest.fixture
-def small_drawn(monkeypatch):
+def small_drawn(monkeypatch, small_pools):
     """Drawn digits, but few of them."""
     monkeypatch.setattr(datasets, "DRAWN_TRAINING", 3000)
     monkeypatch.setattr(datasets, "DRAWN_TEST", 500)

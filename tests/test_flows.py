@@ -50,7 +50,7 @@ def prefect():
 
 
 @pytest.fixture
-def few_digits(monkeypatch):
+def few_digits(monkeypatch, small_pools):
     monkeypatch.setattr(datasets, "DRAWN_TRAINING", 3000)
     monkeypatch.setattr(datasets, "DRAWN_TEST", 500)
     monkeypatch.setattr(datasets, "VALIDATION", 500)

@@ -30,11 +30,7 @@ def equal(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-@pytest.fixture(autouse=True)
-def small_pools(monkeypatch):
-    """A hundred thousand pictures take a while to draw."""
-    for name in ("ABROAD", "REDRAWN", "STRANGERS"):
-        monkeypatch.setattr(mixture, name, 300)
+pytestmark = pytest.mark.usefixtures("small_pools")
 
 
 # --- training ---------------------------------------------------------------------------------

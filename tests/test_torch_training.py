@@ -255,21 +255,8 @@ def test_a_batch_gets_the_shares_asked_for_and_strangers_come_last(images, pools
     assert found.shape == (100 + 30 + 20 + 40, 1, 28, 28)
     assert torch.equal(found[:100], images)
     assert torch.equal(found_labels[:100], labels)
-    picked = {image.numpy().tobytes() for image in found[150:170]}
+    picked = {image.numpy().tobytes() for image in found[150:]}
     assert picked <= {image.numpy().tobytes() for image in pools.strangers}
-
-
-def test_spoiled_digits_are_no_digit_that_was_there(images):
-    """Neither of the two it was made from, but for what little a cut may leave."""
-    labels = torch.arange(100) % 10
-    order = torch.randperm(100, generator=torch.Generator().manual_seed(1))
-    spoiled = mixture.spoil(
-        images, images[order], labels, labels[order], torch.Generator().manual_seed(0)
-    )
-    assert spoiled.shape == images.shape
-    for other in (images, images[order]):
-        alike = ((spoiled - other).abs().sum((1, 2, 3)) < 0.05 * other.sum((1, 2, 3))).float()
-        assert alike.mean() < 0.1
 
 
 def test_trained_against_strangers_the_network_doubts_them(small_dataset, pools):

@@ -101,44 +101,5 @@ def mix(
     redrawn = some(by.redrawn, len(pools.redrawn.labels))
     digits = torch.cat([images, pools.abroad.images[abroad], pools.redrawn.images[redrawn]])
     labels = torch.cat([labels, pools.abroad.labels[abroad], pools.redrawn.labels[redrawn]])
-    drawn_strangers = pools.strangers[some(by.strangers / 2, len(pools.strangers))]
-    first, second = (some(by.strangers / 2, len(digits)) for _ in range(2))
-    spoiled = spoil(digits[first], digits[second], labels[first], labels[second], rng)
-    return torch.cat([digits, drawn_strangers, spoiled]), labels
-
-
-def spoil(a: Tensor, b: Tensor, a_labels: Tensor, b_labels: Tensor, rng: torch.Generator) -> Tensor:
-    """Make strangers of two digits each: cut and joined, laid over each other, or turned.
-
-    Args:
-        a: shape (n, 1, 28, 28).
-        b: the same.
-        a_labels: shape (n,).
-        b_labels: the same.
-        rng: a generator on their device.
-
-    Returns:
-        Pictures of the shape of ``a``, hardly any of which shows a digit.
-    """
-    n, device = len(a), a.device
-
-    def choose(low: int, high: int) -> Tensor:
-        return torch.randint(low, high, (n, 1, 1, 1), generator=rng, device=device)
-
-    # Two halves of a 3 are a 3, so the second of a kind is laid on its side.
-    same = (a_labels == b_labels).view(n, 1, 1, 1)
-    b = torch.where(same, b.transpose(2, 3), b)
-    cut, place = choose(11, 18), torch.arange(SIDE, device=device)
-    above, left = place.view(1, 1, SIDE, 1) < cut, place.view(1, 1, 1, SIDE) < cut
-    over = torch.maximum(a, b)
-    turns = torch.stack([a.transpose(2, 3), a.transpose(2, 3).flip(2), a.flip(3), a.flip(2)])
-    turn = choose(0, 4).view(n)
-    turned = turns[turn, torch.arange(n, device=device)]
-    # A mirrored 2 is nearly a 5, and 0, 1 and 8 stay what they are when they are turned.
-    lying = ((a_labels == 2) | (a_labels == 5)) & (turn >= 2)
-    turned = torch.where(lying.view(n, 1, 1, 1), a.transpose(2, 3), turned)
-    symmetric = (a_labels == 0) | (a_labels == 1) | (a_labels == 8)
-    crossed = torch.maximum(a, b.transpose(2, 3))
-    turned = torch.where(symmetric.view(n, 1, 1, 1), crossed, turned)
-    ways = torch.stack([torch.where(above, a, b), torch.where(left, a, b), over, turned])
-    return ways[choose(0, 4).view(n), torch.arange(n, device=device)]
+    nothing = pools.strangers[some(by.strangers, len(pools.strangers))]
+    return torch.cat([digits, nothing]), labels

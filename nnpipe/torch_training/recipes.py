@@ -31,7 +31,7 @@ class Mixture:
 
     abroad: float = 0.6  # digits in the forms of other countries
     redrawn: float = 0.5  # training digits as `preprocess` would draw them
-    strangers: float = 0.5  # what is no digit: letters, scribbles, digits cut and joined
+    strangers: float = 0.5  # what is no digit: letters and scribbles
     weight: float = 0.25  # of the strangers' loss beside the digits'
 
 
@@ -55,7 +55,7 @@ RECIPES = {
         Recipe("classic", epochs=20),
         Recipe(
             "augmented",
-            epochs=40,
+            epochs=50,
             batch_size=256,
             lr=0.008,
             schedule=True,
@@ -68,7 +68,7 @@ RECIPES = {
 DEFAULT = "augmented"
 WARM_UP = 0.05
 """The share of all steps in which the learning rate rises from zero."""
-LAST = 0.15
+LAST = 0.28
 """Where the learning rate ends, as a share of its height: steps that stay long enough for the mean
 of the weights to lie in the middle of a wide valley (Izmailov et al. 2018, "Averaging Weights Leads
 to Wider Optima and Better Generalization")."""

@@ -67,6 +67,32 @@ def letters(rng: np.random.Generator) -> Image.Image:
     return _photographed(_slanted(image, rng), rng)
 
 
+def shapes(rng: np.random.Generator) -> Image.Image:
+    """A triangle, square, star, arrow, plus, cross, tick, house, hash or zigzag, drawn as lines."""
+    side = int(rng.integers(60, 220))
+    image, ink = _sheet(rng, (side, side))
+    star = [
+        (0.5 + 0.5 * np.sin(4 * a), 0.5 - 0.5 * np.cos(4 * a)) for a in np.pi * np.arange(6) / 5
+    ]
+    kinds = [
+        [[(0.5, 0), (1, 1), (0, 1), (0.5, 0)]],
+        [[(0, 0), (1, 0), (1, 1), (0, 1), (0, 0)]],
+        [star],
+        [[(0, 0.5), (1, 0.5)], [(0.7, 0.2), (1, 0.5), (0.7, 0.8)]],
+        [[(0.5, 0), (0.5, 1)], [(0, 0.5), (1, 0.5)]],
+        [[(0, 0), (1, 1)], [(1, 0), (0, 1)]],
+        [[(0, 0.6), (0.35, 1), (1, 0)]],
+        [[(0, 1), (0, 0.4), (0.5, 0), (1, 0.4), (1, 1), (0, 1)]],
+        [[(x, 0), (x, 1)] for x in (0.3, 0.7)] + [[(0, y), (1, y)] for y in (0.3, 0.7)],
+        [[(0, 0), (0.25, 1), (0.5, 0), (0.75, 1), (1, 0)]],
+    ]
+    scale, pen = side * rng.uniform(0.4, 0.7), max(2, round(side * rng.uniform(0.02, 0.08)))
+    for stroke in kinds[rng.integers(len(kinds))]:
+        path = (np.array(stroke) - 0.5 + rng.normal(0, 0.03, (len(stroke), 2))) * scale + side / 2
+        ImageDraw.Draw(image).line([tuple(point) for point in path], ink, pen, joint="curve")
+    return _photographed(_slanted(image, rng), rng)
+
+
 def several(rng: np.random.Generator) -> Image.Image:
     """Two to four digits in a row, apart by 15 to 50 % of their height."""
     height, count = int(rng.integers(30, 150)), int(rng.integers(2, 5))
@@ -137,4 +163,4 @@ def noise(rng: np.random.Generator) -> Image.Image:
     return image
 
 
-KINDS = {make.__name__: make for make in (blanks, noise, letters, several, pages)}
+KINDS = {make.__name__: make for make in (blanks, noise, letters, shapes, several, pages)}

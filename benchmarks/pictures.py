@@ -48,8 +48,10 @@ def textbook(picture: Path) -> np.ndarray:
     levels = np.asarray(ImageOps.exif_transpose(Image.open(picture)).convert("L"), np.float32)
     border = np.concatenate([levels[0], levels[-1], levels[:, 0], levels[:, -1]])
     levels = 255 - levels if np.median(border) > otsu(levels) else levels
-    ink = np.where(levels > otsu(levels), levels, np.float32(0))
-    return centre(fit(crop(ink), BOX).astype(np.uint8)) if ink.any() else np.zeros((28, 28), "u1")
+    ink = np.where(levels > otsu(levels), levels / max(float(levels.max()), 1) * 255, 0)
+    if not ink.any():
+        return np.zeros((28, 28), np.uint8)
+    return centre(fit(crop(ink.astype(np.float32)), BOX).astype(np.uint8))
 
 
 def interval(hits: np.ndarray, sources: Iterable[str]) -> str:
@@ -69,7 +71,7 @@ def row(*cells: object) -> None:
 
 def source(path: Path) -> str:
     """Whose picture it is, as its name says."""
-    return path.name.split("__")[0] if "__" in path.name else path.name
+    return path.name.split("__")[0] if "__" in path.name else str(path)
 
 
 def read_sets(classifier: Classifier, folder: Path, out: Path | None) -> None:

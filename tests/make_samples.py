@@ -184,7 +184,7 @@ def make() -> dict[str, bytes]:
     add("no-digit-several.png", row([4, 7]))
     add("no-digit-page.png", page())
     add("no-digit-letter.png", written(strangers.letters(), 0, 3))
-    add("no-digit-scribble.png", written(strangers.scribbles(rng), 0, 0))
+    add("no-digit-scribble.png", written(strangers.scribbles(np.random.default_rng(11)), 0, 11))
 
     whole = files["8-dark-on-light.png"]
     files["broken-truncated.png"] = whole[: len(whole) // 2]

@@ -15,7 +15,7 @@ from PIL import Image
 from nnpipe import datasets, preprocess, scoring
 from nnpipe.classifier import Classifier
 from nnpipe.errors import OutputError, ScoringError
-from nnpipe.evaluation import compare
+from nnpipe.evaluation import evaluate
 from nnpipe.scoring import Row, decode_path, encode_path, list_files, score
 
 from .make_samples import encoded, picture
@@ -275,7 +275,7 @@ def test_mnists_test_digits_as_files_are_read_as_they_are_evaluated(mnist_data, 
     rows = pd.read_csv(tmp_path / "out.csv")
     found = rows[[f"p{digit}" for digit in range(10)]].to_numpy()
     assert (found == champion.probabilities(test.images).astype(float).round(6)).all()
-    evaluated = compare(test.labels, champion.probabilities(test.images))
+    evaluated = evaluate(test.labels, champion.probabilities(test.images))
     assert (found.argmax(axis=1) == test.labels).mean() == evaluated.accuracy
     rejected = rows.status != "ok"
     assert rejected.mean() < 0.01

@@ -24,7 +24,7 @@ SPECK = 0.03
 BORDER = 0.01
 """What is nearer to the border than this share of the picture touches it."""
 
-MANY = 8
+MANY = 5
 """With more marks than this it is a text, a pattern or noise."""
 
 
@@ -109,8 +109,9 @@ def choose(strength: Grey, drawing: bool) -> Choice:
         elif mark.mass > 0.01 * main.mass and mark.gap(main) < 0.2 * main.size:
             kept[number] = True
     digit = kept[labels]
-    borders = sum(bool(edge.any()) for edge in (digit[0], digit[-1], digit[:, 0], digit[:, -1]))
-    if more > MANY or outline(digit) > WINDING * main.size or (not drawing and borders > 2):
+    touching = np.array([edge.sum() for edge in (digit[0], digit[-1], digit[:, 0], digit[:, -1])])
+    cut_off = not drawing and (touching.max() > 0.5 * main.size or (touching > 0).sum() > 2)
+    if cut_off or more > MANY or outline(digit) > WINDING * main.size:
         refusal = "like a text, a pattern or noise; expected one digit"
     return Choice(np.where(digit, strength, np.float32(0)), refusal)
 

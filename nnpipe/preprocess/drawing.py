@@ -52,7 +52,8 @@ def draw(strength: Grey) -> Pixels:
 
 def crop(strength: Grey) -> Grey:
     """Cut away the rows and columns without ink."""
-    rows, columns = (np.flatnonzero((strength > FAINTEST).any(axis=axis)) for axis in (1, 0))
+    faintest = min(FAINTEST, strength.max() / 2)  # shrunk, a thin stroke may be fainter throughout
+    rows, columns = (np.flatnonzero((strength > faintest).any(axis=axis)) for axis in (1, 0))
     return strength[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 

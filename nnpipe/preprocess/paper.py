@@ -64,12 +64,14 @@ def is_drawing(levels: Grey) -> bool:
     counts = np.bincount(np.rint(levels).astype(np.uint8).ravel(), minlength=256)
     if np.convolve(counts, np.ones(3), "same").max() > 0.5 * levels.size:
         return True
-    bright = levels > otsu(levels)
-    if not bright.any():
-        return True
-    light, dark = np.median(levels[bright]), np.median(levels[~bright])
-    near = (abs(levels - light) <= 3) | (abs(levels - dark) <= 3)
-    return bool(light - dark > 128 and near.mean() > 0.8)
+    threshold = int(otsu(levels)) + 1
+    dark, light = (
+        int(np.searchsorted(np.cumsum(part), part.sum() / 2))
+        for part in (counts[:threshold], counts[threshold:])
+    )
+    light += threshold
+    near = counts[max(0, dark - 3) : dark + 4].sum() + counts[light - 3 : light + 4].sum()
+    return bool(light - dark > 128 and near > 0.8 * levels.size)
 
 
 def enlarge(levels: Grey) -> Grey:
@@ -187,13 +189,17 @@ def _lines(darker: Grey) -> Grey:
     strongest.
     """
     height, width = darker.shape
-    columns = np.arange(0, width, max(1, width // 32))
+    columns = np.arange(0, width, max(1, width // 24))
     rows = np.arange(height)
 
     def exceeded(share: float, along: Grey) -> Grey:
         """What all but a share of each line exceeds."""
-        place = int(share * along.shape[2])
-        return np.partition(along, place, axis=2)[..., place]
+        place = int(share * along.shape[-1])
+        return np.partition(along, place)[..., place]
+
+    # No line is stronger than this, and what is so much fainter than the ink is not seen as ink.
+    if exceeded(0.15, darker.max(axis=0)) < 0.05 * darker.max():
+        return np.zeros_like(darker)
 
     def profiles(tilts: npt.NDArray[np.float64], rows: npt.NDArray[np.intp]) -> Grey:
         """The strength of each line, shape (tilts, rows)."""

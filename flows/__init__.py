@@ -6,9 +6,11 @@ import os
 from nnpipe.errors import NnpipeError
 
 # Prefect reads these when it is imported. What nnpipe itself logs belongs into the flow run's log;
-# and a temporary server, started for one run, has nothing to report to its makers.
+# and a temporary server, started for one run, has nothing to report to its makers, and may take its
+# time on a busy machine.
 os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "nnpipe")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 
 

@@ -177,9 +177,17 @@ def test_the_detached_hat_of_a_5_belongs_to_it_and_an_underline_does_not():
     assert prepare(detached).refusal == ""
     assert difference(prepare(whole), prepare(detached)) < 0.6
     underlined = np.asarray(picture(6).convert("L")).copy()
-    underlined[131:134, 25:95] = 0
+    underlined[136:139, 25:95] = 0
     assert prepare(underlined).refusal == ""
     assert difference(prepare(picture(6)), prepare(underlined)) < 0.05
+
+
+@pytest.mark.parametrize("edge", [np.s_[:, -4:], np.s_[:, :4], np.s_[:4], np.s_[-4:]])
+def test_the_edge_of_a_sheet_is_left_out(edge):
+    scan = np.asarray(picture(6).convert("L")).copy()
+    scan[edge] = 0
+    assert prepare(scan).refusal == ""
+    assert difference(prepare(picture(6)), prepare(scan)) < 0.05
 
 
 def test_a_page_and_noise_are_refused():

@@ -68,9 +68,9 @@ class Choice(NamedTuple):
 def choose(strength: Grey, drawing: bool) -> Choice:
     """Keep the heaviest mark and the small ones that belong to it.
 
-    A second mark as large as half of it makes two digits, unless it is a bar. On a photo, what
-    touches the border is more often a shadow or a table than a digit, so it weighs less and makes
-    no second digit.
+    A second mark as large as half of it makes two digits, unless it is a bar. What touches the
+    border, where the digit does not, is the edge of the sheet or cut off, and makes no second
+    digit; on a photo it weighs less, being more often a shadow or a table than the digit.
     """
     height, width = strength.shape
     mask = strength > FAINTEST
@@ -81,10 +81,10 @@ def choose(strength: Grey, drawing: bool) -> Choice:
 
     def at_border(mark: Mark) -> bool:
         nearest = min(mark.top, mark.left, height - mark.bottom, width - mark.right)
-        return not drawing and nearest <= margin
+        return bool(nearest <= margin)
 
     labels, marks, chosen = _join(
-        mask, strength, lambda mark: mark.mass * (0.2 if at_border(mark) else 1)
+        mask, strength, lambda mark: mark.mass * (0.2 if at_border(mark) and not drawing else 1)
     )
     main = marks[chosen]
     if main.size < SPECK * max(height, width):
@@ -99,17 +99,17 @@ def choose(strength: Grey, drawing: bool) -> Choice:
             continue
         if mark.mass > 0.05 * main.mass and (at_border(main) or not at_border(mark)):
             more += 1
-        if at_border(mark):
+        if at_border(mark) and not (drawing and at_border(main)):
             continue
         large = mark.size > 0.5 * main.size
-        if large and mark.is_bar and mark.top > main.top:
+        if large and mark.is_bar and mark.top > main.top and mark.gap(main) > 0.15 * main.size:
             continue  # the digit is underlined
         if large and not mark.is_bar and mark.mass > 0.2 * main.mass:
             refusal = "several marks; expected one digit"
         elif mark.mass > 0.01 * main.mass and mark.gap(main) < 0.2 * main.size:
             kept[number] = True
     digit = kept[labels]
-    touching = np.array([edge.sum() for edge in (digit[0], digit[-1], digit[:, 0], digit[:, -1])])
+    touching = np.array([e.sum() for e in (digit[0], digit[-1], digit[:, 0], digit[:, -1])])
     cut_off = not drawing and (touching.max() > 0.5 * main.size or (touching > 0).sum() > 2)
     if cut_off or more > MANY or outline(digit) > WINDING * main.size:
         refusal = "like a text, a pattern or noise; expected one digit"

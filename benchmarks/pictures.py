@@ -27,6 +27,7 @@ from PIL import Image, ImageDraw, ImageOps
 from nnpipe import datasets
 from nnpipe.classifier import Classifier, Reading
 from nnpipe.datasets import drawn
+from nnpipe.errors import NnpipeError
 from nnpipe.preprocess import prepare
 from nnpipe.preprocess.drawing import BOX, centre, crop, fit
 from nnpipe.preprocess.paper import otsu
@@ -80,12 +81,18 @@ def read_sets(classifier: Classifier, folder: Path, out: Path | None) -> None:
     row("set", "pictures", "sources", "nnpipe", "rejected", "textbook", "resized")
     row(*7 * ["---"])
     for path in sorted(folder.iterdir()):
-        paths = sorted(path.glob("[0-9]/*"))
+        paths, readings = [], []
+        for picture in sorted(path.glob("[0-9]/*")):
+            reading = classifier.read(picture)
+            if reading.status == "error":
+                print(f"{picture}: {reading.reason}; left out", file=sys.stderr)
+                continue
+            paths.append(picture)
+            readings.append(reading)
         if not paths:
             continue
         labels = np.array([int(path.parent.name) for path in paths])
         sources = [source(path) for path in paths]
-        readings = classifier.read_many(paths)
         hits = np.array([reading.label for reading in readings]) == labels
         rejected = np.mean([reading.status != "ok" for reading in readings])
         baselines = []
@@ -219,10 +226,13 @@ def main() -> None:
         sys.exit(f"{chosen.sets}: there is no such folder; expected SETS/<set>/<digit>/…")
     if chosen.out:
         chosen.out.mkdir(parents=True, exist_ok=True)
-    classifier = Classifier.load(chosen.weights)
-    if chosen.sets:
-        read_sets(classifier, chosen.sets, chosen.out)
-    read_mnist(classifier, chosen.data_dir)
+    try:
+        classifier = Classifier.load(chosen.weights)
+        if chosen.sets:
+            read_sets(classifier, chosen.sets, chosen.out)
+        read_mnist(classifier, chosen.data_dir)
+    except NnpipeError as error:
+        sys.exit(str(error))
     refuse(classifier)
     cost()
 

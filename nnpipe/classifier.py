@@ -51,9 +51,9 @@ class Classifier:
 
         Args:
             path: the weights file.
-            reject_rate: which share of true digits may be rejected as unlike any digit, in
-                [0, 0.1]; the more, the fewer letters and scribbles are read as digits. By default
-                what the file says; at 0 nothing is rejected for its confidence.
+            reject_rate: which share of digits like the validation digits may be rejected as unlike
+                any digit, in [0, 0.1]; the more, the fewer letters and scribbles are read as
+                digits. By default what the file says; at 0 nothing is rejected for its confidence.
 
         Raises:
             WeightsError: the file is damaged, for another preprocessing, or not for digits; or a
@@ -148,6 +148,8 @@ def _threshold(path: Path, metadata: weights.Metadata, rate: float | None) -> fl
         raise NnpipeError(
             f"the rate of rejected digits must lie in 0…{max(calibration.RATES)}, not {rate}"
         )
+    if rate == 0:
+        return 0.0
     if not metadata.rejection_thresholds:
         raise WeightsError(f"{path}: holds no rejection thresholds; export it again")
     return calibration.threshold(metadata.rejection_thresholds, rate)

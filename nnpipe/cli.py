@@ -10,7 +10,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +20,7 @@ import typer
 from nnpipe import __version__
 from nnpipe.classifier import Classifier, Reading
 from nnpipe.errors import NnpipeError, PictureError
+from nnpipe.preprocess import Picture, read_file
 
 INCOMPLETE = 3
 
@@ -107,32 +108,40 @@ def predict(
     What shows no digit, or more than one, is rejected. Exits with 3 when some pictures were
     rejected or unreadable, with 1 when none could be read.
     """
-    if explain and len(pictures) > 1:
-        raise typer.BadParameter("explains one picture at a time", param_hint="--explain")
+    if explain and (len(pictures) > 1 or explain.suffix.lower() != ".png"):
+        raise typer.BadParameter("takes a .png to write, and one picture", param_hint="--explain")
+    if explain and explain.exists() and explain.samefile(pictures[0]):
+        raise typer.BadParameter("would overwrite the picture", param_hint="--explain")
     classifier = Classifier.load(weights, reject_rate)
     statuses = []
     for name in pictures:
-        picture = _stdin() if name == "-" else Path(name)
+        picture: Picture = _stdin() if name == "-" else Path(name)
+        if explain and isinstance(picture, Path):
+            with suppress(PictureError):  # the reading will say why
+                picture = read_file(picture)  # once: a pipe can be read no second time
         reading = classifier.read(picture)
-        if explain and reading.status != "error":
-            from nnpipe.explain import write_stages
-
-            write_stages(picture, explain)
-            _say(f"{explain}: {name}, stage by stage")
         statuses.append(reading.status)
         if as_json:
             print(json.dumps(_as_json(name, reading, top_k, show_input)))
-            continue
-        if reading.status == "error":
+        elif reading.status == "error":
             print(f"nnpipe: {name}: {reading.reason}", file=sys.stderr)
-            continue
-        print(_as_text(name, reading, top_k))
-        if show_input and reading.pixels is not None:
-            print(_as_blocks(reading.pixels))
+        else:
+            print(_as_text(name, reading, top_k))
+            if show_input and reading.pixels is not None:
+                print(_as_blocks(reading.pixels))
+        if explain and reading.status != "error":
+            _explain(name, picture, explain)
     if all(status == "error" for status in statuses):
         raise typer.Exit(1)
     if any(status != "ok" for status in statuses):
         raise typer.Exit(INCOMPLETE)
+
+
+def _explain(name: str, picture: Picture, out: Path) -> None:
+    from nnpipe.explain import write_stages
+
+    write_stages(picture, out)
+    _say(f"{out}: {name}, stage by stage")
 
 
 def _stdin() -> bytes:

@@ -24,7 +24,8 @@ def write_stages(picture: Picture, path: Path) -> None:
 
     def keep(name: str, levels: Grey | Pixels) -> None:
         image = Image.fromarray(np.rint(levels).astype(np.uint8))
-        size = max(1, round(image.width * HEIGHT / image.height)), HEIGHT
+        width = min(max(1, round(image.width * HEIGHT / image.height)), 4 * HEIGHT)
+        size = width, HEIGHT
         how = Image.Resampling.NEAREST if image.height <= HEIGHT else Image.Resampling.BOX
         stages.append((name, image.resize(size, how)))
 

@@ -185,10 +185,10 @@ def _parse_metadata(path: Path, array: Array | None) -> _Content:
         metadata = Metadata(layer_sizes=sizes, **fields)
         if not 0 < metadata.temperature < float("inf"):
             raise ValueError(f"the temperature is {metadata.temperature}")
-        default = {"0": metadata.rejection_threshold or 0}
-        for rate, threshold in (default | (metadata.rejection_thresholds or {})).items():
-            if not (0 <= float(rate) <= 1 and 0 <= threshold <= 1):
-                raise ValueError(f"a rejection threshold is {threshold}")
+        kept = metadata.rejection_thresholds or {}
+        for threshold in (metadata.rejection_threshold or 0, *map(float, kept), *kept.values()):
+            if not 0 <= threshold <= 1:
+                raise ValueError(f"a rejection threshold, or its rate, is {threshold}")
         return _Content(metadata, sizes, np.stack(golden), logits)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise WeightsError(f"{path}: its metadata cannot be understood ({error!r})") from error

@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -153,9 +154,32 @@ def test_explain_writes_the_stages_as_a_picture(run, tmp_path):
         assert len(stages.getcolors()) > 50
     assert run("predict", "--explain", "x.png", SAMPLES / "broken-text.png")[0] == 1
     assert not (tmp_path / "x.png").exists()
-    code, _, err = run("predict", "--explain", "x.png", "a.png", "b.png")
-    assert code == 2
-    assert "explains one picture at a time" in err
+    (tmp_path / "mine.png").write_bytes((SAMPLES / "6-mnist-like.png").read_bytes())
+    for arguments, message in (
+        (("x.png", "a.png", "b.png"), "takes a .png to write, and one picture"),
+        (("mine.jpg", "a.png"), "takes a .png to write, and one picture"),
+        (("mine.png", "mine.png"), "would overwrite the picture"),
+    ):
+        code, _, err = run("predict", "--explain", *arguments)
+        assert code == 2
+        assert message in err
+    code, out, err = run("predict", "--explain", "/proc/x.png", "mine.png")
+    assert code == 1
+    assert out.startswith("mine.png: 6")
+    assert "/proc/x.png: could not be written" in err
+
+
+def test_explain_works_with_json_and_a_pipe(run, tmp_path):
+    fifo = tmp_path / "pipe"
+    os.mkfifo(fifo)
+    content = (SAMPLES / "6-mnist-like.png").read_bytes()
+    writer = threading.Thread(target=fifo.write_bytes, args=(content,))
+    writer.start()
+    code, out, _ = run("predict", "--json", "--explain", "x.png", fifo)
+    writer.join(timeout=10)
+    assert code == 0
+    assert json.loads(out)["label"] == 6
+    assert (tmp_path / "x.png").exists()
 
 
 def test_a_higher_reject_rate_rejects_more(run, tmp_path):

@@ -15,9 +15,9 @@ from nnpipe.errors import PictureError
 from nnpipe.preprocess import components, prepare
 from nnpipe.preprocess.drawing import centre_of_mass, looks_like_mnist, stroke_width, thicken
 from nnpipe.preprocess.paper import closing, otsu
-from nnpipe.preprocess.pictures import MAX_SIDE, open_picture
+from nnpipe.preprocess.pictures import ENOUGH, open_picture
 
-from .make_samples import encoded, paper, picture
+from .make_samples import coverage, encoded, paper, picture
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +133,47 @@ def test_light_and_lines_on_paper_do_not_matter(light, lines):
         assert found.refusal == ""
 
 
+@pytest.mark.parametrize("light", ["even", "slope", "shadow"])
+@pytest.mark.parametrize("margin", [0, 2, 6])
+def test_a_photo_cut_to_the_digits_very_edges_is_read_as_the_whole_one(light, margin):
+    for label in range(10):
+        ink = np.asarray(coverage(label, (320, 280), 150, (0.55, 0.5), 9)) > 127
+        rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
+        whole = paper(label, light, "none")
+        box = columns[0] - margin, rows[0] - margin, columns[-1] + margin, rows[-1] + margin
+        found = prepare(whole.crop(box))
+        assert found.refusal == ""
+        assert difference(prepare(whole), found) < 0.5
+
+
+def test_what_leans_on_the_border_of_a_photo_is_no_digit():
+    rng = np.random.default_rng(0)
+    shades = np.linspace(200, 230, 160)[None, :] + rng.normal(0, 3, (140, 160))
+    y, x = np.mgrid[:140, :160]
+    shades[np.hypot(y - 70, x) < 25] -= 120
+    found = prepare(shades.clip(0, 255).astype(np.uint8))
+    assert found.refusal.startswith("cut off by the border, or no digit")
+
+
+def test_faint_levels_in_28x28_are_no_digit():
+    levels = np.zeros((28, 28), np.float32)
+    levels[4:24, 13:16] = 0.001
+    assert prepare(levels).refusal.startswith("blank")
+
+
+@pytest.mark.parametrize("shape", [(5,), (5, 5, 2), (5, 5, 1, 1)])
+def test_an_array_of_another_shape_is_an_error(shape):
+    with pytest.raises(PictureError, match=r"an array of shape \(5.* is no picture; expected"):
+        prepare(np.zeros(shape, np.int64))
+
+
+def test_an_orientation_that_exif_does_not_know_turns_nothing():
+    exif = Image.Exif()
+    exif[0x0112] = 99
+    found = prepare(encoded(picture(7), "JPEG", exif=exif))
+    assert (found.width, found.height) == picture(7).size
+
+
 def test_thin_strokes_are_thickened_and_thick_ones_kept():
     """A stroke's width in 28×28 pixels; MNIST's lie between 1.6 and 3.8, 5 % to either side."""
     widths = [stroke_width(prepare(picture(3, pen=pen)).pixels) for pen in (1, 2, 4, 8, 12, 20)]
@@ -218,7 +259,7 @@ def test_a_large_jpeg_is_decoded_at_a_fraction_of_its_size():
     content = encoded(picture(3, (1600, 1200), 900, pen=70), "JPEG", quality=90)
     opened = open_picture(content)
     assert (opened.width, opened.height) == (1600, 1200)
-    assert MAX_SIDE <= max(opened.image.size) <= 400
+    assert ENOUGH <= max(opened.image.size) <= 400
     assert difference(prepare(picture(3, (400, 300), 225, pen=17.5)), prepare(content)) < 0.15
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from sklearn.neighbors import KNeighborsClassifier
 
+from nnpipe.datasets import Digits
 from nnpipe.errors import ExportError, TrainingError
 from nnpipe.network import Layer, Network
 from nnpipe.preprocess import as_inputs
@@ -257,6 +258,12 @@ def test_a_batch_gets_the_shares_asked_for_and_strangers_come_last(images, pools
     assert torch.equal(found_labels[:100], labels)
     picked = {image.numpy().tobytes() for image in found[150:]}
     assert picked <= {image.numpy().tobytes() for image in pools.strangers}
+
+
+def test_a_last_batch_of_one_digit_needs_no_stranger(small_dataset):
+    few = replace(small_dataset, training=Digits(*(part[:65] for part in small_dataset.training)))
+    _, (epoch,) = torch_train.train(few, recipe("augmented", epochs=1, batch_size=64))
+    assert np.isfinite(epoch.loss)
 
 
 def test_trained_against_strangers_the_network_doubts_them(small_dataset, pools):

@@ -368,10 +368,11 @@ def _centred(ink: Array) -> NDArray[np.uint8]:
 def draw(
     labels: NDArray[np.integer], rng: np.random.Generator, hand: Hand = AMERICAN
 ) -> NDArray[np.uint8]:
-    """Draw one digit per label, each by a writer of its own.
+    """Draw one digit per label, each by a writer of its own who has learnt to write by ``hand``.
 
-    ``labels`` is (n,), whole numbers from 0 to 9.  Returns (n, 28, 28) uint8, white ink (255)
-    on black (0).  The images depend on nothing but the labels and the generator's state.
+    ``labels`` is (n,), whole numbers from 0 to 9; hands that write no digits know 0 alone.  Returns
+    (n, 28, 28) uint8, white ink (255) on black (0).  The images depend on nothing but the labels
+    and the generator's state.
     """
     digits = np.asarray(labels, np.int64)
     if ((digits < 0) | (digits > 9)).any():

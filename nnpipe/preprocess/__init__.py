@@ -34,10 +34,9 @@ __all__ = [
 ]
 
 PREPROCESSING_VERSION = 2
-"""Kept in the weights file; a change in what the network sees raises it."""
+"""Kept in the weights file. A change in what the network sees raises it with the next champion."""
 
 BLANK: Pixels = np.zeros((SIDE, SIDE), np.uint8)
-BLANK.setflags(write=False)
 
 Trace = Callable[[str, Grey | Pixels], None]
 
@@ -93,15 +92,15 @@ def _draw_digit(levels: Grey, show: Trace) -> tuple[Pixels, str]:
     """The digit as MNIST has it, and why it is none."""
     for mnist_like in (levels, 255 - levels) if levels.shape == (SIDE, SIDE) else ():
         if looks_like_mnist(mnist_like):
-            return mnist_like.astype(np.uint8), ""
+            return np.rint(mnist_like).astype(np.uint8), ""
     found = paper.ink(levels)
     if found is None:
-        return BLANK, "blank: nothing stands out from the paper"
+        return BLANK.copy(), "blank: nothing stands out from the paper"
     show("ink", found.strength)
     choice = choose(found.strength, found.drawing)
     show("digit", choice.strength)
     if not choice.strength.any():
-        return BLANK, choice.refusal
+        return BLANK.copy(), choice.refusal
     return draw(choice.strength), choice.refusal
 
 

@@ -110,8 +110,12 @@ def choose(strength: Grey, drawing: bool) -> Choice:
             kept[number] = True
     digit = kept[labels]
     touching = np.array([e.sum() for e in (digit[0], digit[-1], digit[:, 0], digit[:, -1])])
-    cut_off = not drawing and (touching.max() > 0.5 * main.size or (touching > 0).sum() > 2)
-    if cut_off or more > MANY or outline(digit) > WINDING * main.size:
+    # Not so a digit that was cut out to its very edges: it touches them all, and leaves much paper.
+    leans = touching.max() > 0.5 * main.size and (touching > 0).sum() < 3
+    fills = digit.sum() > 0.5 * digit.size
+    if not drawing and (leans or fills):
+        refusal = "cut off by the border, or no digit; leave some paper around it"
+    if more > MANY or outline(digit) > WINDING * main.size:
         refusal = "like a text, a pattern or noise; expected one digit"
     return Choice(np.where(digit, strength, np.float32(0)), refusal)
 

@@ -27,7 +27,7 @@ def looks_like_mnist(levels: Grey) -> bool:
     White on black, the longer side of the ink 18 to 20 pixels, the centre of mass within half a
     pixel of (14, 14). MNIST's own lie in 19…20 and 13.48…14.5.
     """
-    if levels[0, 0] or levels[0, -1] or levels[-1, 0] or levels[-1, -1]:
+    if levels.max() < FAINTEST or levels[0, 0] or levels[0, -1] or levels[-1, 0] or levels[-1, -1]:
         return False
     rows, columns = np.flatnonzero(levels.any(axis=1)), np.flatnonzero(levels.any(axis=0))
     if not rows.size:

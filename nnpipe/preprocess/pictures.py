@@ -2,6 +2,7 @@
 
 import io
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,11 +18,12 @@ MAX_PIXELS = 100_000_000
 MAX_BYTES = 256 * 1024 * 1024
 """Larger files are refused before they are read."""
 
-MAX_SIDE = 250
-"""Pictures of twice this or more are shrunk: finer detail costs time and tells nothing."""
+ENOUGH = 250
+"""Pictures of twice as many pixels a side, or more, are shrunk to between one and two times this:
+finer detail costs time and tells nothing."""
 
-ORIENTATION, SIDEWAYS = 0x0112, 5
-"""EXIF's tag, and the first of its values that stand for a picture lying on its side."""
+ORIENTATION, SIDEWAYS = 0x0112, range(5, 9)
+"""EXIF's tag, and those of its values that stand for a picture lying on its side."""
 
 Grey = npt.NDArray[np.float32]
 Picture = str | Path | bytes | Image.Image | npt.NDArray[np.generic]
@@ -41,7 +43,7 @@ def open_picture(picture: Picture) -> Opened:
     if isinstance(picture, Image.Image):
         image = picture
     elif isinstance(picture, np.ndarray):
-        image = Image.fromarray(picture)
+        image = from_array(picture)
     else:
         content = picture if isinstance(picture, bytes) else read_file(Path(picture))
         image = Image.open(io.BytesIO(content))
@@ -52,16 +54,32 @@ def open_picture(picture: Picture) -> Opened:
         raise Image.DecompressionBombError
     # The second picture in a camera's MPO file is a smaller one of the same, or its depths.
     frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-    note = f"the first of {frames} frames was read" if frames > 1 else ""
+    note = ""
     if image is not picture:
+        note = f"the first of {frames} frames was read" if frames > 1 else ""
         # A JPEG can be decoded in grey, at 1/2, 1/4 or 1/8 of its size, in a fraction of the time.
-        part = next((n for n in (8, 4, 2) if max(image.size) >= n * MAX_SIDE), 1)
+        part = next((n for n in (8, 4, 2) if max(image.size) >= n * ENOUGH), 1)
         image.draft("L" if image.mode == "RGB" else None, (width // part, height // part))
     image.load()  # Image.open reads only the header
     upright = ImageOps.exif_transpose(image)
-    if upright is not image and image.getexif().get(ORIENTATION, 1) >= SIDEWAYS:
+    if upright is not image and image.getexif().get(ORIENTATION) in SIDEWAYS:
         width, height = height, width
     return Opened(upright, width, height, note)
+
+
+def from_array(array: npt.NDArray[np.generic]) -> Image.Image:
+    """Take an array as a picture.
+
+    Raises:
+        PictureError: it has another shape or type than a picture's.
+    """
+    if array.ndim in (2, 3):
+        with suppress(TypeError, ValueError):
+            return Image.fromarray(array)
+    raise PictureError(
+        f"an array of shape {array.shape} and type {array.dtype} is no picture; expected (h, w), "
+        "(h, w, 3) or (h, w, 4), best of uint8"
+    )
 
 
 def read_file(path: Path) -> bytes:
@@ -94,7 +112,7 @@ def grey(image: Image.Image) -> Grey:
     Behind what is transparent lies paper that the ink stands out from: black behind bright ink,
     white behind dark.
     """
-    shrink = max(1, max(image.size) // MAX_SIDE)
+    shrink = max(1, max(image.size) // ENOUGH)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         deep = Image.fromarray(np.asarray(image, np.float32)).reduce(shrink)
         return from_depth(np.asarray(deep, np.float64))

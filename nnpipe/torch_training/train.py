@@ -162,7 +162,7 @@ def _run_epoch(
             x = distort(x, recipe.distortions, rng)
         logits = model(x.flatten(1))
         loss = functional.cross_entropy(logits[: len(y)], y)
-        if recipe.mixture:
+        if recipe.mixture and len(y) < len(logits):
             # Cross-entropy with even probabilities, which strangers are to get.
             strangers = -logits[len(y) :].log_softmax(1).mean()
             loss = loss + recipe.mixture.weight * strangers
@@ -209,12 +209,12 @@ def _load_checkpoint(path: Path, settings: dict[str, Any]) -> _Progress:
         content = torch.load(path, map_location="cpu", weights_only=True)
         found = content.pop("settings")
         content["history"] = [Epoch(**epoch) for epoch in content["history"]]
-        progress = _Progress(**content)
+        progress = _Progress(**content) if found == settings else None
     except Exception as error:  # a damaged pickle can raise anything
         raise TrainingError(
             f"{path}: is damaged ({type(error).__name__}); remove it to train from the beginning"
         ) from error
-    if found != settings:
+    if progress is None:
         raise TrainingError(
             f"{path}: belongs to a training with other settings; give the run another name, or "
             "remove it to train from the beginning"

@@ -432,20 +432,3 @@ def test_the_trainer_from_scratch_reads_975_of_1000_mnist_digits(mnist_data, tmp
 def test_the_classic_recipe_reads_975_of_1000_mnist_digits(mnist_data, tmp_path):
     stages.train(tmp_path, "mnist", mnist_data, recipe="classic")
     assert stages.export(tmp_path, mnist_data).test_accuracy >= 0.975
-
-
-@pytest.mark.slow
-def test_mnist_digits_in_a_folder_are_read_as_in_the_evaluation(mnist_data, tmp_path):
-    """The 10,000 test digits written as PNG and scored give the very accuracy of the report."""
-    from PIL import Image
-
-    images, labels = mnist.read(mnist_data)[1]
-    (tmp_path / "digits").mkdir()
-    for i, image in enumerate(images):
-        Image.fromarray(image).save(tmp_path / "digits" / f"{i:05}.png")
-    stages.score(tmp_path / "digits", tmp_path / "scores.jsonl")
-    with open(tmp_path / "scores.jsonl") as stream:
-        rows = [json.loads(line) for line in stream]
-    hits = sum(row["label"] == label for row, label in zip(rows, labels, strict=True))
-    done = stages.evaluate(None, "mnist", mnist_data, tmp_path / "report")
-    assert hits == done.n - done.errors

@@ -164,7 +164,10 @@ def train(
         history=history,
     )
     if engine == "numpy":
-        _write_weights(run / runs.WEIGHTS, network, record, data)
+        _, accuracy = training.loss_and_accuracy(
+            network, as_inputs(data.test.images), data.test.labels
+        )
+        _write_weights(run / runs.WEIGHTS, network, record, data.validation, accuracy)
     else:
         model.save_model(run / runs.MODEL, state)
     runs.write_record(run, record)
@@ -242,18 +245,21 @@ def export(run: Path, data_dir: Path = DATA, out: Path | None = None) -> Exporte
         )
     parity = model.check_parity(state, network, data.test)
     out = out or run / runs.WEIGHTS
-    _write_weights(out, network, record, data)
+    _write_weights(out, network, record, data.validation, parity.accuracy)
     return Exported(out, parity.digits, parity.largest_difference, parity.accuracy)
 
 
 def _write_weights(
-    path: Path, network: Network, record: runs.Record, data: datasets.Dataset
+    path: Path,
+    network: Network,
+    record: runs.Record,
+    validation: datasets.Digits,
+    test_accuracy: float,
 ) -> None:
     """Write weights with what the validation digits tell about their probabilities."""
-    logits = network.logits(as_inputs(data.validation.images))
-    temperature = calibration.fit_temperature(logits, data.validation.labels)
+    logits = network.logits(as_inputs(validation.images))
+    temperature = calibration.fit_temperature(logits, validation.labels)
     thresholds = calibration.thresholds(softmax(logits / temperature).max(axis=1))
-    _, accuracy = training.loss_and_accuracy(network, as_inputs(data.test.images), data.test.labels)
     weights.save(
         path,
         network,
@@ -269,7 +275,7 @@ def _write_weights(
             git_commit=record.git_commit,
             parameters=record.parameters,
             validation_accuracy=record.best.validation_accuracy,
-            test_accuracy=accuracy,
+            test_accuracy=test_accuracy,
             temperature=temperature,
             rejection_threshold=thresholds[str(calibration.DEFAULT_RATE)],
             rejection_thresholds=thresholds,

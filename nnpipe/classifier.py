@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from nnpipe.preprocess import (
     Pixels,
     Prepared,
     as_inputs,
-    prepare,
+    prepare_many,
 )
 
 _BATCH = 128
@@ -24,14 +24,13 @@ _BATCH = 128
 number of rows, and a picture must get the same digits alone and in a batch."""
 
 
-@dataclass(frozen=True)
-class Reading:
+class Reading(NamedTuple):
     """What was read from one picture."""
 
     status: Literal["ok", "rejected", "error"]
     label: int | None = None  # 0 … 9; only when status is "ok"
     confidence: float | None = None  # the largest probability; None for an error
-    probabilities: tuple[float, ...] | None = None  # ten, in [0, 1]; None for an error
+    probabilities: tuple[float, ...] | None = None  # ten, in [0, 1], to six digits; None: an error
     reason: str = ""  # why it is rejected or an error; or what to know of one that was read
     width: int | None = None
     height: int | None = None
@@ -80,23 +79,18 @@ class Classifier:
 
     def read_many(self, pictures: Sequence[Picture]) -> list[Reading]:
         """Read pictures, each as if it were alone; the results come in their order."""
-        prepared: list[Prepared | PictureError] = []
-        for picture in pictures:
-            try:
-                prepared.append(prepare(picture))
-            except PictureError as error:
-                prepared.append(error)
-        return self.read_prepared(prepared)
+        return self.read_prepared(prepare_many(pictures))
 
     def read_prepared(self, prepared: Sequence[Prepared | PictureError]) -> list[Reading]:
         """Read what `prepare` gave or raised for each picture; the results come in that order."""
         readable = [p for p in prepared if isinstance(p, Prepared)]
         shown = np.stack([p.pixels for p in readable]) if readable else np.empty((0, SIDE, SIDE))
-        probabilities = iter(self.probabilities(shown.astype(np.uint8)))
+        exact = self.probabilities(shown.astype(np.uint8)).astype(np.float64)
+        probabilities = iter(exact.round(6).tolist())
         return [
-            Reading("error", reason=_one_line(str(p)))
-            if isinstance(p, PictureError)
-            else self._reading(p, tuple(next(probabilities).tolist()))
+            self._reading(p, tuple(next(probabilities)))
+            if isinstance(p, Prepared)
+            else Reading("error", reason=_one_line(str(p)))
             for p in prepared
         ]
 
@@ -118,14 +112,16 @@ class Classifier:
         if not refusal and confidence < self.threshold:
             refusal = f"unlike any digit: the confidence is below {self.threshold:.0%}"
         return Reading(
-            status="rejected" if refusal else "ok",
-            label=None if refusal else probabilities.index(confidence),
-            confidence=confidence,
-            probabilities=probabilities,
-            reason="; ".join(filter(None, (refusal, prepared.note))),
-            width=prepared.width,
-            height=prepared.height,
-            pixels=prepared.pixels,
+            "rejected" if refusal else "ok",
+            None if refusal else probabilities.index(confidence),
+            confidence,
+            probabilities,
+            f"{refusal}; {prepared.note}"
+            if refusal and prepared.note
+            else refusal or prepared.note,
+            prepared.width,
+            prepared.height,
+            prepared.pixels,
         )
 
 

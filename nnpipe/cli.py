@@ -159,13 +159,9 @@ def _most_likely(reading: Reading, top_k: int) -> list[tuple[int, float]]:
 
 
 def _as_json(name: str, reading: Reading, top_k: int, show_input: bool) -> dict[str, Any]:
-    fields = asdict(reading)
+    fields = reading._asdict()
     pixels = fields.pop("pixels")
-    fields["probabilities"] = {
-        str(digit): round(share, 6) for digit, share in _most_likely(reading, top_k)
-    }
-    if reading.confidence is not None:
-        fields["confidence"] = round(reading.confidence, 6)
+    fields["probabilities"] = {str(digit): share for digit, share in _most_likely(reading, top_k)}
     if show_input:
         fields["pixels"] = None if pixels is None else pixels.tolist()
     return {"path": name, **fields}

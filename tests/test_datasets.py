@@ -313,12 +313,12 @@ def test_the_split_is_stratified_and_loses_nothing(mnist_data):
 
 def test_drawn_digits_look_like_mnist_to_the_preprocessing():
     """Fitted into 20×20, centred by mass: so they pass unchanged, as MNIST's do."""
-    from nnpipe.preprocess.drawing import looks_like_mnist
+    from nnpipe.preprocess.drawing import look_like_mnist
 
     images = drawn.draw(np.arange(1000) % 10, np.random.default_rng(0))
     assert images.shape == (1000, 28, 28)
     assert images.dtype == np.uint8
-    assert np.mean([looks_like_mnist(image.astype(np.float32)) for image in images]) > 0.95
+    assert look_like_mnist(images.astype(np.float32)).mean() > 0.95
 
 
 def test_the_same_seed_draws_the_same_digits():
@@ -367,13 +367,13 @@ def test_abroad_some_digits_are_written_otherwise():
 
 def test_letters_and_scribbles_look_like_mnist_and_each_is_another():
     """So that nothing but their shape tells a network that they are no digits."""
-    from nnpipe.preprocess.drawing import looks_like_mnist
+    from nnpipe.preprocess.drawing import look_like_mnist
 
     rng = np.random.default_rng(0)
     for hand in (strangers.letters(), strangers.scribbles(rng, 100)):
         images = drawn_by(hand, 0)
         assert len({image.tobytes() for image in images}) == 300
-        assert np.mean([looks_like_mnist(image.astype(np.float32)) for image in images]) > 0.9
+        assert look_like_mnist(images.astype(np.float32)).mean() > 0.9
 
 
 @pytest.mark.parametrize("labels", [[10], [-1]])

@@ -5,11 +5,11 @@ in the middle of 28×28 (LeCun et al. 1998, "Gradient-Based Learning Applied to 
 Recognition", section III.A). A network trained on MNIST reads only what looks like that. The way
 there, each step in a module or a small function with a name:
 
-    pictures.open_picture, grey → paper.ink → components.choose → drawing.draw
+    pictures.open_picture → paper.ink → components.choose → drawing.draw
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +18,16 @@ from PIL import Image, UnidentifiedImageError
 from nnpipe.errors import PictureError
 from nnpipe.preprocess import paper
 from nnpipe.preprocess.components import choose
-from nnpipe.preprocess.drawing import SIDE, Pixels, draw, looks_like_mnist
-from nnpipe.preprocess.pictures import MAX_PIXELS, Grey, Picture, grey, open_picture, read_file
+from nnpipe.preprocess.drawing import SIDE, draw, look_like_mnist
+from nnpipe.preprocess.pictures import (
+    MAX_PIXELS,
+    Grey,
+    Opened,
+    Picture,
+    Pixels,
+    open_picture,
+    read_file,
+)
 
 __all__ = [
     "PREPROCESSING_VERSION",
@@ -30,6 +38,7 @@ __all__ = [
     "Prepared",
     "as_inputs",
     "prepare",
+    "prepare_many",
     "read_file",
 ]
 
@@ -65,43 +74,90 @@ def prepare(picture: Picture, trace: Trace | None = None) -> Prepared:
     Raises:
         PictureError: it cannot be read as a picture; the message says why, without a path.
     """
+    (prepared,) = prepare_many([picture], trace)
+    if isinstance(prepared, PictureError):
+        raise prepared
+    return prepared
+
+
+def prepare_many(
+    pictures: Iterable[Picture | PictureError], trace: Trace | None = None
+) -> list[Prepared | PictureError]:
+    """Do what `prepare` does with many pictures, and keep their order.
+
+    An error takes the place of the picture that has it, be it found here or handed in.
+    """
     show = trace or (lambda name, stage: None)
+    results: list[Prepared | PictureError] = []
+    small: dict[int, Opened] = {}
+    for number, picture in enumerate(pictures):
+        opened = _attempt(_open, picture)
+        if isinstance(opened, PictureError):
+            results.append(opened)
+        elif opened.levels.shape == (SIDE, SIDE):
+            small[number] = opened
+            results.append(PictureError("this is looked at below"))
+        else:
+            results.append(_attempt(_draw_digit, opened, show))
+    if small:
+        # Those that MNIST may have drawn are looked at together: it takes a tenth of the time.
+        levels: Grey = np.stack([opened.levels for opened in small.values()]).astype(np.float32)
+        bright = levels[:, 0, 0] > 127  # paper, as far as a corner tells
+        levels[bright] = 255 - levels[bright]
+        drawn = look_like_mnist(levels).tolist()
+        pixels = np.rint(levels).astype(np.uint8)
+        for (number, opened), ready, shown in zip(small.items(), drawn, pixels, strict=True):
+            if ready:
+                show("brightness", opened.levels)
+                show("what the network sees", shown)
+                results[number] = Prepared(shown, opened.width, opened.height, "", opened.note)
+            else:
+                results[number] = _attempt(_draw_digit, opened, show)
+    return results
+
+
+T = TypeVar("T")
+
+
+def _attempt(step: Callable[..., T], *args: object) -> T | PictureError:
+    """Take a step, and return the error where it fails."""
     try:
-        opened = open_picture(picture)
-        levels = grey(opened.image)
-    except PictureError:
-        raise
+        return step(*args)
+    except PictureError as error:
+        return error
     except UnidentifiedImageError:
-        raise PictureError("this is not a picture in a format that Pillow knows") from None
+        return PictureError("this is not a picture in a format that Pillow knows")
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise PictureError(
+        return PictureError(
             f"the picture has more than the {MAX_PIXELS // 10**6} million pixels that are read; "
             "make it smaller"
-        ) from None
+        )
     # Pillow's plug-ins raise whatever their parsers meet in a damaged file. One such picture must
     # not end the reading of a million others.
     except Exception as error:
-        raise PictureError(f"the picture is damaged: {error or type(error).__name__}") from error
-    show("brightness", levels)
-    pixels, refusal = _draw_digit(levels, show)
-    show("what the network sees", pixels)
-    return Prepared(pixels, opened.width, opened.height, refusal, opened.note)
+        return PictureError(f"the picture is damaged: {error or type(error).__name__}")
 
 
-def _draw_digit(levels: Grey, show: Trace) -> tuple[Pixels, str]:
-    """The digit as MNIST has it, and why it is none."""
-    for mnist_like in (levels, 255 - levels) if levels.shape == (SIDE, SIDE) else ():
-        if looks_like_mnist(mnist_like):
-            return np.rint(mnist_like).astype(np.uint8), ""
-    found = paper.ink(levels)
+def _open(picture: Picture | PictureError) -> Opened:
+    if isinstance(picture, PictureError):
+        raise picture
+    return open_picture(picture)
+
+
+def _draw_digit(opened: Opened, show: Trace) -> Prepared:
+    """Find the digit and draw it as MNIST has it, or say why there is none."""
+    show("brightness", opened.levels)
+    found = paper.ink(opened.levels.astype(np.float32))
     if found is None:
-        return BLANK.copy(), "blank: nothing stands out from the paper"
-    show("ink", found.strength)
-    choice = choose(found.strength, found.drawing)
-    show("digit", choice.strength)
-    if not choice.strength.any():
-        return BLANK.copy(), choice.refusal
-    return draw(choice.strength), choice.refusal
+        shown, refusal = BLANK.copy(), "blank: nothing stands out from the paper"
+    else:
+        show("ink", found.strength)
+        choice = choose(found.strength, found.drawing)
+        show("digit", choice.strength)
+        shown = draw(choice.strength) if choice.strength.any() else BLANK.copy()
+        refusal = choice.refusal
+    show("what the network sees", shown)
+    return Prepared(shown, opened.width, opened.height, refusal, opened.note)
 
 
 def as_inputs(pixels: Pixels) -> npt.NDArray[np.float32]:

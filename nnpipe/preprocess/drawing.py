@@ -5,9 +5,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from nnpipe.preprocess.components import FAINTEST, outline
-from nnpipe.preprocess.pictures import Grey
-
-Pixels = npt.NDArray[np.uint8]
+from nnpipe.preprocess.pictures import Grey, Pixels
 
 SIDE = 28
 BOX = 20
@@ -21,19 +19,25 @@ PEN = 2.3
 3.0 wide from the first to the third quarter."""
 
 
-def looks_like_mnist(levels: Grey) -> bool:
-    """Whether 28×28 pixels are drawn as all 70,000 of MNIST are, and so need no drawing again.
+def look_like_mnist(levels: Grey) -> npt.NDArray[np.bool_]:
+    """Which of n pictures, shape (n, 28, 28) in 0…255, are drawn as all 70,000 of MNIST are.
 
-    White on black, the longer side of the ink 18 to 20 pixels, the centre of mass within half a
-    pixel of (14, 14). MNIST's own lie in 19…20 and 13.48…14.5.
+    Those need no drawing again: white on black, the longer side of the ink 18 to 20 pixels, the
+    centre of mass within half a pixel of (14, 14). MNIST's own lie in 19…20 and 13.48…14.5.
     """
-    if levels.max() < FAINTEST or levels[0, 0] or levels[0, -1] or levels[-1, 0] or levels[-1, -1]:
-        return False
-    rows, columns = np.flatnonzero(levels.any(axis=1)), np.flatnonzero(levels.any(axis=0))
-    if not rows.size:
-        return False
-    longer = max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1
-    return 18 <= longer <= BOX and all(abs(c - SIDE / 2) < 0.53 for c in centre_of_mass(levels))
+    ones = np.ones(SIDE, np.float32)
+    rows, columns = levels @ ones, ones @ levels  # five times as fast as sum(), and as exact
+    total = rows.sum(axis=1)
+    result: npt.NDArray[np.bool_] = levels.reshape(len(levels), -1).max(axis=1) >= FAINTEST
+    result &= levels[:, ::27, ::27].max(axis=(1, 2)) == 0  # the corners
+    longer = np.zeros(len(levels), np.int64)
+    for sums in (rows, columns):
+        inked = sums > 0
+        longer = np.maximum(longer, SIDE - inked[:, ::-1].argmax(axis=1) - inked.argmax(axis=1))
+        moment = sums @ np.arange(SIDE, dtype=np.float32)
+        result &= np.abs(moment - total * SIDE / 2) < 0.53 * total
+    result &= (longer >= 18) & (longer <= BOX)
+    return result
 
 
 def draw(strength: Grey) -> Pixels:

@@ -7,8 +7,7 @@ from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.command import run
-from nnpipe import stages
-from nnpipe.scoring import Summary
+from nnpipe.scoring import Summary, score
 
 SECONDS_BETWEEN_LINES = 10
 
@@ -27,10 +26,8 @@ def score_stage(
             log.info("%s of %s files", f"{done:,}", f"{of:,}")
             said = time.monotonic()
 
-    summary = stages.score(source, out, weights, reject_rate, report)
-    log.info("%s: %s rows, %s", out, f"{summary.files:,}", summary.statuses)
-    for remark in summary.remarks():
-        log.warning("%s", remark)
+    summary = score(str(source), str(out), weights, reject_rate, on_progress=report)
+    log.info("%s: %s", out, "\n".join(summary.lines()))
     return summary
 
 

@@ -8,10 +8,12 @@ import io
 import json
 import logging
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -185,27 +187,57 @@ def _as_blocks(pixels: Any) -> str:
     return "\n".join("".join(" ░▒▓█"[level // 52] * 2 for level in row) for row in pixels)
 
 
-@app.command()
-def score(
-    source: Annotated[Path, typer.Argument(help="Folder; all files in it and below are read.")],
-    out: Annotated[Path, typer.Option("--out", help="Where to: .csv, .jsonl or .parquet.")],
+class Progress(StrEnum):
+    """How a long run tells how far it is, on stderr."""
+
+    AUTO = "auto"
+    JSON = "json"
+    NONE = "none"
+
+
+@app.command("score")
+def score_command(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="Folder, pattern, list of paths (- reads one from stdin), .zip, .tar, or URL."
+        ),
+    ],
+    out: Annotated[
+        str,
+        typer.Option(
+            "--out", help="Where to: .csv, .jsonl, .parquet, or a folder for Parquet parts; or URL."
+        ),
+    ],
     weights: WeightsOption = None,
     reject_rate: RejectOption = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes.", show_default="one for each core")
+    ] = None,
+    incremental: Annotated[
+        bool, typer.Option("--incremental", help="Score only what is new or has changed.")
+    ] = False,
+    retry_errors: Annotated[
+        bool, typer.Option("--retry-errors", help="Score only the rows that were errors.")
+    ] = False,
+    progress: Annotated[
+        Progress, typer.Option(help="A bar if this is a terminal, JSON lines, or nothing.")
+    ] = Progress.AUTO,
 ) -> None:
-    """Read every picture in a folder and write one row for each file.
+    """Read every picture of a folder, or of another source, and write one row for each file.
 
     Rows come in the order of the paths, and no file is left out: what cannot be read has its row
-    with the reason. Exits with 3 when there are such files, or rejected ones.
+    with the reason. If it is interrupted, the same command goes on where it was. Exits with 3 when
+    some files were rejected or could not be read.
     """
-    from nnpipe import stages
+    from nnpipe.scoring import score
 
-    with _progress("scoring") as advance:
-        summary = stages.score(source, out, weights, reject_rate, advance)
-    counts = ", ".join(f"{n:,} {status}" for status, n in sorted(summary.statuses.items()))
-    rate = summary.files / max(summary.seconds, 1e-9)
-    _say(f"{out}: {summary.files:,} rows ({counts}), {rate:,.0f} a second")
-    for remark in summary.remarks():
-        _say(f"  {remark}")
+    with _telling(progress) as advance:
+        summary = score(
+            source, out, weights, reject_rate, workers, incremental, retry_errors, advance
+        )
+    headline, *details = summary.lines()
+    _say("\n".join([f"{out}: {headline}", *details]))
     if not summary.complete:
         raise typer.Exit(INCOMPLETE)
 
@@ -358,6 +390,36 @@ def inspect(
 
 def _say(line: str) -> None:
     print(line, file=sys.stderr)
+
+
+SECONDS_BETWEEN_LINES = 5
+
+
+@contextmanager
+def _telling(how: Progress) -> Iterator[Callable[[int, int], None] | None]:
+    """Tell how far scoring is: call it with the number of rows done and of all."""
+    if how is Progress.AUTO:
+        with _progress("scoring") as advance:
+            yield advance
+    elif how is Progress.NONE:
+        yield None
+    else:
+        start = said = time.monotonic()
+        first: int | None = None
+
+        def line(done: int, of: int) -> None:
+            nonlocal said, first
+            first = done if first is None else first
+            seconds = time.monotonic() - start
+            if done < of and time.monotonic() - said < SECONDS_BETWEEN_LINES:
+                return
+            said = time.monotonic()
+            rate = (done - first) / max(seconds, 1e-9)
+            left = round((of - done) / rate, 1) if rate else None
+            told = {"done": done, "of": of, "rate": round(rate, 1), "seconds_left": left}
+            _say(json.dumps(told))
+
+        yield line
 
 
 @contextmanager

@@ -5,37 +5,62 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 from nnpipe.errors import OutputError
+from nnpipe.places import is_remote
 
 
 @contextmanager
-def replacing(path: Path, mode: str = "wb", **options: Any) -> Iterator[IO[Any]]:
+def replacing(
+    path: Path, mode: str = "wb", *, scratch: Path | None = None, **options: Any
+) -> Iterator[IO[Any]]:
     """Open a temporary file beside ``path`` that takes its place when the block ends well.
 
     A reader sees the old file or the new one, never a part, whatever moment the process dies at.
-    When the block fails, the temporary file is removed and the old one stays.
+    When the block fails, the temporary file is removed and the old one stays. A place that is
+    not on this machine gets the file in one piece, when it is whole.
+
+    Args:
+        path: what is to be replaced.
+        mode: as that of ``open``.
+        scratch: a folder for the temporary file, of the same file system; by default ``path``'s.
+        options: more for ``open``.
 
     Raises:
         OutputError: the file cannot be written (no space, no permission, a folder in its place).
     """
+    remote = is_remote(path)
+    folder = Path(tempfile.gettempdir()) if remote else scratch or path.parent
     # Short and independent of the name, which may already be as long as the file system allows.
-    temporary = path.parent / f".nnpipe-{secrets.token_hex(6)}.tmp"
+    temporary = folder / f".nnpipe-{secrets.token_hex(6)}.tmp"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         with open(temporary, mode.replace("w", "x"), **options) as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        temporary.replace(path)
+        if remote:
+            _upload(temporary, path)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.replace(path)
     except OSError as error:
         raise cannot_write(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _upload(file: Path, to: Any) -> None:
+    try:
+        to.fs.put_file(str(file), to.path)
+    except Exception as error:  # whatever a server answers
+        raise OSError(str(error) or type(error).__name__) from error
 
 
 def cannot_write(path: Path, error: OSError) -> OutputError:
@@ -57,3 +82,12 @@ def write_json(path: Path, content: object) -> None:
 def sha256(content: bytes) -> str:
     """The SHA-256 of ``content`` as 64 hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()
+
+
+def remove_folder(path: Any) -> None:
+    """Remove a folder with all that is in it, as far as that can be done."""
+    if is_remote(path):
+        with suppress(Exception):
+            path.fs.rm(path.path, recursive=True)
+    else:
+        shutil.rmtree(path, ignore_errors=True)

@@ -2,8 +2,8 @@
 
     download → train → export → evaluate → score
 
-The command line and the Prefect flows are both thin layers over these. What a stage needs beyond
-NumPy and Pillow is imported when it runs.
+The last one is `scoring.score`. The command line and the Prefect flows are both thin layers over
+these. What a stage needs beyond NumPy and Pillow is imported when it runs.
 """
 
 import time
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from nnpipe import calibration, datasets, runs, scoring, training, weights
+from nnpipe import calibration, datasets, runs, training, weights
 from nnpipe.classifier import Classifier, champion
 from nnpipe.datasets import drawn, mnist
 from nnpipe.epochs import Epoch, OnEpoch, check_settings
@@ -346,15 +346,3 @@ def evaluate(
         out = REPORTS / (name if data.name == metadata.dataset else f"{name}-on-{data.name}")
     report.write(out, evaluation, about)
     return Evaluated(out, evaluation.n, evaluation.errors, evaluation.accuracy)
-
-
-def score(
-    source: Path,
-    out: Path,
-    weights_file: Path | None = None,
-    reject_rate: float | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
-) -> scoring.Summary:
-    """Read every picture in a folder and write one row for each; see `scoring.score`."""
-    classifier = Classifier.load(weights_file, reject_rate)
-    return scoring.score(source, out, classifier, on_progress)

@@ -8,6 +8,7 @@ there, each step in a module or a small function with a name:
     pictures.open_picture → paper.ink → components.choose → drawing.draw
 """
 
+import struct
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, TypeVar
 
@@ -20,7 +21,9 @@ from nnpipe.preprocess import paper
 from nnpipe.preprocess.components import choose
 from nnpipe.preprocess.drawing import SIDE, draw, look_like_mnist
 from nnpipe.preprocess.pictures import (
+    MAX_BYTES,
     MAX_PIXELS,
+    TOO_LARGE,
     Grey,
     Opened,
     Picture,
@@ -30,8 +33,10 @@ from nnpipe.preprocess.pictures import (
 )
 
 __all__ = [
+    "MAX_BYTES",
     "PREPROCESSING_VERSION",
     "SIDE",
+    "TOO_LARGE",
     "Grey",
     "Picture",
     "Pixels",
@@ -125,7 +130,7 @@ def _attempt(step: Callable[..., T], *args: object) -> T | PictureError:
         return step(*args)
     except PictureError as error:
         return error
-    except UnidentifiedImageError:
+    except (UnidentifiedImageError, SyntaxError, struct.error):  # or of none at all
         return PictureError("this is not a picture in a format that Pillow knows")
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         return PictureError(

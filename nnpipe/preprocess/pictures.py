@@ -2,6 +2,7 @@
 
 import io
 import os
+import stat
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +19,8 @@ MAX_PIXELS = 100_000_000
 
 MAX_BYTES = 256 * 1024 * 1024
 """Larger files are refused before they are read."""
+
+TOO_LARGE = f"the file has more than the {MAX_BYTES >> 20} MiB that are read"
 
 ENOUGH = 250
 """Pictures of twice as many pixels a side, or more, are shrunk to between one and two times this:
@@ -95,17 +98,31 @@ def from_array(array: npt.NDArray[np.generic]) -> Image.Image:
     )
 
 
-def read_file(path: Path) -> bytes:
+def read_file(path: str | bytes | Path, regular: bool = False) -> bytes:
     """Read a file's bytes.
+
+    Args:
+        path: where it lies.
+        regular: refuse what is no regular file, such as a pipe, which may never end.
 
     Raises:
         PictureError: it cannot be read, is empty, or too large to be a picture.
     """
     try:
-        with open(path, "rb") as stream:
-            # What is no regular file tells no size, and may never end.
-            size = os.fstat(stream.fileno()).st_size
-            content = stream.read(MAX_BYTES + 1) if size <= MAX_BYTES else b""
+        # A pipe that nobody writes to is not waited for if it is to be refused anyway.
+        stream = os.open(path, os.O_RDONLY | (os.O_NONBLOCK if regular else 0))
+        try:
+            about = os.fstat(stream)
+            if regular and not stat.S_ISREG(about.st_mode) and not stat.S_ISDIR(about.st_mode):
+                raise PictureError("this is neither file nor folder")
+            size, content = about.st_size, b""
+            if size <= MAX_BYTES:
+                content = os.read(stream, size + 1)
+                if len(content) != size:  # a pipe tells no size, and gives what it has
+                    with open(stream, "rb", closefd=False) as rest:
+                        content += rest.read(MAX_BYTES + 1 - len(content))
+        finally:
+            os.close(stream)
     except FileNotFoundError:
         raise PictureError("there is no such file") from None
     except IsADirectoryError:
@@ -113,7 +130,7 @@ def read_file(path: Path) -> bytes:
     except OSError as error:
         raise PictureError(f"the file cannot be read: {error.strerror or error}") from error
     if max(size, len(content)) > MAX_BYTES:
-        raise PictureError(f"the file has more than the {MAX_BYTES >> 20} MiB that are read")
+        raise PictureError(TOO_LARGE)
     if not content:
         raise PictureError("the file is empty")
     return content

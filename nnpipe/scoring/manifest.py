@@ -1,0 +1,86 @@
+"""The manifest: every file of a run in the order of paths, one to a line, and its row if known."""
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
+from itertools import islice
+from typing import IO, NamedTuple
+
+from nnpipe.scoring.rows import Row
+from nnpipe.scoring.sources import Entry
+
+
+class Known(NamedTuple):
+    """A file, and its row if that need not be made anew."""
+
+    entry: Entry
+    row: Row | None = None
+
+
+class Written(NamedTuple):
+    """A manifest that was written."""
+
+    starts: list[int]  # byte at which each shard begins, and that after the last
+    size: int  # files of a shard; the last one may have fewer
+    files: int
+    kept: int  # files whose row is known
+
+
+def write(stream: IO[bytes], lines: Iterator[Known], size: int) -> Written:
+    """Write a manifest whose shards have ``size`` files each."""
+    starts, files, kept = [0], 0, 0
+    while shard := list(islice(lines, size)):
+        starts.append(starts[-1] + sum(stream.write(_unparse(known)) for known in shard))
+        files += len(shard)
+        kept += sum(known.row is not None for known in shard)
+    return Written(starts, size, files, kept)
+
+
+def read(stream: IO[bytes], begin: int, end: int) -> list[Known]:
+    """The lines between two bytes of a manifest."""
+    stream.seek(begin)
+    return [_parse(line) for line in stream.read(end - begin).splitlines()]
+
+
+def _parse(line: bytes) -> Known:
+    path, stamp, size, *row = json.loads(line)
+    return Known(Entry(path, stamp, size), Row(path, *row) if row else None)
+
+
+def _unparse(known: Known) -> bytes:
+    row = known.row[1:] if known.row else ()
+    return json.dumps([*known.entry, *row]).encode() + b"\n"
+
+
+@contextmanager
+def in_order(entries: Iterable[Entry]) -> Iterator[tuple[int, Iterator[Entry]]]:
+    """Sort entries by path, each path once: their number (counting doubles), and the entries.
+
+    SQLite does it, on disk: it needs no more memory for a billion paths than for a thousand.
+    """
+    with closing(sqlite3.connect("")) as database:  # a file without a name
+        database.execute("create table entry (path text, stamp text, size int)")
+        database.executemany("insert into entry values (?, ?, ?)", entries)
+        ((count,),) = database.execute("select count(*) from entry")
+        found = database.execute(
+            "select path, max(stamp), max(size) from entry group by path order by path"
+        )
+        yield count, map(Entry._make, found)
+
+
+def merge(
+    entries: Iterator[Entry],
+    earlier: Iterator[Known],
+    usable: Callable[[Entry, Known], bool],
+) -> Iterator[Known]:
+    """Give each file the row that it had in an earlier run, if that is usable.
+
+    Both come in the order of paths, and so does the result.
+    """
+    before = next(earlier, None)
+    for entry in entries:
+        while before and before.entry.path < entry.path:
+            before = next(earlier, None)
+        found = before and before.entry.path == entry.path and usable(entry, before)
+        yield Known(entry, before.row if found and before else None)

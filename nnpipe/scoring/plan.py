@@ -1,0 +1,335 @@
+"""The plan of a run, kept on disk: what is to be scored, in which shards, and what is done.
+
+Beside an output ``scores.csv`` lies, while it is made, the folder ``scores.csv.nnpipe``:
+
+    plan.json               which command this is, and where each shard begins in the manifest
+    lock                    held by the process that scores
+    <id>/manifest.jsonl     one line for each file, in the order of their paths
+    <id>/model_weights.npz  what all of them are read with
+    <id>/00000.csv          the rows of a shard; those of a folder's parts lie in that folder
+    <id>/00000.json         how the shard went: once this is there, it is done
+
+A *shard* is a range of the manifest. Any process that can reach the folder may do it. Whoever gives
+the same command again goes on with the plan; when all is put together, the folder goes.
+"""
+
+import json
+import logging
+import os
+import secrets
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+from nnpipe.classifier import Classifier, champion
+from nnpipe.errors import ScoringError
+from nnpipe.files import cannot_write, remove_folder, replacing, sha256, write_json
+from nnpipe.places import is_remote, place
+from nnpipe.preprocess import PREPROCESSING_VERSION
+from nnpipe.scoring import manifest
+from nnpipe.scoring.manifest import Known
+from nnpipe.scoring.sinks import FOLDER, form, read_rows
+from nnpipe.scoring.sources import Entry, Local, Remote, Source, open_source
+
+log = logging.getLogger(__name__)
+
+SMALLEST_SHARD = 1024
+MOST_SHARDS = 2000
+"""A shard has at least so many files, and more where there would be too many shards."""
+
+NAMED = 1000
+"""So many of the things that get no row are named in the summary; all are counted."""
+
+PLAN, MANIFEST, WEIGHTS = "plan.json", "manifest.jsonl", "model_weights.npz"
+
+
+@dataclass(frozen=True)
+class Command:
+    """What a run is meant to do; with the same of it, the same output is meant."""
+
+    source: str
+    out: str
+    weights: str  # SHA-256 of the file
+    preprocessing: int
+    threshold: float
+    incremental: bool = False
+    retry_errors: bool = False
+
+    def reads_as(self, other: "Command") -> bool:
+        """Whether rows that the other has made are those that this one would make."""
+        mine, others = (replace(c, incremental=False, retry_errors=False) for c in (self, other))
+        return mine == others
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done; shards are numbered from 0."""
+
+    state: Path
+    out: Path
+    id: str
+    command: Command
+    reader: Local | Remote
+    starts: list[int]  # byte of the manifest at which each shard begins, and that after the last
+    size: int  # files of a shard; the last one may have fewer
+    files: int
+    kept: int  # files whose row is taken from the output before
+    lasting: bool  # whether it stays when all is done, for the next run to compare with
+    skipped: dict[str, int]  # how many things are no files, per kind
+    skipped_named: dict[str, str]  # the first of them, and their kinds
+
+    @property
+    def folder(self) -> Path:
+        """Where all but the plan itself lies."""
+        return self.state / self.id
+
+    @property
+    def shards(self) -> range:
+        """The numbers of all shards."""
+        return range(len(self.starts) - 1)
+
+    def files_of(self, shard: int) -> int:
+        """How many files a shard has."""
+        return min(self.size, self.files - shard * self.size)
+
+    def part(self, shard: int) -> Path:
+        """The file of a shard's rows."""
+        if self.out.suffix == FOLDER:
+            return self.out / f"part-{shard:05}.parquet"
+        return self.folder / f"{shard:05}{self.out.suffix}"
+
+    def statistics(self, shard: int) -> Path:
+        """The file that says how a shard went; once it is there, the shard is done."""
+        return self.folder / f"{shard:05}.json"
+
+    def undone(self) -> list[int]:
+        """The shards that are still to be done."""
+        there = {path.name for path in self.folder.iterdir()}
+        return [shard for shard in self.shards if self.statistics(shard).name not in there]
+
+    def lines(self, shard: int) -> list[Known]:
+        """The files of a shard."""
+        with (self.folder / MANIFEST).open("rb") as stream:
+            return manifest.read(stream, self.starts[shard], self.starts[shard + 1])
+
+    def classifier(self) -> Classifier:
+        """What reads the pictures."""
+        with tempfile.NamedTemporaryFile(suffix=".npz") as copy:
+            copy.write((self.folder / WEIGHTS).read_bytes())
+            copy.flush()
+            return replace(Classifier.load(copy.name), threshold=self.command.threshold)
+
+    def save(self) -> None:
+        """Make this the plan of its output."""
+        content = {
+            name: value for name, value in vars(self).items() if name not in ("state", "out")
+        }
+        write_json(self.state / PLAN, content | {"command": asdict(self.command)})
+
+
+def load_plan(state: Path) -> Plan | None:
+    """Read the plan in a folder; None if there is none that this version can go on with."""
+    out = state.with_name(state.name.removesuffix(".nnpipe"))
+    try:
+        content = json.loads((state / PLAN).read_text(encoding="utf-8"))
+        reader, command = content.pop("reader"), Command(**content.pop("command"))
+        kind = Local if len(reader) == len(Local._fields) else Remote
+        plan = Plan(state=state, out=out, command=command, reader=kind(*reader), **content)
+        return plan if (plan.folder / MANIFEST).exists() else None
+    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, KeyError):
+        return None
+
+
+def summary_file(out: Path) -> Path:
+    """Where the summary of a finished run lies."""
+    return out.with_name(f"{out.name}.summary.json")
+
+
+def load_summary(out: Path) -> dict[str, Any] | None:
+    """The summary of the run that wrote an output; None if one of the two is missing."""
+    try:
+        content: dict[str, Any] = json.loads(summary_file(out).read_text(encoding="utf-8"))
+        content["command"] = Command(**content["command"])
+        return content if out.exists() else None
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        return None
+
+
+@contextmanager
+def open_plan(
+    source: str,
+    out: str,
+    weights: Path | None = None,
+    reject_rate: float | None = None,
+    incremental: bool = False,
+    retry_errors: bool = False,
+) -> Iterator[Plan]:
+    """Go on with the plan for a command, or make it, and keep others out; see `scoring.score`.
+
+    Raises:
+        ScoringError: the source cannot be listed or holds nothing, the output's form is not known,
+            another process scores into it, or there is nothing to try again.
+        OutputError: the plan cannot be written.
+        WeightsError: the weights are missing or damaged.
+        MissingExtraError: a package is missing.
+    """
+    target = place(out.rstrip("/"))
+    form(target.suffix)
+    if target.suffix != FOLDER and target.is_dir():
+        raise ScoringError(f"{out}: is a folder; name a file, or a folder without a suffix")
+    state = target.with_name(f"{target.name}.nnpipe")
+    weights = weights or champion()
+    threshold = Classifier.load(weights, reject_rate).threshold
+    found = open_source(source, but=(target, state, summary_file(target)))
+    command = Command(
+        source=found.identity,
+        out=str(target if is_remote(target) else target.resolve()),
+        weights=sha256(weights.read_bytes()),
+        preprocessing=PREPROCESSING_VERSION,
+        threshold=threshold,
+        incremental=incremental,
+        retry_errors=retry_errors,
+    )
+    with _locked(state, out):
+        old, before = load_plan(state), load_summary(target)
+        finished = old is not None and before is not None and before["plan"] == old.id
+        try:
+            if old and old.command == command and not finished:
+                done = len(old.shards) - len(old.undone())
+                log.info(
+                    "going on with what was begun: %s of %s shards are done",
+                    f"{done:,}",
+                    f"{len(old.shards):,}",
+                )
+                yield old
+            else:
+                old = old if finished else None
+                earlier = None
+                if _is_usable(old, before, target, command):
+                    earlier = partial(_earlier, old, target)
+                yield _make(state, target, command, found, earlier, weights.read_bytes())
+        finally:
+            if not (state / PLAN).exists():
+                remove_folder(state)
+
+
+@contextmanager
+def _locked(state: Path, out: str) -> Iterator[None]:
+    """Hold the right to score into an output; the system takes it back when this process ends.
+
+    It keeps out others on this machine, and on a shared folder where that knows locks.
+    """
+    import fcntl  # which Windows has not, and the rest of nnpipe can do without
+
+    name = f"nnpipe-{sha256(out.encode())[:16]}.lock"
+    lock = Path(tempfile.gettempdir()) / name if is_remote(state) else state / "lock"
+    try:
+        while True:
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            stream = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Who held it before may have removed the file between our two steps.
+            if lock.exists() and os.path.samestat(os.fstat(stream), lock.stat()):
+                break
+            os.close(stream)
+    except BlockingIOError:
+        os.close(stream)
+        raise ScoringError(
+            f"{out}: another process is scoring into it; wait for it, or name another output"
+        ) from None
+    except OSError as error:
+        raise cannot_write(lock, error) from error
+    try:
+        yield
+    finally:
+        os.close(stream)
+
+
+def _is_usable(
+    old: Plan | None, before: dict[str, Any] | None, out: Path, command: Command
+) -> bool:
+    """Whether rows of the run before may be used again; given are its plan and its summary."""
+    if not command.incremental and not command.retry_errors:
+        return False
+    if before is None:
+        why = "there is no finished run before"
+    elif not before["command"].reads_as(command):
+        why = "the run before had another source, other weights, or another nnpipe"
+    elif old is None and command.incremental:
+        why = "the run before was not incremental, so it is not known which files have changed"
+    else:
+        return True
+    if not command.incremental:
+        raise ScoringError(f"{out}: {why}; score it without --retry-errors first")
+    log.info("every file is scored: %s", why)
+    return False
+
+
+def _earlier(old: Plan | None, out: Path) -> Iterator[Known]:
+    """The files and rows of a finished run; its plan, if kept, tells what the files were like."""
+    if old is None:
+        yield from (Known(Entry(row.path), row) for row in read_rows(out))
+        return
+    entries = (known.entry for shard in old.shards for known in old.lines(shard))
+    for entry, row in zip_longest(entries, read_rows(out)):
+        if entry is None or row is None or entry.path != row.path:
+            raise ScoringError(f"{out}: is not as nnpipe left it; move it away to score anew")
+        yield Known(entry, row)
+
+
+def _make(
+    state: Path,
+    out: Path,
+    command: Command,
+    source: Source,
+    earlier: Callable[[], Iterator[Known]] | None,
+    weights: bytes,
+) -> Plan:
+    """Write the manifest of a new plan, and then the plan, which takes the old one's place."""
+    skipped, named = Counter[str](), dict[str, str]()
+
+    def skip(path: str, why: str) -> None:
+        skipped[why] += 1
+        if len(named) < NAMED:
+            named[path] = why
+
+    def usable(entry: Entry, before: Known) -> bool:
+        if command.retry_errors and before.row and before.row.status == "error":
+            return False
+        return not command.incremental or entry.stamp == before.entry.stamp != ""
+
+    identity = secrets.token_hex(4)
+    listing = source.entries(skip)
+    if earlier and not command.incremental:
+        listing = (known.entry for known in earlier())
+    with manifest.in_order(listing) as (files, entries):
+        if not files:
+            raise ScoringError(f"{source.identity}: holds no files to score")
+        lines = manifest.merge(entries, earlier() if earlier else iter(()), usable)
+        with replacing(state / identity / MANIFEST) as stream:
+            size = max(SMALLEST_SHARD, -(-files // MOST_SHARDS))
+            written = manifest.write(stream, lines, size)
+    with replacing(state / identity / WEIGHTS) as stream:
+        stream.write(weights)
+    plan = Plan(
+        state=state,
+        out=out,
+        id=identity,
+        command=command,
+        reader=source.reader,
+        lasting=command.incremental or (earlier is not None and (state / PLAN).exists()),
+        skipped=dict(skipped),
+        skipped_named=named,
+        **written._asdict(),
+    )
+    plan.save()
+    for path in state.iterdir():
+        if path.is_dir() and path.name != identity:
+            remove_folder(path)
+    return plan

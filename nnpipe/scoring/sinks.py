@@ -1,0 +1,202 @@
+"""Where rows go: CSV, JSON lines, Parquet, or a folder of Parquet parts; and how they come back.
+
+Each shard writes its rows into a part of the output's own form, so that putting an output together
+is little more than copying: the bytes do not depend on who wrote which part, or when.
+"""
+
+import csv
+import io
+import json
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from nnpipe.errors import MissingExtraError, ScoringError
+from nnpipe.files import replacing
+from nnpipe.scoring.rows import Row
+
+SUFFIXES = (".csv", ".jsonl", ".parquet")
+FOLDER = ""
+"""The suffix of a folder of Parquet parts."""
+
+SUCCESS = "_SUCCESS"
+"""An empty file that stands in such a folder once all parts do, as Hadoop and Spark have it."""
+
+ROW_GROUP = 65_536
+
+
+class Form(NamedTuple):
+    """How rows are written and read."""
+
+    suffix: str  # of a part
+    write: Callable[[IO[bytes], Iterable[list[Row]]], None]  # batches of rows into a part
+    join: Callable[[IO[bytes], list[Path]], None]  # parts into an output
+    read: Callable[[IO[bytes]], Iterator[Row]]  # an output's rows
+
+
+def form(suffix: str) -> Form:
+    """The form of outputs with such a suffix.
+
+    Raises:
+        ScoringError: there is none.
+        MissingExtraError: it is Parquet, and pyarrow is not installed.
+    """
+    if suffix == ".csv":
+        return Form(suffix, _write_csv, _join_csv, _read_csv)
+    if suffix == ".jsonl":
+        return Form(suffix, _write_json_lines, _copy, _read_json_lines)
+    if suffix in (".parquet", FOLDER):
+        _pyarrow()
+        return Form(".parquet", _write_parquet, _join_parquet, _read_parquet)
+    raise ScoringError(
+        f"rows are written as {', '.join(SUFFIXES)}, or into a folder; name a file that ends so"
+    )
+
+
+def assemble(out: Path, parts: list[Path], scratch: Path) -> None:
+    """Put an output together from the parts of its shards, in their order.
+
+    Args:
+        out: what to write; it takes its name when it is whole.
+        parts: one for each shard. Those of a folder lie in it already.
+        scratch: a folder of the same file system, for what is not yet whole.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    if out.suffix == FOLDER:
+        kept = {part.name for part in parts}
+        for old in out.glob("part-*.parquet"):
+            if old.name not in kept:
+                old.unlink()
+        with replacing(out / SUCCESS):
+            pass
+    else:
+        with replacing(out, scratch=scratch) as stream:
+            form(out.suffix).join(stream, parts)
+
+
+def read_rows(out: Path) -> Iterator[Row]:
+    """The rows of an output, in their order.
+
+    Raises:
+        ScoringError: it is missing or damaged.
+    """
+    files = sorted(out.glob("part-*.parquet")) if out.suffix == FOLDER else [out]
+    try:
+        for file in files:
+            with file.open("rb") as stream:
+                yield from form(out.suffix).read(stream)
+    # A table that somebody has edited fails in as many ways as there are parsers.
+    except Exception as error:
+        raise ScoringError(
+            f"{out}: is no table that nnpipe wrote ({error or type(error).__name__}); "
+            "move it away to score anew"
+        ) from error
+
+
+def _write_csv(stream: IO[bytes], batches: Iterable[list[Row]]) -> None:
+    text = io.TextIOWrapper(stream, "utf-8", newline="")
+    csv.writer(text, lineterminator="\n").writerows(chain.from_iterable(batches))
+    text.detach()
+
+
+def _join_csv(stream: IO[bytes], parts: list[Path]) -> None:
+    stream.write((",".join(Row._fields) + "\n").encode())
+    _copy(stream, parts)
+
+
+def _copy(stream: IO[bytes], parts: list[Path]) -> None:
+    for part in parts:
+        with part.open("rb") as rows:
+            shutil.copyfileobj(rows, stream, 2**20)
+
+
+NUMBERS = ("label", "width", "height")
+SHARES = ("confidence", *(f"p{digit}" for digit in range(10)))
+"""Columns of integers and of floats; all others are text."""
+
+
+def _read_csv(stream: IO[bytes]) -> Iterator[Row]:
+    parse: dict[str, Callable[[str], Any]] = dict.fromkeys(NUMBERS, int)
+    parse |= dict.fromkeys(SHARES, float)
+    lines = (line.decode() for line in stream)
+    for columns in csv.DictReader(lines, strict=True):
+        found: dict[str, Any] = {
+            name: parse.get(name, str)(columns[name]) if columns[name] or name == "reason" else None
+            for name in Row._fields
+        }
+        yield Row(**found)
+
+
+def _write_json_lines(stream: IO[bytes], batches: Iterable[list[Row]]) -> None:
+    for rows in batches:
+        lines = (json.dumps(row._asdict(), ensure_ascii=False) + "\n" for row in rows)
+        stream.write("".join(lines).encode())
+
+
+def _read_json_lines(stream: IO[bytes]) -> Iterator[Row]:
+    return (Row(**json.loads(line)) for line in stream)
+
+
+def _pyarrow() -> Any:
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ModuleNotFoundError:
+        raise MissingExtraError(
+            "Parquet needs pyarrow: pip install 'nnpipe[batch]', or name a .csv or .jsonl file"
+        ) from None
+    return pa, parquet
+
+
+def _schema() -> Any:
+    pa, _ = _pyarrow()
+    types = dict.fromkeys(Row._fields, pa.string()) | dict.fromkeys(SHARES, pa.float64())
+    types |= {"label": pa.int8(), "width": pa.int32(), "height": pa.int32()}
+    return pa.schema(list(types.items()))
+
+
+def _write_parquet(stream: IO[bytes], batches: Iterable[list[Row]]) -> None:
+    pa, _ = _pyarrow()
+    schema = _schema()
+
+    def tables() -> Iterator[Any]:
+        for rows in batches:
+            columns = [list(column) for column in zip(*rows, strict=True)]
+            yield pa.table(dict(zip(Row._fields, columns, strict=True)), schema=schema)
+
+    _write_tables(stream, tables())
+
+
+def _join_parquet(stream: IO[bytes], parts: list[Path]) -> None:
+    _, parquet = _pyarrow()
+
+    def tables() -> Iterator[Any]:
+        for part in parts:
+            with part.open("rb") as rows:
+                yield parquet.read_table(rows, schema=_schema())
+
+    _write_tables(stream, tables())
+
+
+def _write_tables(stream: IO[bytes], tables: Iterator[Any]) -> None:
+    """Write tables as row groups of one size, of which no more than one is kept in memory."""
+    pa, parquet = _pyarrow()
+    kept: list[Any] = []
+    with parquet.ParquetWriter(stream, _schema()) as writer:
+        for table in tables:
+            kept.append(table)
+            if sum(map(len, kept)) >= ROW_GROUP:
+                writer.write_table(pa.concat_tables(kept), row_group_size=ROW_GROUP)
+                kept = []
+        if kept:
+            writer.write_table(pa.concat_tables(kept), row_group_size=ROW_GROUP)
+
+
+def _read_parquet(stream: IO[bytes]) -> Iterator[Row]:
+    _, parquet = _pyarrow()
+    for batch in parquet.ParquetFile(stream).iter_batches(8192):
+        yield from (Row(**columns) for columns in batch.to_pylist())

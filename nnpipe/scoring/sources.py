@@ -1,0 +1,279 @@
+"""Where pictures come from: folders, patterns, lists, archives and URLs.
+
+A source gives an *entry* for each of its files, and reads the files of given entries. The first
+happens once, in the process that plans; the second in the worker processes.
+"""
+
+import glob
+import hashlib
+import os
+import stat
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from PIL import Image
+
+from nnpipe.errors import PictureError, ScoringError
+from nnpipe.places import file_system, is_url
+from nnpipe.preprocess import MAX_BYTES, TOO_LARGE, read_file
+from nnpipe.scoring.rows import decode_path, encode_path
+
+AT_ONCE = 32
+"""So many objects are fetched together: each takes its time to arrive, and little else."""
+
+TRIES = 4
+
+JUST_NOW = 2 * 10**9
+"""What was written less than two seconds (in ns) ago may yet change without a new time stamp."""
+
+
+class Entry(NamedTuple):
+    """A file of a source."""
+
+    path: str  # see `rows.encode_path`
+    stamp: str = ""  # changes with the file's content; empty if that cannot be told
+    size: int = 0  # in bytes, as far as known
+
+
+Skip = Callable[[str, str], None]  # is told the path of what is no file, and why it has no row
+Content = bytes | PictureError
+
+
+class Local(NamedTuple):
+    """Files below a folder of this machine; absolute paths are taken as they are."""
+
+    root: str
+
+    @property
+    def seconds(self) -> int:
+        """How long reading one of them may take."""
+        return 30
+
+    def read(self, entries: Sequence[Entry]) -> Iterator[Content]:
+        """The bytes of each file, or why they cannot be had."""
+        root = os.fsencode(self.root)
+        for entry in entries:
+            try:
+                yield read_file(os.path.join(root, decode_path(entry.path)), regular=True)
+            except PictureError as error:
+                yield error
+
+
+class Remote(NamedTuple):
+    """Files that fsspec knows how to reach, among them those in archives."""
+
+    url: str  # of the file system: of what it names, only that counts
+    base: str  # what all paths begin with, in the file system's own words
+
+    @property
+    def seconds(self) -> int:
+        """How long reading those may take that are fetched together; a server may be busy."""
+        return 300
+
+    def read(self, entries: Sequence[Entry]) -> Iterator[Content]:
+        """The bytes of each file, or why they cannot be had."""
+        fs, _ = file_system(self.url)
+
+        def fetch(entry: Entry) -> Content:
+            if entry.size > MAX_BYTES:
+                return PictureError(TOO_LARGE)
+            path = self.base + os.fsdecode(decode_path(entry.path))
+            return _fetch(fs, fs._strip_protocol(path) if is_url(path) else path)
+
+        if not fs.async_impl:  # such as archives, whose readers are no place for many threads
+            yield from map(fetch, entries)
+            return
+        with ThreadPoolExecutor(AT_ONCE) as threads:
+            for first in range(0, len(entries), AT_ONCE):
+                yield from threads.map(fetch, entries[first : first + AT_ONCE])
+
+
+def _fetch(fs: Any, path: str) -> Content:
+    for tried in range(1, TRIES + 1):
+        try:
+            content: bytes = fs.cat_file(path)
+        except FileNotFoundError:
+            return PictureError("there is no such file")
+        # Whatever a server or an archive's reader may raise; a busy server answers the next time.
+        except Exception as error:
+            if tried == TRIES or not fs.async_impl or isinstance(error, PermissionError):
+                return PictureError(f"the file cannot be read: {error or type(error).__name__}")
+            time.sleep(0.1 * 4**tried)
+        else:
+            return content or PictureError("the file is empty")
+    raise AssertionError
+
+
+class Source(NamedTuple):
+    """What is to be scored."""
+
+    identity: str  # the same whenever the same is meant
+    reader: Local | Remote
+    entries: Callable[[Skip], Iterator[Entry]]  # in any order
+
+
+def open_source(source: str, but: Sequence[Path] = ()) -> Source:
+    """Find out what kind of source is meant.
+
+    Args:
+        source: a folder; a pattern (``scans/*/*.png``, ``**`` for any folders); a text file of
+            paths, one to a line or each ended by NUL, or ``-`` for such a text on stdin; a .zip or
+            .tar file; or a URL of a folder or pattern.
+        but: what is left out of a folder: the output of an earlier run.
+
+    Raises:
+        ScoringError: there is no such thing, or it is none of these.
+    """
+    if source == "-":
+        return _listed("stdin", sys.stdin.buffer)
+    if is_url(source):
+        return _remote(source)
+    path = Path(source)
+    if path.is_dir():
+        root = os.path.realpath(source)
+        outputs = {os.fsencode(p.parent.resolve() / p.name) for p in but}
+        return Source(root, Local(root), lambda skip: _walk(os.fsencode(root), skip, outputs))
+    if path.is_file():
+        if path.suffix.lower() in (".zip", ".tar"):
+            return _remote(f"{path.suffix[1:].lower()}://::file://{path.resolve()}")
+        if _is_picture(path):
+            raise ScoringError(f"{source}: is a picture; a single one is read by 'nnpipe predict'")
+        with open(path, "rb") as stream:
+            return _listed(source, stream)
+    if glob.has_magic(source):
+        return _matching(source)
+    raise ScoringError(f"{source}: cannot be listed (there is no such file or folder)")
+
+
+def _is_picture(path: Path) -> bool:
+    try:
+        with Image.open(path):
+            return True
+    except Exception:
+        return False
+
+
+def _entry(name: bytes, path: bytes, skip: Skip) -> Entry | None:
+    """The entry of a local file; a link to nothing has one, too: its row will say why."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return Entry(encode_path(name))
+    if stat.S_ISDIR(found.st_mode):
+        is_link = os.path.islink(path)
+        skip(encode_path(name), "link to a folder" if is_link else "folder")
+    elif not stat.S_ISREG(found.st_mode):
+        skip(encode_path(name), "neither file nor folder")
+    else:
+        settled = found.st_mtime_ns < time.time_ns() - JUST_NOW
+        stamp = f"{found.st_size}-{found.st_mtime_ns}" if settled else ""
+        return Entry(encode_path(name), stamp, found.st_size)
+    return None
+
+
+def _walk(root: bytes, skip: Skip, outputs: set[bytes]) -> Iterator[Entry]:
+    """Every file below a folder; links to files count, links to folders are not followed."""
+    folders = [b""]
+    while folders:
+        folder = folders.pop()
+        try:
+            with os.scandir(os.path.join(root, folder)) as found:
+                for item in found:
+                    name = folder + item.name
+                    if item.path in outputs:
+                        continue
+                    if item.is_dir(follow_symlinks=False):
+                        folders.append(name + b"/")
+                    elif entry := _entry(name, item.path, skip):
+                        yield entry
+        except OSError as error:
+            if not folder:
+                raise ScoringError(
+                    f"{os.fsdecode(root)}: cannot be listed ({error.strerror})"
+                ) from None
+            skip(encode_path(folder[:-1]), f"folder cannot be read ({error.strerror})")
+
+
+def _fixed_part(pattern: str) -> str:
+    """The folder in which a pattern begins to vary, with its slash; paths are relative to it."""
+    first = next(i for i, character in enumerate(pattern) if character in "*?[")
+    return pattern[: pattern.rfind("/", 0, first) + 1]
+
+
+def _matching(pattern: str) -> Source:
+    base = _fixed_part(pattern)
+    root, rest = os.fsencode(os.path.realpath(base)), os.fsencode(pattern[len(base) :])
+
+    def entries(skip: Skip) -> Iterator[Entry]:
+        for name in glob.iglob(rest, root_dir=root, recursive=True, include_hidden=True):
+            if entry := _entry(name, os.path.join(root, name), skip):
+                yield entry
+
+    reader = Local(os.fsdecode(root))
+    return Source(os.fsdecode(os.path.join(root, rest)), reader, entries)
+
+
+def _listed(name: str, stream: IO[bytes]) -> Source:
+    """Paths in a text; relative ones count from the working folder."""
+    copy = tempfile.TemporaryFile()  # noqa: SIM115 (it is read again, and lives with the source)
+    digest, nul = hashlib.sha256(), False
+    while block := stream.read(2**20):
+        copy.write(block)
+        digest.update(block)
+        nul = nul or b"\0" in block
+    first = os.fsdecode(next(_lines(copy, nul), b""))
+    if is_url(first):
+        reader: Local | Remote = Remote(first, "")
+    else:
+        reader = Local(os.getcwd())
+
+    def entries(skip: Skip) -> Iterator[Entry]:
+        for name in _lines(copy, nul):
+            if isinstance(reader, Remote):
+                yield Entry(encode_path(name))
+            elif entry := _entry(name, os.path.join(os.fsencode(reader.root), name), skip):
+                yield entry
+
+    return Source(f"a list ({digest.hexdigest()}) in {os.getcwd()}", reader, entries)
+
+
+def _lines(stream: IO[bytes], nul: bool) -> Iterator[bytes]:
+    """The lines of a text that are not empty, or its parts that end with NUL."""
+    end = b"\0" if nul else b"\n"
+    stream.seek(0)
+    rest = b""
+    while block := stream.read(2**20):
+        *whole, rest = (rest + block).split(end)
+        yield from filter(None, whole if nul else (line.rstrip(b"\r") for line in whole))
+    yield from filter(None, [rest])
+
+
+def _remote(url: str) -> Source:
+    fs, root = file_system(url)
+    base = _fixed_part(root) if "*" in root else f"{root.rstrip('/')}/" if root else ""
+
+    def entries(skip: Skip) -> Iterator[Entry]:
+        try:
+            found = (fs.glob if "*" in root else fs.find)(root, detail=True)
+        except Exception as error:  # whatever a server answers
+            raise ScoringError(f"{url}: cannot be listed ({error})") from error
+        for path, about in found.items():
+            name = path[len(base) :] if path.startswith(base) else path.rpartition("/")[2]
+            if about["type"] in ("file", "link"):
+                yield Entry(encode_path(name), _stamp(about), about.get("size") or 0)
+            else:
+                skip(encode_path(name), "neither file nor folder")
+
+    return Source(url, Remote(url, base), entries)
+
+
+def _stamp(about: dict[str, Any]) -> str:
+    """What a server or an archive tells of a file that changes with its content."""
+    keys = ("ETag", "etag", "CRC", "LastModified", "last_modified", "mtime", "created")
+    found = next((about[key] for key in keys if about.get(key)), None)
+    return "" if found is None else f"{about.get('size')}-{found}"

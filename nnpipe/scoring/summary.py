@@ -1,0 +1,172 @@
+"""How a run went: the statistics of its shards, and the summary of all, which is kept as JSON."""
+
+import heapq
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from nnpipe.files import remove_folder, write_json
+from nnpipe.runs import now
+from nnpipe.scoring.plan import Plan, summary_file
+from nnpipe.scoring.rows import Row
+from nnpipe.scoring.sinks import assemble
+
+NAMED = 5
+"""So many of the slowest and of the largest pictures are named."""
+
+REASONS = 100
+"""So many different reasons are counted; every broken file may have one of its own."""
+
+
+class Slow(NamedTuple):
+    """A picture that took its time."""
+
+    seconds: float
+    path: str
+
+
+class Large(NamedTuple):
+    """A picture of many pixels."""
+
+    pixels: int
+    width: int
+    height: int
+    path: str
+
+
+@dataclass
+class Statistics:
+    """What happened to the files of a shard, or of all shards."""
+
+    files: int = 0
+    kept: int = 0  # rows of the run before
+    seconds: float = 0.0  # in the processes that scored, added up
+    statuses: Counter[str] = field(default_factory=Counter)
+    labels: Counter[str] = field(default_factory=Counter)  # of rows that are "ok"
+    reasons: Counter[str] = field(default_factory=Counter)  # of all rows that have one
+    slowest: list[Slow] = field(default_factory=list)
+    largest: list[Large] = field(default_factory=list)
+
+    def add(self, other: "Statistics") -> None:
+        """Take in those of other files."""
+        self.files += other.files
+        self.kept += other.kept
+        self.seconds += other.seconds
+        self.statuses.update(other.statuses)
+        self.labels.update(other.labels)
+        self.reasons.update(other.reasons)
+        if len(self.reasons) > 10 * REASONS:
+            self.reasons = Counter(dict(self.reasons.most_common(REASONS)))
+        self.slowest = heapq.nlargest(NAMED, [*self.slowest, *map(Slow._make, other.slowest)])
+        self.largest = heapq.nlargest(NAMED, [*self.largest, *map(Large._make, other.largest)])
+
+
+def statistics_of(rows: Sequence[Row], times: Iterable[Slow]) -> Statistics:
+    """Count rows; ``times`` are those of the rows that were not kept from the run before."""
+    slow = list(times)
+    return Statistics(
+        files=len(rows),
+        kept=len(rows) - len(slow),
+        statuses=Counter(row.status for row in rows),
+        labels=Counter(str(row.label) for row in rows if row.label is not None),
+        reasons=Counter(row.reason for row in rows if row.reason),
+        slowest=slow,
+        largest=[
+            Large(row.width * row.height, row.width, row.height, row.path)
+            for row in rows
+            if row.width and row.height
+        ],
+    )
+
+
+def load_statistics(path: Path) -> Statistics:
+    """Read what `write_json` wrote of a shard's statistics."""
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return Statistics(
+        **content | {k: Counter(content[k]) for k in ("statuses", "labels", "reasons")}
+    )
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How a run went, as it stands in ``<out>.summary.json``."""
+
+    files: int  # rows of the output
+    scored: int  # of these, what this run has read
+    statuses: dict[str, int]  # rows per status
+    labels: dict[str, int]  # rows per label
+    reasons: dict[str, int]  # rows per reason, the most frequent first
+    skipped: dict[str, int]  # what is no file and has no row, per kind
+    skipped_named: dict[str, str]  # the first of it
+    slowest: list[Slow]
+    largest: list[Large]
+    seconds: float  # from the command to the end, since it was last given
+    process_seconds: float  # spent on the shards, by all processes, over all times it was given
+
+    @property
+    def complete(self) -> bool:
+        """Whether every file was read as a digit."""
+        return self.statuses.get("ok", 0) == self.files and not self.skipped
+
+    def lines(self, most: int = 5) -> list[str]:
+        """The summary for people: what was read, what not and why, and what took long."""
+        statuses = ", ".join(f"{n:,} {status}" for status, n in sorted(self.statuses.items()))
+        kept = f", {self.files - self.scored:,} kept" if self.scored < self.files else ""
+        rate = self.scored / max(self.seconds, 1e-9)
+        labels = "  ".join(f"{label}: {n:,}" for label, n in self.labels.items())
+        told = [f"{self.files:,} rows ({statuses}{kept}), {rate:,.0f} a second"]
+        told += [f"  {labels}"] if labels else []
+        told += [f"  {n:,} × {reason}" for reason, n in list(self.reasons.items())[:most]]
+        told += [f"  no row: {n:,} × {kind}" for kind, n in self.skipped.items()]
+        for path, kind in list(self.skipped_named.items())[:most]:
+            told.append(f"    {path} ({kind})")
+        if self.slowest:
+            told.append(f"  slowest: {self.slowest[0].path} ({self.slowest[0].seconds:.2f} s)")
+        if self.largest:
+            largest = self.largest[0]
+            told.append(f"  largest: {largest.path} ({largest.width} × {largest.height})")
+        return told
+
+
+def finish(plan: Plan, seconds: float) -> Summary:
+    """Put the output of a plan together when all its shards are done, and write the summary.
+
+    Raises:
+        OutputError: one of the two cannot be written; then the same command goes on from here.
+    """
+    total = Statistics()
+    for shard in plan.shards:
+        total.add(load_statistics(plan.statistics(shard)))
+    summary = Summary(
+        files=total.files,
+        scored=total.files - total.kept,
+        statuses=dict(sorted(total.statuses.items())),
+        labels=dict(sorted(total.labels.items())),
+        reasons=dict(total.reasons.most_common(REASONS)),
+        skipped=plan.skipped,
+        skipped_named=plan.skipped_named,
+        slowest=total.slowest,
+        largest=total.largest,
+        seconds=round(seconds, 3),
+        process_seconds=round(total.seconds, 3),
+    )
+    # While there is no summary, the output is not finished, whatever it holds.
+    summary_file(plan.out).unlink(missing_ok=True)
+    assemble(plan.out, [plan.part(shard) for shard in plan.shards], plan.folder)
+    about = {"plan": plan.id, "finished": now(), "command": asdict(plan.command)}
+    named = {
+        "slowest": [slow._asdict() for slow in summary.slowest],
+        "largest": [large._asdict() for large in summary.largest],
+    }
+    write_json(summary_file(plan.out), about | vars(summary) | named)
+    if plan.lasting:
+        for shard in plan.shards:
+            plan.statistics(shard).unlink()
+            if plan.part(shard).parent == plan.folder:
+                plan.part(shard).unlink()
+    else:
+        remove_folder(plan.state)
+    return summary

@@ -31,7 +31,7 @@ from nnpipe.errors import NnpipeError
 from nnpipe.preprocess import prepare
 from nnpipe.preprocess.drawing import BOX, centre, crop, fit
 from nnpipe.preprocess.paper import otsu
-from nnpipe.preprocess.pictures import open_picture
+from nnpipe.preprocess.pictures import grey, open_picture
 
 NO_DIGITS = 1000  # of each kind
 TILE = 110
@@ -116,7 +116,7 @@ def draw_sheet(wrong: list[tuple[Path, int, Reading]], path: Path) -> None:
     draw = ImageDraw.Draw(sheet)
     for index, (picture, label, reading) in enumerate(wrong):
         x, y = index % 6 * 2 * TILE, index // 6 * (TILE + 15)
-        image = Image.fromarray(open_picture(picture).levels.astype(np.uint8))
+        image = Image.fromarray(grey(open_picture(picture).image).astype(np.uint8))
         sheet.paste(ImageOps.contain(image, (TILE - 4, TILE - 4)), (x, y))
         if reading.pixels is not None:
             seen = Image.fromarray(reading.pixels).resize((TILE - 4, TILE - 4))

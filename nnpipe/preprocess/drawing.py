@@ -28,7 +28,7 @@ def look_like_mnist(levels: Grey) -> npt.NDArray[np.bool_]:
     ones = np.ones(SIDE, np.float32)
     rows, columns = levels @ ones, ones @ levels  # five times as fast as sum(), and as exact
     total = rows.sum(axis=1)
-    result: npt.NDArray[np.bool_] = levels.reshape(len(levels), -1).max(axis=1) >= FAINTEST
+    result: npt.NDArray[np.bool_] = levels.reshape(-1, SIDE * SIDE).max(axis=1) >= FAINTEST
     result &= levels[:, ::27, ::27].max(axis=(1, 2)) == 0  # the corners
     longer = np.zeros(len(levels), np.int64)
     for sums in (rows, columns):
@@ -38,6 +38,16 @@ def look_like_mnist(levels: Grey) -> npt.NDArray[np.bool_]:
         result &= np.abs(moment - total * SIDE / 2) < 0.53 * total
     result &= (longer >= 18) & (longer <= BOX)
     return result
+
+
+def as_mnist(levels: Grey | Pixels) -> list[Pixels | None]:
+    """Pictures of shape (n, 28, 28) as MNIST has drawn them, white on black; None if it has not."""
+    white = levels.astype(np.float32)
+    bright = white[:, 0, 0] > 127  # paper, as far as a corner tells
+    white[bright] = 255 - white[bright]
+    pixels = np.rint(white).astype(np.uint8)
+    drawn = look_like_mnist(white).tolist()
+    return [shown if ready else None for shown, ready in zip(pixels, drawn, strict=True)]
 
 
 def draw(strength: Grey) -> Pixels:

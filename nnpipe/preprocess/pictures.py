@@ -40,23 +40,23 @@ Picture = str | Path | bytes | Image.Image | npt.NDArray[np.generic]
 class Opened(NamedTuple):
     """A decoded picture, upright."""
 
-    levels: Grey | Pixels  # (h, w), brightness in 0…255, see `grey`
-    width: int  # of the whole picture, which `levels` may show in less detail
+    image: Image.Image  # large JPEGs are decoded at a fraction of their size
+    width: int  # of the whole picture
     height: int
     note: str  # what was left out; empty if nothing
 
 
 def open_picture(picture: Picture) -> Opened:
     """Open and decode a picture, and turn it upright as its EXIF orientation says."""
-    if isinstance(picture, Image.Image):
-        image = picture
+    if isinstance(picture, str | Path):
+        picture = read_file(picture)
+    if isinstance(picture, bytes):
+        # Pillow would try one format after the other, and PNG, which most pictures are, last.
+        image = (PngImageFile if picture.startswith(PNG) else Image.open)(io.BytesIO(picture))
     elif isinstance(picture, np.ndarray):
         image = from_array(picture)
     else:
-        content = picture if isinstance(picture, bytes) else read_file(Path(picture))
-        # Pillow would try one format after the other, and PNG, which most pictures are, last.
-        opening = PngImageFile if content.startswith(PNG) else Image.open
-        image = opening(io.BytesIO(content))
+        image = picture
     width, height = image.size
     if not width * height:
         raise PictureError("the picture has no pixels")
@@ -72,15 +72,11 @@ def open_picture(picture: Picture) -> Opened:
             part = next((n for n in (8, 4, 2) if max(image.size) >= n * ENOUGH), 1)
             image.draft("L" if image.mode == "RGB" else None, (width // part, height // part))
     image.load()  # till now, only the header was read
-    if image.mode == "L" and not image.info and max(width, height) < 2 * ENOUGH:
-        # There is nothing to turn, convert or shrink. Such pictures come in millions.
-        levels = np.frombuffer(image.tobytes(), np.uint8).reshape(height, width)
-        return Opened(levels, width, height, note)
     if image.info:  # where all formats keep the orientation, if they know one
         if image.getexif().get(ORIENTATION) in SIDEWAYS:
             width, height = height, width
         image = ImageOps.exif_transpose(image)
-    return Opened(grey(image), width, height, note)
+    return Opened(image, width, height, note)
 
 
 def from_array(array: npt.NDArray[np.generic]) -> Image.Image:

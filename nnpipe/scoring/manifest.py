@@ -40,12 +40,12 @@ def write(stream: IO[bytes], lines: Iterator[Known], size: int) -> Written:
 def read(stream: IO[bytes], begin: int, end: int) -> list[Known]:
     """The lines between two bytes of a manifest."""
     stream.seek(begin)
-    return [_parse(line) for line in stream.read(end - begin).splitlines()]
-
-
-def _parse(line: bytes) -> Known:
-    path, stamp, size, *row = json.loads(line)
-    return Known(Entry(path, stamp, size), Row(path, *row) if row else None)
+    lines = stream.read(end - begin).splitlines()
+    # Parsed as one list, they take a fifth of the time.
+    return [
+        Known(Entry(path, stamp, size), Row(path, *row) if row else None)
+        for path, stamp, size, *row in json.loads(b"[%b]" % b",".join(lines))
+    ]
 
 
 def _unparse(known: Known) -> bytes:

@@ -1,7 +1,7 @@
 """One shard: read its files, write its rows, and say how it went."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from nnpipe.classifier import Classifier
 from nnpipe.errors import PictureError
@@ -12,12 +12,15 @@ from nnpipe.scoring.plan import Plan
 from nnpipe.scoring.rows import Row, to_row
 from nnpipe.scoring.sinks import form
 from nnpipe.scoring.sources import Content
-from nnpipe.scoring.summary import Slow, Statistics, statistics_of
+from nnpipe.scoring.summary import Statistics
 
-BATCH = 128
-"""So many files are read together; of each, 28×28 pixels are kept."""
+BATCH = 1024
+"""So many rows are made before they are written."""
 
-Tell = Callable[[int], None]
+GROUP = 32 * 2**20
+"""Bytes of files that are in memory at the same time, but for a single larger one."""
+
+Mark = Callable[[int], None]
 
 
 def score_shard(
@@ -25,8 +28,7 @@ def score_shard(
     shard: int,
     classifier: Classifier,
     blamed: Mapping[int, str] | None = None,
-    mark: Tell = lambda number: None,
-    on_rows: Tell = lambda rows: None,
+    mark: Mark = lambda number: None,
 ) -> None:
     """Write the rows of a shard's files into its part, and then its statistics.
 
@@ -38,8 +40,8 @@ def score_shard(
         shard: its number.
         classifier: that of the plan.
         blamed: files that are not to be touched, by their number in the shard, and why.
-        mark: is told the number of each file before it is read, and −1 when none is being read.
-        on_rows: is told after each batch how many rows are done.
+        mark: is told the number of each file before it is read and before it is decoded, and −1
+            when none is.
 
     Raises:
         OutputError: the part cannot be written.
@@ -51,10 +53,11 @@ def score_shard(
     def batches() -> Iterator[list[Row]]:
         for first in range(0, len(lines), BATCH):
             batch = range(first, min(first + BATCH, len(lines)))
-            rows, times = _score(plan, lines, batch, classifier, blamed or {}, mark)
-            total.add(statistics_of(rows, times))
+            unknown = [number for number in batch if lines[number].row is None]
+            made = iter(_score(plan, lines, unknown, classifier, blamed or {}, mark, total))
+            rows = [lines[number].row or next(made) for number in batch]
+            total.count(rows, kept=len(batch) - len(unknown))
             yield rows
-            on_rows(total.files)
 
     with replacing(plan.part(shard)) as stream:
         form(plan.out.suffix).write(stream, batches())
@@ -65,27 +68,51 @@ def score_shard(
 def _score(
     plan: Plan,
     lines: Sequence[Known],
-    batch: range,
+    numbers: Sequence[int],
     classifier: Classifier,
     blamed: Mapping[int, str],
-    mark: Tell,
-) -> tuple[list[Row], list[Slow]]:
-    """The rows of a batch of files, and how long each took that was read."""
-    unknown = [number for number in batch if lines[number].row is None]
-    hashes: list[str | None] = []
-    times: list[Slow] = []
+    mark: Mark,
+    total: Statistics,
+) -> Iterable[Row]:
+    """The rows of some files of a shard."""
+    paths = [lines[number].entry.path for number in numbers]
+    digests: list[str | None] = []
+    times: list[float] = []
 
+    # One kind of work at a time: files, hashes and pictures in turn would take a tenth longer.
     def contents() -> Iterator[Content]:
-        found = plan.reader.read([lines[n].entry for n in unknown if n not in blamed])
-        for number in unknown:
-            mark(number)
-            start = time.perf_counter()
-            content = PictureError(blamed[number]) if number in blamed else next(found)
-            hashes.append(None if isinstance(content, PictureError) else sha256(content))
-            yield content  # and go on when it has been prepared
-            times.append(Slow(time.perf_counter() - start, lines[number].entry.path))
-        mark(-1)
+        for group in _groups(numbers, lines):
+            found = plan.reader.read([lines[n].entry for n in group if n not in blamed])
+            group_contents: list[Content] = []
+            for number in group:
+                mark(number)
+                known = blamed.get(number)
+                group_contents.append(PictureError(known) if known else next(found))
+            digests.extend(
+                None if isinstance(content, PictureError) else sha256(content)
+                for content in group_contents
+            )
+            for number, content in zip(group, group_contents, strict=True):
+                mark(number)
+                start = time.perf_counter()
+                yield content  # and go on when it has been prepared
+                times.append(time.perf_counter() - start)
 
-    readings = classifier.read_prepared(prepare_many(contents()))
-    rows = map(to_row, (lines[n].entry.path for n in unknown), readings, hashes)
-    return [lines[n].row or next(rows) for n in batch], times
+    prepared = prepare_many(contents())
+    mark(-1)
+    total.name_slowest(zip(times, paths, strict=True))
+    return map(to_row, paths, classifier.read_prepared(prepared), digests)
+
+
+def _groups(numbers: Sequence[int], lines: Sequence[Known]) -> Iterator[list[int]]:
+    """Cut a batch so that the files of a group have no more than so many bytes, or are one."""
+    group: list[int] = []
+    size = 0
+    for number in numbers:
+        size += lines[number].entry.size
+        if group and size > GROUP:
+            yield group
+            group, size = [], lines[number].entry.size
+        group.append(number)
+    if group:
+        yield group

@@ -56,10 +56,11 @@ class Local(NamedTuple):
 
     def read(self, entries: Sequence[Entry]) -> Iterator[Content]:
         """The bytes of each file, or why they cannot be had."""
-        root = os.fsencode(self.root)
+        root = os.fsencode(self.root) + b"/"
         for entry in entries:
+            name = decode_path(entry.path)
             try:
-                yield read_file(os.path.join(root, decode_path(entry.path)), regular=True)
+                yield read_file(name if name.startswith(b"/") else root + name, regular=True)
             except PictureError as error:
                 yield error
 

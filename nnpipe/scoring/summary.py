@@ -3,10 +3,11 @@
 import heapq
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from nnpipe.files import remove_folder, write_json
 from nnpipe.runs import now
@@ -21,22 +22,6 @@ REASONS = 100
 """So many different reasons are counted; every broken file may have one of its own."""
 
 
-class Slow(NamedTuple):
-    """A picture that took its time."""
-
-    seconds: float
-    path: str
-
-
-class Large(NamedTuple):
-    """A picture of many pixels."""
-
-    pixels: int
-    width: int
-    height: int
-    path: str
-
-
 @dataclass
 class Statistics:
     """What happened to the files of a shard, or of all shards."""
@@ -47,8 +32,22 @@ class Statistics:
     statuses: Counter[str] = field(default_factory=Counter)
     labels: Counter[str] = field(default_factory=Counter)  # of rows that are "ok"
     reasons: Counter[str] = field(default_factory=Counter)  # of all rows that have one
-    slowest: list[Slow] = field(default_factory=list)
-    largest: list[Large] = field(default_factory=list)
+    slowest: list[tuple[float, str]] = field(default_factory=list)  # seconds, path
+    # Pixels, width, height, path.
+    largest: list[tuple[int, int, int, str]] = field(default_factory=list)
+
+    def count(self, rows: Sequence[Row], kept: int) -> None:
+        """Take in rows, so many of which were kept from the run before."""
+        self.files += len(rows)
+        self.kept += kept
+        self.statuses.update(row.status for row in rows)
+        self.labels.update(str(row.label) for row in rows if row.label is not None)
+        self._add_reasons(row.reason for row in rows if row.reason)
+        self.name_largest(
+            (row.width * row.height, row.width, row.height, row.path)
+            for row in rows
+            if row.width and row.height
+        )
 
     def add(self, other: "Statistics") -> None:
         """Take in those of other files."""
@@ -57,29 +56,22 @@ class Statistics:
         self.seconds += other.seconds
         self.statuses.update(other.statuses)
         self.labels.update(other.labels)
-        self.reasons.update(other.reasons)
+        self._add_reasons(other.reasons)
+        self.name_slowest(other.slowest)
+        self.name_largest(other.largest)
+
+    def name_slowest(self, slowest: Iterable[tuple[float, str]]) -> None:
+        """Take in seconds and paths of pictures."""
+        self.slowest = heapq.nlargest(NAMED, chain(self.slowest, slowest))
+
+    def name_largest(self, largest: Iterable[tuple[int, int, int, str]]) -> None:
+        """Take in pixels, width, height and paths of pictures."""
+        self.largest = heapq.nlargest(NAMED, chain(self.largest, largest))
+
+    def _add_reasons(self, reasons: Iterable[str] | Mapping[str, int]) -> None:
+        self.reasons.update(reasons)
         if len(self.reasons) > 10 * REASONS:
             self.reasons = Counter(dict(self.reasons.most_common(REASONS)))
-        self.slowest = heapq.nlargest(NAMED, [*self.slowest, *map(Slow._make, other.slowest)])
-        self.largest = heapq.nlargest(NAMED, [*self.largest, *map(Large._make, other.largest)])
-
-
-def statistics_of(rows: Sequence[Row], times: Iterable[Slow]) -> Statistics:
-    """Count rows; ``times`` are those of the rows that were not kept from the run before."""
-    slow = list(times)
-    return Statistics(
-        files=len(rows),
-        kept=len(rows) - len(slow),
-        statuses=Counter(row.status for row in rows),
-        labels=Counter(str(row.label) for row in rows if row.label is not None),
-        reasons=Counter(row.reason for row in rows if row.reason),
-        slowest=slow,
-        largest=[
-            Large(row.width * row.height, row.width, row.height, row.path)
-            for row in rows
-            if row.width and row.height
-        ],
-    )
 
 
 def load_statistics(path: Path) -> Statistics:
@@ -101,8 +93,8 @@ class Summary:
     reasons: dict[str, int]  # rows per reason, the most frequent first
     skipped: dict[str, int]  # what is no file and has no row, per kind
     skipped_named: dict[str, str]  # the first of it
-    slowest: list[Slow]
-    largest: list[Large]
+    slowest: list[dict[str, Any]]  # seconds, path
+    largest: list[dict[str, Any]]  # width, height, path
     seconds: float  # from the command to the end, since it was last given
     process_seconds: float  # spent on the shards, by all processes, over all times it was given
 
@@ -124,10 +116,9 @@ class Summary:
         for path, kind in list(self.skipped_named.items())[:most]:
             told.append(f"    {path} ({kind})")
         if self.slowest:
-            told.append(f"  slowest: {self.slowest[0].path} ({self.slowest[0].seconds:.2f} s)")
+            told.append("  slowest: {path} ({seconds:.2f} s)".format(**self.slowest[0]))
         if self.largest:
-            largest = self.largest[0]
-            told.append(f"  largest: {largest.path} ({largest.width} × {largest.height})")
+            told.append("  largest: {path} ({width} × {height})".format(**self.largest[0]))
         return told
 
 
@@ -148,8 +139,8 @@ def finish(plan: Plan, seconds: float) -> Summary:
         reasons=dict(total.reasons.most_common(REASONS)),
         skipped=plan.skipped,
         skipped_named=plan.skipped_named,
-        slowest=total.slowest,
-        largest=total.largest,
+        slowest=[{"seconds": round(s, 4), "path": path} for s, path in total.slowest],
+        largest=[{"width": w, "height": h, "path": path} for _, w, h, path in total.largest],
         seconds=round(seconds, 3),
         process_seconds=round(total.seconds, 3),
     )
@@ -157,11 +148,7 @@ def finish(plan: Plan, seconds: float) -> Summary:
     summary_file(plan.out).unlink(missing_ok=True)
     assemble(plan.out, [plan.part(shard) for shard in plan.shards], plan.folder)
     about = {"plan": plan.id, "finished": now(), "command": asdict(plan.command)}
-    named = {
-        "slowest": [slow._asdict() for slow in summary.slowest],
-        "largest": [large._asdict() for large in summary.largest],
-    }
-    write_json(summary_file(plan.out), about | vars(summary) | named)
+    write_json(summary_file(plan.out), about | vars(summary))
     if plan.lasting:
         for shard in plan.shards:
             plan.statistics(shard).unlink()

@@ -48,11 +48,12 @@ class Opened(NamedTuple):
 
 def open_picture(picture: Picture) -> Opened:
     """Open and decode a picture, and turn it upright as its EXIF orientation says."""
-    if isinstance(picture, str | Path):
+    if isinstance(picture, (str, Path)):
         picture = read_file(picture)
     if isinstance(picture, bytes):
         # Pillow would try one format after the other, and PNG, which most pictures are, last.
-        image = (PngImageFile if picture.startswith(PNG) else Image.open)(io.BytesIO(picture))
+        opening = PngImageFile if picture.startswith(PNG) else Image.open
+        image: Image.Image = opening(io.BytesIO(picture))
     elif isinstance(picture, np.ndarray):
         image = from_array(picture)
     else:

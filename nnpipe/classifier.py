@@ -21,7 +21,8 @@ from nnpipe.preprocess import (
 
 _BATCH = 128
 """Every matrix product has this many rows, needed or not. BLAS adds in an order that depends on the
-number of rows, and a picture must get the same digits alone and in a batch."""
+number of rows, and a picture must get the same digits alone and in a batch. It also depends on the
+number of threads and on the processor; between those, the sixth digit may differ by one."""
 
 
 class Reading(NamedTuple):

@@ -1,7 +1,7 @@
 """The command line. Answers go to stdout, everything else to stderr.
 
 Exit codes: 0 all well; 1 failed, with one sentence on stderr; 2 wrong usage; 3 finished, but some
-files were rejected or could not be read.
+files were rejected or could not be read; 130 interrupted.
 """
 
 import io
@@ -25,6 +25,7 @@ from nnpipe.errors import NnpipeError, PictureError
 from nnpipe.preprocess import Picture, read_file
 
 INCOMPLETE = 3
+INTERRUPTED = 130  # as shells have it for Ctrl-C
 
 app = typer.Typer(
     name="nnpipe",
@@ -195,8 +196,8 @@ class Progress(StrEnum):
     NONE = "none"
 
 
-@app.command("score")
-def score_command(
+@app.command()
+def score(
     source: Annotated[
         str,
         typer.Argument(
@@ -228,14 +229,18 @@ def score_command(
 
     Rows come in the order of the paths, and no file is left out: what cannot be read has its row
     with the reason. If it is interrupted, the same command goes on where it was. Exits with 3 when
-    some files were rejected or could not be read.
+    some files were rejected or could not be read; 130 interrupted.
     """
-    from nnpipe.scoring import score
+    from nnpipe import scoring
 
-    with _telling(progress) as advance:
-        summary = score(
-            source, out, weights, reject_rate, workers, incremental, retry_errors, advance
-        )
+    try:
+        with _telling(progress) as advance:
+            summary = scoring.score(
+                source, out, weights, reject_rate, workers, incremental, retry_errors, advance
+            )
+    except KeyboardInterrupt:
+        _say("interrupted; what is done is kept, and the same command goes on from there")
+        raise typer.Exit(INTERRUPTED) from None
     headline, *details = summary.lines()
     _say("\n".join([f"{out}: {headline}", *details]))
     if not summary.complete:

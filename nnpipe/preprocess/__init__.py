@@ -51,6 +51,8 @@ __all__ = [
 PREPROCESSING_VERSION = 2
 """Kept in the weights file. A change in what the network sees raises it with the next champion."""
 
+WAITING = PictureError("not looked at yet")
+
 BLANK: Pixels = np.zeros((SIDE, SIDE), np.uint8)
 
 TOGETHER = 128
@@ -113,7 +115,7 @@ def prepare_many(
         waiting.clear()
 
     for number, picture in enumerate(pictures):
-        opened = _attempt(_open, picture)
+        opened = picture if isinstance(picture, PictureError) else _attempt(open_picture, picture)
         if isinstance(opened, PictureError):
             results.append(opened)
         elif trace or not _is_small(opened.image):
@@ -121,7 +123,7 @@ def prepare_many(
         else:
             sheet.paste(opened.image, (0, SIDE * len(waiting)))
             waiting.append((number, opened.note))
-            results.append(PictureError("waiting"))
+            results.append(WAITING)
             if len(waiting) == TOGETHER:
                 read_sheet()
     read_sheet()
@@ -148,12 +150,6 @@ def _attempt(step: Callable[..., T], *args: object) -> T | PictureError:
     # not end the reading of a million others.
     except Exception as error:
         return PictureError(f"the picture is damaged: {error or type(error).__name__}")
-
-
-def _open(picture: Picture | PictureError) -> Opened:
-    if isinstance(picture, PictureError):
-        raise picture
-    return open_picture(picture)
 
 
 def _is_small(image: Image.Image) -> bool:

@@ -64,4 +64,4 @@ def score(
                 on_progress(done + rows, plan.files)
 
         run_shards(plan, undone, workers or cores(), on_rows)
-        return finish(plan, time.perf_counter() - start)
+        return finish(plan, plan.files - done, time.perf_counter() - start)

@@ -185,27 +185,25 @@ def open_plan(
         raise ScoringError(f"{out}: is a folder; name a file, or a folder without a suffix")
     state = target.with_name(f"{target.name}.nnpipe")
     weights = weights or champion()
-    threshold = Classifier.load(weights, reject_rate).threshold
-    found = open_source(source, but=(target, state, summary_file(target)))
-    command = Command(
-        source=found.identity,
-        out=str(target if is_remote(target) else target.resolve()),
-        weights=sha256(weights.read_bytes()),
-        preprocessing=PREPROCESSING_VERSION,
-        threshold=threshold,
-        incremental=incremental,
-        retry_errors=retry_errors,
-    )
-    with _locked(state, out):
+    classifier = Classifier.load(weights, reject_rate)
+    outputs = (target, state, summary_file(target))
+    with open_source(source, but=outputs) as found, _locked(state, out):
+        command = Command(
+            source=found.identity,
+            out=str(target if is_remote(target) else target.resolve()),
+            weights=sha256(weights.read_bytes()),
+            preprocessing=PREPROCESSING_VERSION,
+            threshold=classifier.threshold,
+            incremental=incremental,
+            retry_errors=retry_errors,
+        )
         old, before = load_plan(state), load_summary(target)
         finished = old is not None and before is not None and before["plan"] == old.id
         try:
-            if old and old.command == command and not finished:
+            if old and not finished and old.command == command:
                 done = len(old.shards) - len(old.undone())
                 log.info(
-                    "going on with what was begun: %s of %s shards are done",
-                    f"{done:,}",
-                    f"{len(old.shards):,}",
+                    "going on with what was begun: %s of %s shards are done", done, len(old.shards)
                 )
                 yield old
             else:

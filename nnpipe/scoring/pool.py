@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, cast
 
@@ -108,29 +109,35 @@ class _Pool:
     def work(self) -> None:
         """Have shards done while there are any."""
         worker = self._start()
-        while worker and (shard := self._next()) is not None:
-            blamed: dict[int, str] = {}
-            deaths = Counter[int]()
-            while worker and not worker.do(self._plan, shard, blamed):
-                number, how = worker.last_words()
-                deaths[number] += 1
-                if number >= 0 and how == TOO_LONG.name:
-                    seconds = self._plan.reader.seconds
-                    blamed[number] = f"reading it took longer than {seconds} seconds"
-                elif number >= 0 and deaths[number] == 2:
-                    blamed[number] = f"reading it ended the process, twice ({how})"
-                elif sum(n for number, n in deaths.items() if number not in blamed) >= MOST_DEATHS:
-                    raise ScoringError(
-                        f"{self._plan.out}: worker processes end again and again ({how}); give the "
-                        "machine more memory, or use fewer workers; what is done is kept"
-                    )
-                worker = self._start(worker)
+        try:
+            while worker and (shard := self._next()) is not None:
+                worker = self._see_done(worker, shard)
+        finally:
+            if worker:
+                worker.close()
+
+    def _see_done(self, worker: "_Worker | None", shard: int) -> "_Worker | None":
+        """Have a shard done, by one worker after the other if need be; the last one comes back."""
+        blamed: dict[int, str] = {}
+        deaths = Counter[int]()
+        while worker and not worker.do(self._plan, shard, blamed):
+            number, how = worker.last_words()
+            deaths[number] += 1
+            if number >= 0 and how == TOO_LONG.name:
+                blamed[number] = f"reading it took longer than {self._plan.reader.seconds} seconds"
+            elif number >= 0 and deaths[number] == 2:
+                blamed[number] = f"reading it ended the process, twice ({how})"
+            elif sum(n for number, n in deaths.items() if number not in blamed) >= MOST_DEATHS:
+                raise ScoringError(
+                    f"{self._plan.out}: worker processes end again and again ({how}); give the "
+                    "machine more memory, or use fewer workers; what is done is kept"
+                )
+            worker = self._start(worker)
+        if worker:
             with self._lock:
                 self._done += self._plan.files_of(shard)
-                if worker:
-                    worker.finish()
-        if worker:
-            worker.dismiss()
+                worker.finish()
+        return worker
 
     def look(self) -> int:
         """End the workers that have been reading one file for too long; how many rows are done."""
@@ -165,22 +172,22 @@ class _Worker:
     """A worker process; what its marks are, `worker` says."""
 
     def __init__(self) -> None:
-        shared = tempfile.TemporaryFile()  # noqa: SIM115 (both processes keep what is mapped)
-        shared.truncate(16)
-        self._marks = memoryview(mmap.mmap(shared.fileno(), 16)).cast("q")
-        self._marks[0] = -1
         self._begun = 0  # marks when its shard was begun
         self._seen = (0, time.monotonic())  # marks at the last look that found new ones, and when
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 (it is read when the worker dies)
-        self.process = subprocess.Popen(
-            [*START, str(shared.fileno())],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._stderr,
-            pass_fds=[shared.fileno()],
-            env=os.environ | ENVIRONMENT,
-            text=True,
-        )
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the worker)
+        with tempfile.TemporaryFile() as shared:  # both processes keep what is mapped
+            shared.truncate(16)
+            self._marks = memoryview(mmap.mmap(shared.fileno(), 16)).cast("q")
+            self._marks[0] = -1
+            self.process = subprocess.Popen(
+                [*START, str(shared.fileno())],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._stderr,
+                pass_fds=[shared.fileno()],
+                env=os.environ | ENVIRONMENT,
+                text=True,
+            )
         self._jobs = cast(IO[str], self.process.stdin)
         self._answers = cast(IO[str], self.process.stdout)
 
@@ -221,13 +228,17 @@ class _Worker:
     def last_words(self) -> tuple[int, str]:
         """The number of the file that was being read when it died, −1 if none, and of what."""
         code = self.process.wait()
-        if code < 0:
-            return self._marks[0], signal.Signals(-code).name
         self._stderr.seek(0)
         told = self._stderr.read().decode(errors="replace").split("\n")
+        self.close()
+        if code < 0:
+            return self._marks[0], signal.Signals(-code).name
         return self._marks[0], f"exit code {code}: {' '.join(told[-3:]).strip()}"
 
-    def dismiss(self) -> None:
+    def close(self) -> None:
         """Let it end, as it does when there are no more jobs."""
-        self._jobs.close()
+        with suppress(BrokenPipeError):
+            self._jobs.close()
         self.process.wait()
+        self._answers.close()
+        self._stderr.close()

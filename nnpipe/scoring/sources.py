@@ -7,12 +7,14 @@ happens once, in the process that plans; the second in the worker processes.
 import glob
 import hashlib
 import os
+import shutil
 import stat
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -118,8 +120,9 @@ class Source(NamedTuple):
     entries: Callable[[Skip], Iterator[Entry]]  # in any order
 
 
-def open_source(source: str, but: Sequence[Path] = ()) -> Source:
-    """Find out what kind of source is meant.
+@contextmanager
+def open_source(source: str, but: Sequence[Path] = ()) -> Iterator[Source]:
+    """Find out what kind of source is meant, and keep it open.
 
     Args:
         source: a folder; a pattern (``scans/*/*.png``, ``**`` for any folders); a text file of
@@ -130,25 +133,28 @@ def open_source(source: str, but: Sequence[Path] = ()) -> Source:
     Raises:
         ScoringError: there is no such thing, or it is none of these.
     """
-    if source == "-":
-        return _listed("stdin", sys.stdin.buffer)
-    if is_url(source):
-        return _remote(source)
     path = Path(source)
-    if path.is_dir():
+    if source == "-":
+        with tempfile.TemporaryFile() as copy:
+            shutil.copyfileobj(sys.stdin.buffer, copy)
+            yield _listed(copy)
+    elif is_url(source):
+        yield _remote(source)
+    elif path.is_dir():
         root = os.path.realpath(source)
         outputs = {os.fsencode(p.parent.resolve() / p.name) for p in but}
-        return Source(root, Local(root), lambda skip: _walk(os.fsencode(root), skip, outputs))
-    if path.is_file():
-        if path.suffix.lower() in (".zip", ".tar"):
-            return _remote(f"{path.suffix[1:].lower()}://::file://{path.resolve()}")
+        yield Source(root, Local(root), lambda skip: _walk(os.fsencode(root), skip, outputs))
+    elif path.suffix.lower() in (".zip", ".tar") and path.is_file():
+        yield _remote(f"{path.suffix[1:].lower()}://::file://{path.resolve()}")
+    elif path.is_file():
         if _is_picture(path):
             raise ScoringError(f"{source}: is a picture; a single one is read by 'nnpipe predict'")
         with open(path, "rb") as stream:
-            return _listed(source, stream)
-    if glob.has_magic(source):
-        return _matching(source)
-    raise ScoringError(f"{source}: cannot be listed (there is no such file or folder)")
+            yield _listed(stream)
+    elif glob.has_magic(source):
+        yield _matching(source)
+    else:
+        raise ScoringError(f"{source}: cannot be listed (there is no such file or folder)")
 
 
 def _is_picture(path: Path) -> bool:
@@ -219,22 +225,21 @@ def _matching(pattern: str) -> Source:
     return Source(os.fsdecode(os.path.join(root, rest)), reader, entries)
 
 
-def _listed(name: str, stream: IO[bytes]) -> Source:
+def _listed(stream: IO[bytes]) -> Source:
     """Paths in a text; relative ones count from the working folder."""
-    copy = tempfile.TemporaryFile()  # noqa: SIM115 (it is read again, and lives with the source)
+    stream.seek(0)
     digest, nul = hashlib.sha256(), False
     while block := stream.read(2**20):
-        copy.write(block)
         digest.update(block)
         nul = nul or b"\0" in block
-    first = os.fsdecode(next(_lines(copy, nul), b""))
+    first = os.fsdecode(next(_lines(stream, nul), b""))
     if is_url(first):
         reader: Local | Remote = Remote(first, "")
     else:
         reader = Local(os.getcwd())
 
     def entries(skip: Skip) -> Iterator[Entry]:
-        for name in _lines(copy, nul):
+        for name in _lines(stream, nul):
             if isinstance(reader, Remote):
                 yield Entry(encode_path(name))
             elif entry := _entry(name, os.path.join(os.fsencode(reader.root), name), skip):

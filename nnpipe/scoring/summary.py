@@ -95,8 +95,9 @@ class Summary:
     skipped_named: dict[str, str]  # the first of it
     slowest: list[dict[str, Any]]  # seconds, path
     largest: list[dict[str, Any]]  # width, height, path
-    seconds: float  # from the command to the end, since it was last given
-    process_seconds: float  # spent on the shards, by all processes, over all times it was given
+    seconds: float  # since the command was last given
+    rate: float  # rows a second since then
+    process_seconds: float  # spent on the shards, by all processes, however often it was given
 
     @property
     def complete(self) -> bool:
@@ -107,9 +108,8 @@ class Summary:
         """The summary for people: what was read, what not and why, and what took long."""
         statuses = ", ".join(f"{n:,} {status}" for status, n in sorted(self.statuses.items()))
         kept = f", {self.files - self.scored:,} kept" if self.scored < self.files else ""
-        rate = self.scored / max(self.seconds, 1e-9)
         labels = "  ".join(f"{label}: {n:,}" for label, n in self.labels.items())
-        told = [f"{self.files:,} rows ({statuses}{kept}), {rate:,.0f} a second"]
+        told = [f"{self.files:,} rows ({statuses}{kept}), {self.rate:,.0f} a second"]
         told += [f"  {labels}"] if labels else []
         told += [f"  {n:,} × {reason}" for reason, n in list(self.reasons.items())[:most]]
         told += [f"  no row: {n:,} × {kind}" for kind, n in self.skipped.items()]
@@ -122,8 +122,13 @@ class Summary:
         return told
 
 
-def finish(plan: Plan, seconds: float) -> Summary:
+def finish(plan: Plan, rows: int, seconds: float) -> Summary:
     """Put the output of a plan together when all its shards are done, and write the summary.
+
+    Args:
+        plan: the plan.
+        rows: how many were made since the command was last given.
+        seconds: how long ago that is.
 
     Raises:
         OutputError: one of the two cannot be written; then the same command goes on from here.
@@ -142,6 +147,7 @@ def finish(plan: Plan, seconds: float) -> Summary:
         slowest=[{"seconds": round(s, 4), "path": path} for s, path in total.slowest],
         largest=[{"width": w, "height": h, "path": path} for _, w, h, path in total.largest],
         seconds=round(seconds, 3),
+        rate=round(rows / max(seconds, 1e-9), 1),
         process_seconds=round(total.seconds, 3),
     )
     # While there is no summary, the output is not finished, whatever it holds.

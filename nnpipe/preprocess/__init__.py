@@ -146,10 +146,12 @@ def _attempt(step: Callable[..., T], *args: object) -> T | PictureError:
             f"the picture has more than the {MAX_PIXELS // 10**6} million pixels that are read; "
             "make it smaller"
         )
+    except MemoryError:
+        return PictureError("the picture takes more memory than can be had")
     # Pillow's plug-ins raise whatever their parsers meet in a damaged file. One such picture must
     # not end the reading of a million others.
     except Exception as error:
-        return PictureError(f"the picture is damaged: {error or type(error).__name__}")
+        return PictureError(f"the picture is damaged: {str(error) or type(error).__name__}")
 
 
 def _is_small(image: Image.Image) -> bool:

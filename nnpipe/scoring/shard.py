@@ -59,7 +59,7 @@ def score_shard(
             total.count(rows, kept=len(batch) - len(unknown))
             yield rows
 
-    with replacing(plan.part(shard)) as stream:
+    with replacing(plan.part(shard), scratch=plan.folder) as stream:
         form(plan.out.suffix).write(stream, batches())
     total.seconds = round(time.perf_counter() - start, 3)
     write_json(plan.statistics(shard), vars(total))

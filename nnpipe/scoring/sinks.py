@@ -92,7 +92,7 @@ def read_rows(out: Path) -> Iterator[Row]:
     # A table that somebody has edited fails in as many ways as there are parsers.
     except Exception as error:
         raise ScoringError(
-            f"{out}: is no table that nnpipe wrote ({error or type(error).__name__}); "
+            f"{out}: is no table that nnpipe wrote ({str(error) or type(error).__name__}); "
             "move it away to score anew"
         ) from error
 

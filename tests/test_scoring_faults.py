@@ -1,0 +1,361 @@
+"""Scoring is killed, starved, interrupted and doubled, and no row is lost or changed."""
+
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from nnpipe.errors import OutputError, ScoringError
+from nnpipe.scoring import plan, pool, read_rows, score, worker
+from nnpipe.scoring.plan import load_plan, open_plan
+from nnpipe.scoring.pool import run_shards
+
+from .conftest import ROOT
+from .make_samples import SAMPLES, encoded, picture
+from .test_scoring import content, read_csv, score_here, settle
+
+# The command with small shards, so that there are many of them.
+COMMAND = """
+import sys
+from nnpipe.scoring import plan
+plan.SMALLEST_SHARD = 40
+sys.argv[0] = "nnpipe"
+from nnpipe.cli import main
+main()
+"""
+LIMIT = 120
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """1,400 files: hard links to the samples, which are of every kind, bad ones among them."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for number in range(20):
+        (folder / f"{number:02}").mkdir()
+        for sample in SAMPLES.iterdir():
+            if sample.stat().st_size < 10**6:
+                (folder / f"{number:02}" / sample.name).hardlink_to(_copy(folder, sample))
+    return folder
+
+
+def _copy(folder, sample):
+    """The samples may lie on another file system, across which there are no hard links."""
+    copy = folder.parent / f"{folder.name}-{sample.name}"
+    if not copy.exists():
+        copy.write_bytes(sample.read_bytes())
+    return copy
+
+
+def start(source, out, *options, **settings):
+    command = [sys.executable, "-c", COMMAND, "score", source, "--out", out, *options]
+    return subprocess.Popen(
+        [*map(str, command)], cwd=ROOT, stderr=subprocess.PIPE, text=True, **settings
+    )
+
+
+def finish(process):
+    _, said = process.communicate(timeout=LIMIT)
+    return process.returncode, said
+
+
+def run(source, out, *options, **settings):
+    return finish(start(source, out, *options, **settings))
+
+
+def children(pid):
+    """The processes that a process has started."""
+    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(child) for child in listed.split()]
+
+
+def wait_for(condition, seconds=30):
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
+    return found
+
+
+def done(out):
+    """How many shards of an output are done."""
+    found = load_plan(out.with_name(f"{out.name}.nnpipe"))
+    return len(found.shards) - len(found.undone()) if found else 0
+
+
+@pytest.fixture(scope="module")
+def undisturbed(pictures, tmp_path_factory):
+    """What comes out when nothing happens."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    for out in ("out.csv", "out"):
+        code, said = run(pictures, folder / out, "--workers", 1)
+        assert code == 3, said
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("out", ["out.csv", "out"])
+def test_twenty_kills_at_any_moment_change_no_byte(pictures, undisturbed, tmp_path, out):
+    moments = random.Random(0)  # noqa: S311
+    target = tmp_path / out
+    for number in range(20):
+        process = start(pictures, target, "--workers", 1 + number % 3)
+        time.sleep(moments.uniform(0.1, 2.5))
+        os.kill(process.pid, signal.SIGKILL)
+        finish(process)
+    code, said = run(pictures, target)
+    assert code == 3, said
+    assert content(target) == content(undisturbed / out)
+    assert not target.with_name(f"{out}.nnpipe").exists()
+
+
+def test_what_was_done_before_a_kill_is_not_done_again(pictures, undisturbed, tmp_path):
+    out = tmp_path / "out.csv"
+    process = start(pictures, out)
+    wait_for(lambda: done(out) >= 3)
+    workers = children(process.pid)
+    os.kill(process.pid, signal.SIGKILL)
+    finish(process)
+    for pid in workers:  # they follow, by themselves
+        wait_for(lambda pid=pid: not alive(pid), 10)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path).glob("*/*/*.csv")}
+    assert len(before) >= 3
+    process = start(pictures, out)
+    wait_for(lambda: done(out) > len(before) or out.exists())
+    for path, when in before.items():
+        assert not path.exists() or path.stat().st_mtime_ns == when
+    _, said = finish(process)
+    assert "going on with what was begun: " in said
+    assert content(out) == content(undisturbed / "out.csv")
+
+
+def alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as stream:
+            return stream.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_a_worker_that_the_system_kills_is_replaced_and_nothing_is_blamed(
+    pictures, undisturbed, tmp_path
+):
+    out = tmp_path / "out.csv"
+    process = start(pictures, out, "--workers", 2)
+    for least in (1, 4, 8):
+        wait_for(lambda least=least: done(out) >= least or process.poll() is not None)
+        for pid in children(process.pid)[:1]:
+            os.kill(pid, signal.SIGKILL)
+    code, said = finish(process)
+    assert code == 3, said
+    assert content(out) == content(undisturbed / "out.csv")
+
+
+def test_ctrl_c_ends_within_two_seconds_and_keeps_what_is_done(pictures, undisturbed, tmp_path):
+    out = tmp_path / "out.csv"
+    process = start(pictures, out, start_new_session=True)
+    wait_for(lambda: done(out) >= 2)
+    workers = children(process.pid)
+    pressed = time.monotonic()
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: all of them get it
+    code, said = finish(process)
+    assert time.monotonic() - pressed < 2
+    assert code == 130
+    assert said.splitlines()[-1] == (
+        "interrupted; what is done is kept, and the same command goes on from there"
+    )
+    assert "Traceback" not in said
+    assert not any(map(alive, workers))
+    assert done(out) >= 2
+    assert not out.exists()
+    run(pictures, out)
+    assert content(out) == content(undisturbed / "out.csv")
+
+
+def test_a_second_scorer_on_the_same_output_is_told_so(pictures, tmp_path):
+    out = tmp_path / "out.csv"
+    process = start(pictures, out)
+    try:
+        wait_for(lambda: done(out) >= 1)
+        code, said = run(SAMPLES, out)
+        assert code == 1
+        assert said == (
+            f"nnpipe: {out}: another process is scoring into it; wait for it, or name another "
+            "output\n"
+        )
+    finally:
+        code, said = finish(process)
+    assert code == 3, said
+    assert len(read_csv(out)) == len(list(pictures.rglob("*.*")))
+
+
+def test_another_command_does_not_go_on_with_what_was_begun(pictures, tmp_path):
+    out = tmp_path / "out.csv"
+    process = start(pictures, out)
+    wait_for(lambda: done(out) >= 1)
+    os.kill(process.pid, signal.SIGKILL)
+    finish(process)
+    score_here(SAMPLES, out)
+    assert len(read_csv(out)) == len(list(SAMPLES.iterdir()))
+
+
+def test_a_full_disk_is_one_sentence_and_what_is_done_is_kept(pictures, undisturbed, tmp_path):
+    """On a file system of its own that has little room."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=900k", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("needs the right to mount a small file system")
+    try:
+        code, said = run(pictures, disk / "out.csv")
+        assert code == 1
+        assert "No space left on device" in said
+        assert "free some space" in said
+        assert said.startswith("nnpipe: ")
+        assert len(said.splitlines()) == 1
+        assert not (disk / "out.csv").exists()
+        assert done(disk / "out.csv") >= 1
+        more = ["mount", "-o", "remount,size=40m", str(disk)]
+        subprocess.run(more, check=True)
+        code, said = run(pictures, disk / "out.csv")
+        assert "going on" in said
+        assert content(disk / "out.csv") == content(undisturbed / "out.csv")
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_a_write_that_fails_in_the_middle_is_one_sentence(pictures, tmp_path):
+    """No file may grow beyond 100 kB; the final one would."""
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    code, said = run(pictures, tmp_path / "out.csv", preexec_fn=limit)
+    assert code == 1
+    assert "could not be written (File too large)" in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "out.csv").exists()
+
+
+# --- pictures that end the process that reads them ------------------------------------------------
+
+# What a worker imports before it starts: a picture of 3×3 pixels kills it, one of 5×5 hangs it, one
+# of 7×7 takes all memory.
+SABOTAGE = """
+import os, signal, time
+from nnpipe import preprocess
+real = preprocess.grey
+def grey(image):
+    if image.size == (3, 3):
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if image.size == (5, 5):
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        time.sleep(600)
+    if image.size == (7, 7):
+        return b"x" * 10**10
+    return real(image)
+preprocess.grey = grey
+"""
+
+
+@pytest.fixture
+def saboteurs(tmp_path, monkeypatch):
+    """A folder of good pictures with three among them that no process survives or ends."""
+    from PIL import Image
+
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number in range(10):
+        (folder / f"{number}.png").write_bytes(encoded(picture(number), "PNG"))
+    for side in (3, 5, 7):
+        (folder / f"{side}x.png").write_bytes(encoded(Image.new("L", (side, side)), "PNG"))
+    start = [*pool.START[:-1], SABOTAGE + pool.START[-1]]
+    monkeypatch.setattr(pool, "START", start)
+    monkeypatch.setattr(plan, "SMALLEST_SHARD", 4)
+    return folder
+
+
+def test_a_picture_that_kills_or_hangs_its_reader_is_an_error_row(saboteurs, tmp_path, monkeypatch):
+    monkeypatch.setattr(plan.Local, "seconds", 2)
+    began = time.monotonic()
+    score(str(saboteurs), str(tmp_path / "out.csv"), workers=2)
+    assert time.monotonic() - began < 30
+    rows = read_csv(tmp_path / "out.csv")
+    assert rows["3x.png"]["reason"] == "reading it ended the process, twice (SIGSEGV)"
+    assert rows["5x.png"]["reason"] == "reading it took longer than 2 seconds"
+    assert rows["7x.png"]["status"] == "error"
+    assert "memory" in rows["7x.png"]["reason"].lower()
+    for number in range(10):
+        assert rows[f"{number}.png"]["label"] == str(number)
+
+
+def test_workers_that_die_of_nothing_in_the_pictures_end_the_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(pool, "START", [sys.executable, "-c", "import sys; sys.exit('no luck')"])
+    with pytest.raises(ScoringError, match=r"end again and again .exit code 1: no luck"):
+        score(str(SAMPLES), str(tmp_path / "out.csv"), workers=1)
+
+
+def test_an_error_within_a_worker_is_the_same_here(tmp_path, monkeypatch):
+    out = tmp_path / "out.csv"
+    with open_plan(str(SAMPLES), str(out)) as found:
+        (found.folder / "model_weights.npz").unlink()
+        with pytest.raises((ScoringError, OutputError, FileNotFoundError, RuntimeError)):
+            run_shards(found, found.undone(), 1, lambda rows: None)
+
+
+def test_workers_compute_on_one_thread_each():
+    assert {pool.ENVIRONMENT[name] for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")} == {"1"}
+    assert worker.MEMORY == 2 * 2**30
+
+
+def test_what_lies_in_the_working_folder_is_not_imported(tmp_path):
+    """A folder of pictures may hold anything, also a file that is called as a module is."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").write_bytes(encoded(picture(4), "PNG"))
+    for name in ("random", "numpy", "PIL", "nnpipe"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('this must not be imported')")
+    code = f"import sys; sys.path[0] = {str(ROOT)!r}; from nnpipe.scoring import score; "
+    code += "score('in', 'out.csv')"
+    command = [sys.executable, "-c", code]
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=60)
+    assert read_csv(tmp_path / "out.csv")["a.png"]["label"] == "4"
+
+
+# --- increments -----------------------------------------------------------------------------------
+
+
+def test_an_incremental_run_that_is_killed_goes_on_and_loses_nothing(pictures, tmp_path):
+    out = tmp_path / "out"
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number in range(60):
+        (folder / f"{number}.png").write_bytes(encoded(picture(number % 10), "PNG"))
+    settle(folder)
+    code, said = run(folder, out, "--incremental")
+    assert code == 0, said
+    for number in range(60, 400):
+        (folder / f"{number}.png").write_bytes(encoded(picture(number % 10), "PNG"))
+    settle(folder)
+    process = start(folder, out, "--incremental")
+    wait_for(lambda: done(out) >= 2)
+    os.kill(process.pid, signal.SIGKILL)
+    finish(process)
+    code, said = run(folder, out, "--incremental")
+    assert "going on with what was begun" in said
+    assert ", 60 kept" in said
+    assert {row.path: row.label for row in read_rows(out)} == {
+        f"{number}.png": number % 10 for number in range(400)
+    }
+
+
+def test_progress_in_json_is_a_line_each(pictures, tmp_path):
+    _, said = run(pictures, tmp_path / "out.csv", "--progress", "json")
+    told = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+    assert told[-1]["done"] == told[-1]["of"] == len(read_csv(tmp_path / "out.csv"))
+    assert {"done", "of", "rate", "seconds_left"} == set(told[-1])

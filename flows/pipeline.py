@@ -13,7 +13,7 @@ from flows.command import run as run_by_hand
 from flows.download import download_stage
 from flows.evaluate import evaluate_stage
 from flows.export import export_stage
-from flows.score import score_stage
+from flows.score import score_source
 from flows.train import train_stage
 from nnpipe.scoring import Summary
 from nnpipe.stages import DATA, REPORTS, RUNS, Downloaded, Evaluated, Exported, Trained
@@ -95,7 +95,7 @@ def pipeline(
     reports = reports_dir / trained.run.name
     evaluated = evaluate_stage(exported.weights, downloaded.dataset, data_dir, reports)
     scores = reports / "scores.csv"
-    scored = score_stage(source, scores, exported.weights)
+    scored = score_source(str(source), str(scores), exported.weights)
     return Done(downloaded, trained, exported, evaluated, scored, source, scores)
 
 

@@ -1,49 +1,165 @@
 """The flow ``score-folder``: a folder of pictures becomes a table with one row for each file."""
 
 import time
+from itertools import pairwise
 from pathlib import Path
+from typing import Any, Literal
 
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
+from prefect.futures import PrefectFuture
+from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
 from flows.command import run
-from nnpipe.scoring import Summary, score
+from nnpipe.errors import MissingExtraError, NnpipeError, ScoringError
+from nnpipe.places import place
+from nnpipe.scoring import Summary
+from nnpipe.scoring.plan import load_plan, open_plan
+from nnpipe.scoring.pool import cores, run_shards
+from nnpipe.scoring.summary import finish
 
-SECONDS_BETWEEN_LINES = 10
+TASKS_PER_WORKER = 4
+"""Few, since Prefect records some ten a second; some, so that none waits long for the last one."""
+
+MOST_TASKS = 100
+
+TRIES = 3
+"""So often the shards of tasks that were lost, with their machine maybe, are given out."""
+
+Runner = Literal["threads", "processes", "dask"]
 
 
-@task(name="score", task_run_name="score-{source.name}", cache_policy=NO_CACHE)
-def score_stage(
-    source: Path, out: Path, weights: Path | None, reject_rate: float | None = None
+def task_runner(kind: Runner, workers: int, dask_address: str | None) -> TaskRunner[Any]:
+    """What runs the tasks of a run: threads, processes, or the workers of a Dask cluster.
+
+    The pictures are read in a process for each task, whatever that is.
+
+    Raises:
+        MissingExtraError: Dask is asked for and not installed.
+    """
+    if kind == "threads":
+        return ThreadPoolTaskRunner(max_workers=workers)
+    if kind == "processes":
+        return ProcessPoolTaskRunner(max_workers=workers)
+    try:
+        from prefect_dask.task_runners import DaskTaskRunner
+    except ModuleNotFoundError:
+        raise MissingExtraError("Dask needs prefect-dask: pip install 'nnpipe[dask]'") from None
+    if dask_address:
+        return DaskTaskRunner(address=dask_address)
+    return DaskTaskRunner(cluster_kwargs={"n_workers": workers, "threads_per_worker": 1})
+
+
+@task(
+    name="score-shards",
+    task_run_name="score-shards-from-{shards[0]}",
+    cache_policy=NO_CACHE,
+)
+def score_shards(state: str, shards: list[int]) -> int:
+    """Do some shards of the plan in a folder that all machines can reach."""
+    plan = load_plan(place(state))
+    if plan is None:
+        raise ScoringError(f"{state}: holds no plan; can this machine reach the folder?")
+    run_shards(plan, shards, 1, lambda rows: None)
+    return sum(map(plan.files_of, shards))
+
+
+def score_source(
+    source: str,
+    out: str,
+    weights: Path | None = None,
+    reject_rate: float | None = None,
+    incremental: bool = False,
+    retry_errors: bool = False,
+    workers: int | None = None,
+    runner: Runner = "threads",
+    dask_address: str | None = None,
 ) -> Summary:
-    """Score the folder, and say from time to time how far it is."""
+    """Make a plan, have its shards done by tasks, and put the output together."""
     log = get_run_logger()
-    said = time.monotonic()
-
-    def report(done: int, of: int) -> None:
-        nonlocal said
-        if time.monotonic() - said > SECONDS_BETWEEN_LINES:
-            log.info("%s of %s files", f"{done:,}", f"{of:,}")
-            said = time.monotonic()
-
-    summary = score(str(source), str(out), weights, reject_rate, on_progress=report)
-    log.info("%s: %s", out, "\n".join(summary.lines()))
+    start = time.perf_counter()
+    workers = workers or cores()
+    tasks = MOST_TASKS if runner == "dask" else min(MOST_TASKS, TASKS_PER_WORKER * workers)
+    with open_plan(source, out, weights, reject_rate, incremental, retry_errors) as plan:
+        left = plan.undone()
+        before = plan.files - sum(map(plan.files_of, left))
+        for _ in range(TRIES):
+            done = plan.files - sum(map(plan.files_of, left))
+            with task_runner(runner, workers, dask_address) as tasked:
+                futures = [
+                    tasked.submit(score_shards, {"state": str(plan.state), "shards": share})
+                    for share in _shares(left, tasks)
+                ]
+                for future in futures:
+                    done += _rows(future)
+                    rate = (done - before) / (time.perf_counter() - start)
+                    log.info("%s of %s files, %.0f a second", f"{done:,}", f"{plan.files:,}", rate)
+            if not (left := plan.undone()):
+                break
+            log.warning("%d shards were lost with what ran them", len(left))
+        else:
+            raise ScoringError(f"{out}: {len(left)} shards could not be done; see the task runs")
+        summary = finish(plan, plan.files - before, time.perf_counter() - start)
+    log.info("%s: %s", out, summary)
     return summary
 
 
-@flow(name="score-folder", flow_run_name="score-{source.name}")
+def _shares(shards: list[int], most: int) -> list[list[int]]:
+    """Cut shards into as many runs of about the same length, or fewer."""
+    number = min(len(shards), most)
+    cuts = [len(shards) * share // number for share in range(number + 1)] if number else []
+    return [shards[begin:end] for begin, end in pairwise(cuts)]
+
+
+def _rows(future: PrefectFuture[int]) -> int:
+    """How many rows a task has made; none if it was lost.
+
+    Raises:
+        NnpipeError: what it could not go on with.
+    """
+    future.wait()
+    found = future.state.result(raise_on_failure=False)
+    if isinstance(found, NnpipeError):
+        raise found
+    return found if isinstance(found, int) else 0
+
+
+@flow(name="score-folder", flow_run_name="score-{source}")
 def score_folder(
-    source: Path, out: Path, weights: Path | None = None, reject_rate: float | None = None
+    source: str,
+    out: str,
+    weights: Path | None = None,
+    reject_rate: float | None = None,
+    incremental: bool = False,
+    retry_errors: bool = False,
+    workers: int | None = None,
+    runner: Runner = "threads",
+    dask_address: str | None = None,
 ) -> Summary:
-    """Read every picture in a folder and write one row for each file.
+    """Read every picture of a folder, or of another source, and write one row for each file.
 
     Args:
-        source: Folder of pictures; all files in it and below are read.
-        out: Where the rows go: .csv, .jsonl or .parquet.
+        source: Folder, pattern, list of paths, .zip, .tar, or URL.
+        out: Where the rows go: .csv, .jsonl, .parquet, or a folder of Parquet parts; or URL.
         weights: Weights file; by default the one that comes with nnpipe.
         reject_rate: Share of true digits that may be rejected; by default what the weights say.
+        incremental: Score only what is new or has changed since the last run.
+        retry_errors: Score only the rows that were errors.
+        workers: Processes that read, on this machine; by default one for each core.
+        runner: What runs the tasks: threads, processes, or dask.
+        dask_address: Address of a Dask scheduler that is running; by default one on this machine.
     """
-    return score_stage(source, out, weights, reject_rate)
+    return score_source(
+        source,
+        out,
+        weights,
+        reject_rate,
+        incremental,
+        retry_errors,
+        workers,
+        runner,
+        dask_address,
+    )
 
 
 if __name__ == "__main__":

@@ -241,8 +241,7 @@ def score(
     except KeyboardInterrupt:
         _say("interrupted; what is done is kept, and the same command goes on from there")
         raise typer.Exit(INTERRUPTED) from None
-    headline, *details = summary.lines()
-    _say("\n".join([f"{out}: {headline}", *details]))
+    _say(f"{out}: {summary}")
     if not summary.complete:
         raise typer.Exit(INCOMPLETE)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from nnpipe.errors import OutputError
-from nnpipe.places import is_remote
+from nnpipe.places import in_one_line, is_remote
 
 
 @contextmanager
@@ -60,7 +60,7 @@ def _upload(file: Path, to: Any) -> None:
     try:
         to.fs.put_file(str(file), to.path)
     except Exception as error:  # whatever a server answers
-        raise OSError(str(error) or type(error).__name__) from error
+        raise OSError(in_one_line(error)) from error
 
 
 def cannot_write(path: Path, error: OSError) -> OutputError:

@@ -1,10 +1,13 @@
 """Places named by a path or by a URL: folders of this machine, S3, all that fsspec knows."""
 
 import re
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from nnpipe.errors import MissingExtraError, ScoringError
+from nnpipe.errors import MissingExtraError, NnpipeError, ScoringError
 
 
 def is_url(text: str) -> bool:
@@ -53,8 +56,32 @@ def file_system(url: str) -> tuple[Any, str]:
     except (ImportError, ValueError) as error:
         raise _unknown(url, error) from None
     except Exception as error:  # an archive that is none, a server that is not there
-        raise ScoringError(f"{url}: cannot be opened ({error or type(error).__name__})") from error
+        raise ScoringError(f"{url}: cannot be opened ({in_one_line(error)})") from error
     return fs, path
+
+
+@contextmanager
+def accessed(path: Path) -> Iterator[None]:
+    """Turn what a server answers, or what is on the way to it, into a sentence.
+
+    Raises:
+        ScoringError: the place, which is a remote one, cannot be read or written.
+    """
+    try:
+        yield
+    except NnpipeError:
+        raise
+    except Exception as error:
+        frames = traceback.walk_tb(error.__traceback__)
+        # Every package has errors of its own; what they share is that fsspec has called it.
+        if not any(frame.f_globals.get("__name__", "").startswith("fsspec") for frame, _ in frames):
+            raise
+        raise ScoringError(f"{path}: cannot be accessed ({in_one_line(error)})") from error
+
+
+def in_one_line(error: Exception) -> str:
+    """What an error says, or else what it is."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _unknown(url: str, error: Exception) -> Exception:

@@ -4,8 +4,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
+import time
+from itertools import chain
 
 import pytest
+from distributed import Client
 
 # Before Prefect is imported: what it caches must not come from, or go to, the user's own home.
 HOME = tempfile.mkdtemp(prefix="nnpipe-prefect-")
@@ -18,17 +22,20 @@ from prefect.client.orchestration import get_client  # noqa: E402
 from prefect.testing.utilities import prefect_test_harness  # noqa: E402
 
 import flows.download  # noqa: E402
+import flows.score  # noqa: E402
 from flows.download import download  # noqa: E402
 from flows.evaluate import evaluate  # noqa: E402
 from flows.export import export  # noqa: E402
 from flows.pipeline import pipeline  # noqa: E402
 from flows.score import score_folder  # noqa: E402
 from flows.train import train  # noqa: E402
-from nnpipe import datasets  # noqa: E402
+from nnpipe import datasets, scoring  # noqa: E402
 from nnpipe.errors import MirrorError, OutputError, ScoringError  # noqa: E402
+from nnpipe.scoring import plan  # noqa: E402
+from nnpipe.scoring.pool import run_shards  # noqa: E402
 
 from .conftest import ROOT  # noqa: E402
-from .make_samples import SAMPLES  # noqa: E402
+from .make_samples import SAMPLES, encoded, picture  # noqa: E402
 from .mirror import serving  # noqa: E402
 
 FLOWS = {
@@ -146,7 +153,108 @@ def test_a_full_disk_is_not_tried_again(tmp_path, impatient, monkeypatch):
 
 def test_a_folder_that_is_missing_fails_with_a_sentence(tmp_path):
     with pytest.raises(ScoringError, match="cannot be listed"):
-        score_folder(tmp_path / "none", tmp_path / "out.csv")
+        score_folder(str(tmp_path / "none"), str(tmp_path / "out.csv"))
+
+
+@pytest.fixture
+def many_pictures(tmp_path, monkeypatch):
+    """400 pictures, and shards of 10."""
+    monkeypatch.setattr(plan, "SMALLEST_SHARD", 10)
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number in range(400):
+        (folder / f"{number}.png").write_bytes(encoded(picture(number % 10), "PNG"))
+    return folder
+
+
+@pytest.mark.parametrize("runner", ["threads", pytest.param("processes", marks=pytest.mark.slow)])
+def test_tasks_score_as_the_command_does(tmp_path, many_pictures, runner):
+    scoring.score(str(many_pictures), str(tmp_path / "command.csv"))
+    done = score_folder(str(many_pictures), str(tmp_path / "flow.csv"), workers=2, runner=runner)
+    assert done.statuses == {"ok": 400}
+    assert (tmp_path / "flow.csv").read_bytes() == (tmp_path / "command.csv").read_bytes()
+
+
+def test_a_full_disk_in_a_task_is_the_sentence_of_the_flow(tmp_path, many_pictures, monkeypatch):
+    def full(*anything):
+        raise OutputError("/x: could not be written (No space left on device)")
+
+    monkeypatch.setattr(flows.score, "run_shards", full)
+    with pytest.raises(OutputError, match="No space left"):
+        score_folder(str(many_pictures), str(tmp_path / "out.csv"))
+
+
+def test_shards_that_are_lost_are_given_out_again(tmp_path, many_pictures, monkeypatch):
+    """As when the machine dies that has them; but not for ever."""
+    calls = []
+
+    def first_is_lost(plan, shards, workers, on_rows):
+        calls.append(shards)
+        if len(calls) > 1:
+            run_shards(plan, shards, workers, on_rows)
+
+    monkeypatch.setattr(flows.score, "run_shards", first_is_lost)
+    done = score_folder(str(many_pictures), str(tmp_path / "out.csv"), workers=1)
+    assert done.files == 400
+    assert {*chain(*calls[4:])} == {*calls[0]}
+
+    monkeypatch.setattr(flows.score, "run_shards", lambda *anything: None)
+    with pytest.raises(ScoringError, match="shards could not be done"):
+        score_folder(str(many_pictures), str(tmp_path / "none.csv"), workers=1)
+
+
+@pytest.fixture
+def dask_cluster(tmp_path):
+    """A scheduler and two workers, each a process of its own: the address, and the workers."""
+    file = tmp_path / "scheduler.json"
+    processes = []
+
+    def start(what, *options):
+        command = [sys.executable, "-m", f"distributed.cli.dask_{what}", *options]
+        with open(tmp_path / f"{what}-{len(processes)}.log", "w") as log:
+            processes.append(subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log))
+
+    start("scheduler", "--port", "0", "--scheduler-file", str(file), "--no-dashboard")
+    for _ in range(2):
+        start("worker", "--scheduler-file", str(file), "--nthreads", "1", "--no-nanny")
+    try:
+        with Client(scheduler_file=str(file), timeout=60) as client:
+            client.wait_for_workers(2, timeout=60)
+            address = client.scheduler.address
+        yield address, processes[1:]
+    finally:
+        for process in reversed(processes):
+            process.kill()
+            process.wait(timeout=30)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of distributed, about ports that are taken and such
+def test_on_dask_a_worker_may_die_in_mid_run(tmp_path, many_pictures, dask_cluster):
+    address, workers = dask_cluster
+    scoring.score(str(many_pictures), str(tmp_path / "one.csv"), workers=1)
+    killed = []
+
+    def kill_one():
+        state = tmp_path / "two.csv.nnpipe"
+        for _ in range(6000):
+            found = plan.load_plan(state)
+            if found and len(found.undone()) < len(found.shards) - 2:
+                workers[0].kill()
+                killed.append(len(found.undone()))
+                return
+            time.sleep(0.01)
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    done = score_folder(
+        str(many_pictures), str(tmp_path / "two.csv"), runner="dask", dask_address=address
+    )
+    killer.join()
+    assert killed
+    assert killed[0] > 0, "it was over too soon"
+    assert done.files == 400
+    assert (tmp_path / "one.csv").read_bytes() == (tmp_path / "two.csv").read_bytes()
 
 
 @pytest.mark.slow
@@ -155,7 +263,7 @@ def test_stages_run_as_flows_of_their_own(tmp_path, few_digits):
     trained = train(dataset="drawn", epochs=2, data_dir=tmp_path, runs_dir=tmp_path / "runs")
     exported = export(trained.run, data_dir=tmp_path)
     evaluated = evaluate(exported.weights, data_dir=tmp_path, out=tmp_path / "report")
-    scored = score_folder(SAMPLES, tmp_path / "scores.parquet", exported.weights)
+    scored = score_folder(str(SAMPLES), str(tmp_path / "scores.parquet"), exported.weights)
     assert evaluated.n == 500
     assert scored.files == len(list(SAMPLES.iterdir()))
 
@@ -179,7 +287,7 @@ def test_a_flow_run_by_hand_prints_where_all_lies_or_one_sentence(tmp_path):
 
     done = by_hand(SAMPLES, tmp_path / "scores.csv")
     assert done.returncode == 0, done.stderr
-    assert "Summary(files=" in done.stdout
+    assert "70 rows (7 error, 56 ok, 7 rejected)" in done.stdout
     failed = by_hand(tmp_path / "none", tmp_path / "scores.csv")
     assert failed.returncode == 1
     assert "\nscore-folder: " in failed.stderr

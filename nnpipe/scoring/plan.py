@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from glob import has_magic
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from typing import Any
 from nnpipe.classifier import Classifier, champion
 from nnpipe.errors import ScoringError
 from nnpipe.files import cannot_write, remove_folder, replacing, sha256, write_json
-from nnpipe.places import is_remote, place
+from nnpipe.places import accessed, is_remote, place
 from nnpipe.preprocess import PREPROCESSING_VERSION
 from nnpipe.scoring import manifest
 from nnpipe.scoring.manifest import Known
@@ -115,13 +116,17 @@ class Plan:
 
     def lines(self, shard: int) -> list[Known]:
         """The files of a shard."""
-        with (self.folder / MANIFEST).open("rb") as stream:
+        file: Any = self.folder / MANIFEST
+        # Some file systems would fetch 50 MB ahead.
+        options = {"cache_type": "none"} if is_remote(file) else {}
+        with accessed(file), file.open("rb", **options) as stream:
             return manifest.read(stream, self.starts[shard], self.starts[shard + 1])
 
     def classifier(self) -> Classifier:
         """What reads the pictures."""
         with tempfile.NamedTemporaryFile(suffix=".npz") as copy:
-            copy.write((self.folder / WEIGHTS).read_bytes())
+            with accessed(self.folder):
+                copy.write((self.folder / WEIGHTS).read_bytes())
             copy.flush()
             return replace(Classifier.load(copy.name), threshold=self.command.threshold)
 
@@ -136,14 +141,15 @@ class Plan:
 def load_plan(state: Path) -> Plan | None:
     """Read the plan in a folder; None if there is none that this version can go on with."""
     out = state.with_name(state.name.removesuffix(".nnpipe"))
-    try:
-        content = json.loads((state / PLAN).read_text(encoding="utf-8"))
-        reader, command = content.pop("reader"), Command(**content.pop("command"))
-        kind = Local if len(reader) == len(Local._fields) else Remote
-        plan = Plan(state=state, out=out, command=command, reader=kind(*reader), **content)
-        return plan if (plan.folder / MANIFEST).exists() else None
-    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, KeyError):
-        return None
+    with accessed(state):
+        try:
+            content = json.loads((state / PLAN).read_text(encoding="utf-8"))
+            reader, command = content.pop("reader"), Command(**content.pop("command"))
+            kind = Local if len(reader) == len(Local._fields) else Remote
+            plan = Plan(state=state, out=out, command=command, reader=kind(*reader), **content)
+            return plan if (plan.folder / MANIFEST).exists() else None
+        except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, KeyError):
+            return None
 
 
 def summary_file(out: Path) -> Path:
@@ -181,13 +187,18 @@ def open_plan(
     """
     target = place(out.rstrip("/"))
     form(target.suffix)
-    if target.suffix != FOLDER and target.is_dir():
-        raise ScoringError(f"{out}: is a folder; name a file, or a folder without a suffix")
+    if is_remote(target) and not target.name:
+        raise ScoringError(f"{out}: is no name for a file or a folder; add one")
+    if is_remote(target) and has_magic(str(target)):  # fsspec would remove what it matches, too
+        raise ScoringError(f"{out}: *, ? and [ stand for other names; name it without them")
+    with accessed(target):
+        if target.suffix != FOLDER and target.is_dir():
+            raise ScoringError(f"{out}: is a folder; name a file, or a folder without a suffix")
     state = target.with_name(f"{target.name}.nnpipe")
     weights = weights or champion()
     classifier = Classifier.load(weights, reject_rate)
     outputs = (target, state, summary_file(target))
-    with open_source(source, but=outputs) as found, _locked(state, out):
+    with accessed(target), open_source(source, but=outputs) as found, _locked(state, out):
         command = Command(
             source=found.identity,
             out=str(target if is_remote(target) else target.resolve()),
@@ -225,7 +236,7 @@ def _locked(state: Path, out: str) -> Iterator[None]:
     """
     import fcntl  # which Windows has not, and the rest of nnpipe can do without
 
-    name = f"nnpipe-{sha256(out.encode())[:16]}.lock"
+    name = f"nnpipe-{sha256(str(state).encode())[:16]}.lock"
     lock = Path(tempfile.gettempdir()) / name if is_remote(state) else state / "lock"
     try:
         while True:

@@ -15,13 +15,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from PIL import Image
 
 from nnpipe.errors import PictureError, ScoringError
-from nnpipe.places import file_system, is_url
+from nnpipe.places import file_system, in_one_line, is_remote, is_url
 from nnpipe.preprocess import MAX_BYTES, TOO_LARGE, read_file
 from nnpipe.scoring.rows import decode_path, encode_path
 
@@ -29,6 +30,9 @@ AT_ONCE = 32
 """So many objects are fetched together: each takes its time to arrive, and little else."""
 
 TRIES = 4
+PATIENCE = 60
+"""So often a server is asked for an object, and not again after so many seconds. Each time the
+packages below have asked more than once already."""
 
 JUST_NOW = 2 * 10**9
 """What was written less than two seconds (in ns) ago may yet change without a new time stamp."""
@@ -80,13 +84,13 @@ class Remote(NamedTuple):
 
     def read(self, entries: Sequence[Entry]) -> Iterator[Content]:
         """The bytes of each file, or why they cannot be had."""
-        fs, _ = file_system(self.url)
+        fs, _ = _opened(self.url)
 
         def fetch(entry: Entry) -> Content:
-            if entry.size > MAX_BYTES:
-                return PictureError(TOO_LARGE)
             path = self.base + os.fsdecode(decode_path(entry.path))
-            return _fetch(fs, fs._strip_protocol(path) if is_url(path) else path)
+            if is_url(path) and "::" not in self.url:  # in an archive, it is but an odd name
+                path = fs._strip_protocol(path)
+            return _fetch(fs, path, entry.size)
 
         if not fs.async_impl:  # such as archives, whose readers are no place for many threads
             yield from map(fetch, entries)
@@ -96,20 +100,36 @@ class Remote(NamedTuple):
                 yield from threads.map(fetch, entries[first : first + AT_ONCE])
 
 
-def _fetch(fs: Any, path: str) -> Content:
+def _fetch(fs: Any, path: str, size: int) -> Content:
+    if _means_another(fs, path):
+        return PictureError("the file cannot be read: its name would be taken for another's")
+    start = time.monotonic()
     for tried in range(1, TRIES + 1):
         try:
+            if (size or fs.info(path)["size"] or 0) > MAX_BYTES:
+                return PictureError(TOO_LARGE)
             content: bytes = fs.cat_file(path)
         except FileNotFoundError:
             return PictureError("there is no such file")
         # Whatever a server or an archive's reader may raise; a busy server answers the next time.
         except Exception as error:
-            if tried == TRIES or not fs.async_impl or isinstance(error, PermissionError):
-                return PictureError(f"the file cannot be read: {error or type(error).__name__}")
+            late = tried == TRIES or time.monotonic() - start > PATIENCE
+            if late or not fs.async_impl or isinstance(error, PermissionError):
+                return PictureError(f"the file cannot be read: {in_one_line(error)}")
             time.sleep(0.1 * 4**tried)
         else:
             return content or PictureError("the file is empty")
     raise AssertionError
+
+
+def _means_another(fs: Any, path: str) -> bool:
+    """Whether a file system reads a name, one that it has listed itself, as that of another file.
+
+    For s3fs, ``?versionId=`` ends a name; zipfile's has no root, and so no ``/a`` beside ``a``.
+    """
+    if fs.async_impl:
+        return "?versionId=" in path and not getattr(fs, "version_aware", True)
+    return bool(fs._strip_protocol(path) != path)
 
 
 class Source(NamedTuple):
@@ -139,10 +159,10 @@ def open_source(source: str, but: Sequence[Path] = ()) -> Iterator[Source]:
             shutil.copyfileobj(sys.stdin.buffer, copy)
             yield _listed(copy)
     elif is_url(source):
-        yield _remote(source)
+        yield _remote(source, but)
     elif path.is_dir():
         root = os.path.realpath(source)
-        outputs = {os.fsencode(p.parent.resolve() / p.name) for p in but}
+        outputs = {os.fsencode(p.parent.resolve() / p.name) for p in but if not is_remote(p)}
         yield Source(root, Local(root), lambda skip: _walk(os.fsencode(root), skip, outputs))
     elif path.suffix.lower() in (".zip", ".tar") and path.is_file():
         yield _remote(f"{path.suffix[1:].lower()}://::file://{path.resolve()}")
@@ -259,23 +279,57 @@ def _lines(stream: IO[bytes], nul: bool) -> Iterator[bytes]:
     yield from filter(None, [rest])
 
 
-def _remote(url: str) -> Source:
-    fs, root = file_system(url)
+@lru_cache(maxsize=1)
+def _opened(url: str) -> tuple[Any, str]:
+    """A file system that stays open: an archive's list of files takes a while to read."""
+    return file_system(url)
+
+
+def _find(fs: Any, root: str) -> dict[str, dict[str, Any]]:
+    """All files below a folder, or matching a pattern, by their paths."""
+    found: dict[str, dict[str, Any]]
+    if hasattr(fs, "tar") and not root:  # its find is slow, and takes /a and a for the same
+        found = {name: about for name, (about, *_) in fs.index.items()}
+        return {name: about for name, about in found.items() if about["type"] != "directory"}
+    # With folders, glob leaves out an object that has the name of one; http's knows no choice.
+    options = {} if "http" in fs.protocol else {"withdirs": False}
+    found = (fs.glob if "*" in root else fs.find)(root, detail=True, **options)
+    return found
+
+
+def _remote(url: str, but: Sequence[Any] = ()) -> Source:
+    _opened.cache_clear()
+    fs, root = _opened(url)
+    outputs = tuple(f"{p.path}/" for p in but if is_remote(p) and type(p.fs) is type(fs))
     base = _fixed_part(root) if "*" in root else f"{root.rstrip('/')}/" if root else ""
 
     def entries(skip: Skip) -> Iterator[Entry]:
         try:
-            found = (fs.glob if "*" in root else fs.find)(root, detail=True)
+            found = _find(fs, root)
         except Exception as error:  # whatever a server answers
-            raise ScoringError(f"{url}: cannot be listed ({error})") from error
+            raise ScoringError(f"{url}: cannot be listed ({in_one_line(error)})") from error
+        if _is_damaged_tar(fs):
+            raise ScoringError(f"{url}: is damaged (after {len(found):,} files)")
         for path, about in found.items():
+            if path == root and "*" not in root:
+                raise ScoringError(f"{url}: is a single file; name its folder, or a pattern")
+            if f"{path}/".startswith(outputs) or (path.endswith("/") and not about.get("size")):
+                continue  # what some tools put where a folder is
             name = path[len(base) :] if path.startswith(base) else path.rpartition("/")[2]
             if about["type"] in ("file", "link"):
                 yield Entry(encode_path(name), _stamp(about), about.get("size") or 0)
             else:
                 skip(encode_path(name), "neither file nor folder")
 
-    return Source(url, Remote(url, base), entries)
+    return Source(url.rstrip("/"), Remote(url, base), entries)
+
+
+def _is_damaged_tar(fs: Any) -> bool:
+    """Whether a .tar goes on where its reader has stopped: at a header that is none, in silence."""
+    if not hasattr(fs, "tar"):
+        return False
+    fs.fo.seek(fs.tar.offset)
+    return bool(fs.fo.read(512).strip(b"\0"))
 
 
 def _stamp(about: dict[str, Any]) -> str:

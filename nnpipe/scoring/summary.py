@@ -104,6 +104,9 @@ class Summary:
         """Whether every file was read as a digit."""
         return self.statuses.get("ok", 0) == self.files and not self.skipped
 
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
     def lines(self, most: int = 5) -> list[str]:
         """The summary for people: what was read, what not and why, and what took long."""
         statuses = ", ".join(f"{n:,} {status}" for status, n in sorted(self.statuses.items()))

@@ -186,7 +186,7 @@ def open_plan(
         MissingExtraError: a package is missing.
     """
     target = place(out.rstrip("/"))
-    form(target.suffix)
+    form(target)
     if is_remote(target) and not target.name:
         raise ScoringError(f"{out}: is no name for a file or a folder; add one")
     if is_remote(target) and has_magic(str(target)):  # fsspec would remove what it matches, too
@@ -253,7 +253,7 @@ def _locked(state: Path, out: str) -> Iterator[None]:
             f"{out}: another process is scoring into it; wait for it, or name another output"
         ) from None
     except OSError as error:
-        raise cannot_write(lock, error) from error
+        raise cannot_write(Path(out), error) from error
     try:
         yield
     finally:

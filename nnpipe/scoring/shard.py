@@ -60,7 +60,7 @@ def score_shard(
             yield rows
 
     with replacing(plan.part(shard), scratch=plan.folder) as stream:
-        form(plan.out.suffix).write(stream, batches())
+        form(plan.out).write(stream, batches())
     total.seconds = round(time.perf_counter() - start, 3)
     write_json(plan.statistics(shard), vars(total))
 

@@ -17,7 +17,6 @@ from nnpipe.errors import MissingExtraError, ScoringError
 from nnpipe.files import replacing
 from nnpipe.scoring.rows import Row
 
-SUFFIXES = (".csv", ".jsonl", ".parquet")
 FOLDER = ""
 """The suffix of a folder of Parquet parts."""
 
@@ -30,28 +29,28 @@ ROW_GROUP = 65_536
 class Form(NamedTuple):
     """How rows are written and read."""
 
-    suffix: str  # of a part
     write: Callable[[IO[bytes], Iterable[list[Row]]], None]  # batches of rows into a part
     join: Callable[[IO[bytes], list[Path]], None]  # parts into an output
     read: Callable[[IO[bytes]], Iterator[Row]]  # an output's rows
 
 
-def form(suffix: str) -> Form:
-    """The form of outputs with such a suffix.
+def form(out: Path) -> Form:
+    """The form of an output, by its suffix.
 
     Raises:
         ScoringError: there is none.
         MissingExtraError: it is Parquet, and pyarrow is not installed.
     """
-    if suffix == ".csv":
-        return Form(suffix, _write_csv, _join_csv, _read_csv)
-    if suffix == ".jsonl":
-        return Form(suffix, _write_json_lines, _copy, _read_json_lines)
-    if suffix in (".parquet", FOLDER):
+    if out.suffix == ".csv":
+        return Form(_write_csv, _join_csv, _read_csv)
+    if out.suffix == ".jsonl":
+        return Form(_write_json_lines, _copy, _read_json_lines)
+    if out.suffix in (".parquet", FOLDER):
         _pyarrow()
-        return Form(".parquet", _write_parquet, _join_parquet, _read_parquet)
+        return Form(_write_parquet, _join_parquet, _read_parquet)
     raise ScoringError(
-        f"rows are written as {', '.join(SUFFIXES)}, or into a folder; name a file that ends so"
+        f"{out}: rows are written as .csv, .jsonl, .parquet, or into a folder whose name has no "
+        "suffix"
     )
 
 
@@ -75,7 +74,7 @@ def assemble(out: Path, parts: list[Path], scratch: Path) -> None:
             pass
     else:
         with replacing(out, scratch=scratch) as stream:
-            form(out.suffix).join(stream, parts)
+            form(out).join(stream, parts)
 
 
 def read_rows(out: Path) -> Iterator[Row]:
@@ -88,7 +87,7 @@ def read_rows(out: Path) -> Iterator[Row]:
     try:
         for file in files:
             with file.open("rb") as stream:
-                yield from form(out.suffix).read(stream)
+                yield from form(out).read(stream)
     # A table that somebody has edited fails in as many ways as there are parsers.
     except Exception as error:
         raise ScoringError(

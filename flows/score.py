@@ -61,7 +61,7 @@ def score_shards(state: str, shards: list[int]) -> int:
     if plan is None:
         raise ScoringError(f"{state}: holds no plan; can this machine reach the folder?")
     run_shards(plan, shards, 1, lambda rows: None)
-    return sum(map(plan.files_of, shards))
+    return plan.files_of(shards)
 
 
 def score_source(
@@ -82,9 +82,9 @@ def score_source(
     tasks = MOST_TASKS if runner == "dask" else min(MOST_TASKS, TASKS_PER_WORKER * workers)
     with open_plan(source, out, weights, reject_rate, incremental, retry_errors) as plan:
         left = plan.undone()
-        before = plan.files - sum(map(plan.files_of, left))
+        before = plan.files - plan.files_of(left)
         for _ in range(TRIES):
-            done = plan.files - sum(map(plan.files_of, left))
+            done = plan.files - plan.files_of(left)
             with task_runner(runner, workers, dask_address) as tasked:
                 futures = [
                     tasked.submit(score_shards, {"state": str(plan.state), "shards": share})

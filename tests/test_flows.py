@@ -159,7 +159,7 @@ def test_a_folder_that_is_missing_fails_with_a_sentence(tmp_path):
 @pytest.fixture
 def many_pictures(tmp_path, monkeypatch):
     """400 pictures, and shards of 10."""
-    monkeypatch.setattr(plan, "SMALLEST_SHARD", 10)
+    monkeypatch.setattr(plan, "SHARD_FILES", 10)
     folder = tmp_path / "in"
     folder.mkdir()
     for number in range(400):

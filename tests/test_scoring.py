@@ -45,7 +45,7 @@ def folder(tmp_path):
 @pytest.fixture
 def small_shards(monkeypatch):
     """Two files to a shard."""
-    monkeypatch.setattr(plan, "SMALLEST_SHARD", 2)
+    monkeypatch.setattr(plan, "SHARD_FILES", 2)
 
 
 def read_csv(path):

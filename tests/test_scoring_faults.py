@@ -25,12 +25,14 @@ from .test_scoring import content, read_csv, score_here, settle
 COMMAND = """
 import sys
 from nnpipe.scoring import plan
-plan.SMALLEST_SHARD = 40
+plan.SHARD_FILES = 40
 sys.argv[0] = "nnpipe"
 from nnpipe.cli import main
 main()
 """
 LIMIT = 120
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +101,6 @@ def undisturbed(pictures, tmp_path_factory):
     return folder
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("out", ["out.csv", "out"])
 def test_twenty_kills_at_any_moment_change_no_byte(pictures, undisturbed, tmp_path, out):
     moments = random.Random(0)  # noqa: S311
@@ -277,7 +278,7 @@ def saboteurs(tmp_path, monkeypatch):
         (folder / f"{side}x.png").write_bytes(encoded(Image.new("L", (side, side)), "PNG"))
     start = [*pool.START[:-1], SABOTAGE + pool.START[-1]]
     monkeypatch.setattr(pool, "START", start)
-    monkeypatch.setattr(plan, "SMALLEST_SHARD", 4)
+    monkeypatch.setattr(plan, "SHARD_FILES", 4)
     return folder
 
 

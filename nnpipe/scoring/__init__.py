@@ -57,7 +57,7 @@ def score(
     start = time.perf_counter()
     with open_plan(source, out, weights, reject_rate, incremental, retry_errors) as plan:
         undone = plan.undone()
-        done = plan.files - sum(map(plan.files_of, undone))
+        done = plan.files - plan.files_of(undone)
 
         def on_rows(rows: int) -> None:
             if on_progress:

@@ -4,7 +4,6 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
-from itertools import islice
 from typing import IO, NamedTuple
 
 from nnpipe.scoring.rows import Row
@@ -22,19 +21,24 @@ class Written(NamedTuple):
     """A manifest that was written."""
 
     starts: list[int]  # byte at which each shard begins, and that after the last
-    size: int  # files of a shard; the last one may have fewer
-    files: int
+    counts: list[int]  # files of each shard
     kept: int  # files whose row is known
 
 
-def write(stream: IO[bytes], lines: Iterator[Known], size: int) -> Written:
-    """Write a manifest whose shards have ``size`` files each."""
-    starts, files, kept = [0], 0, 0
-    while shard := list(islice(lines, size)):
-        starts.append(starts[-1] + sum(stream.write(_unparse(known)) for known in shard))
-        files += len(shard)
-        kept += sum(known.row is not None for known in shard)
-    return Written(starts, size, files, kept)
+def write(stream: IO[bytes], lines: Iterable[Known], files: int, size: int) -> Written:
+    """Write a manifest, cut into shards of so many files, or of so many bytes in all, if less."""
+    starts, counts, kept = [0], [0], 0
+    written = read = 0
+    for known in lines:
+        if counts[-1] and (counts[-1] == files or read + known.entry.size > size):
+            starts.append(written)
+            counts.append(0)
+            read = 0
+        written += stream.write(_unparse(known))
+        read += known.entry.size
+        counts[-1] += 1
+        kept += known.row is not None
+    return Written([*starts, written], counts, kept)
 
 
 def read(stream: IO[bytes], begin: int, end: int) -> list[Known]:
@@ -53,20 +57,28 @@ def _unparse(known: Known) -> bytes:
     return json.dumps([*known.entry, *row]).encode() + b"\n"
 
 
+class Ordered(NamedTuple):
+    """Entries in the order of their paths, each path once."""
+
+    files: int  # how many, counting doubles
+    size: int  # bytes in all
+    entries: Iterator[Entry]
+
+
 @contextmanager
-def in_order(entries: Iterable[Entry]) -> Iterator[tuple[int, Iterator[Entry]]]:
-    """Sort entries by path, each path once: their number (counting doubles), and the entries.
+def in_order(entries: Iterable[Entry]) -> Iterator[Ordered]:
+    """Sort entries by path.
 
     SQLite does it, on disk: it needs no more memory for a billion paths than for a thousand.
     """
     with closing(sqlite3.connect("")) as database:  # a file without a name
         database.execute("create table entry (path text, stamp text, size int)")
         database.executemany("insert into entry values (?, ?, ?)", entries)
-        ((count,),) = database.execute("select count(*) from entry")
+        ((files, size),) = database.execute("select count(*), total(size) from entry")
         found = database.execute(
             "select path, max(stamp), max(size) from entry group by path order by path"
         )
-        yield count, map(Entry._make, found)
+        yield Ordered(files, int(size), map(Entry._make, found))
 
 
 def merge(

@@ -19,7 +19,7 @@ import os
 import secrets
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -40,9 +40,15 @@ from nnpipe.scoring.sources import Entry, Local, Remote, Source, open_source
 
 log = logging.getLogger(__name__)
 
-SMALLEST_SHARD = 1024
+SHARD_FILES, SHARD_SIZE = 1024, 64 * 2**20
+"""A shard has so many files, or so many bytes in all: that much is lost when a worker dies."""
+
+FEW_FILES, FEW_SHARDS = 32, 16
+"""It has fewer files, but not fewer than this, where there would be fewer shards than this: all
+workers are to have some."""
+
 MOST_SHARDS = 2000
-"""A shard has at least so many files, and more where there would be too many shards."""
+"""It has more of both where there would be more shards than this."""
 
 NAMED = 1000
 """So many of the things that get no row are named in the summary; all are counted."""
@@ -78,8 +84,7 @@ class Plan:
     command: Command
     reader: Local | Remote
     starts: list[int]  # byte of the manifest at which each shard begins, and that after the last
-    size: int  # files of a shard; the last one may have fewer
-    files: int
+    counts: list[int]  # files of each shard
     kept: int  # files whose row is taken from the output before
     lasting: bool  # whether it stays when all is done, for the next run to compare with
     skipped: dict[str, int]  # how many things are no files, per kind
@@ -93,11 +98,16 @@ class Plan:
     @property
     def shards(self) -> range:
         """The numbers of all shards."""
-        return range(len(self.starts) - 1)
+        return range(len(self.counts))
 
-    def files_of(self, shard: int) -> int:
-        """How many files a shard has."""
-        return min(self.size, self.files - shard * self.size)
+    @property
+    def files(self) -> int:
+        """How many files there are."""
+        return sum(self.counts)
+
+    def files_of(self, shards: Iterable[int]) -> int:
+        """How many files some shards have."""
+        return sum(self.counts[shard] for shard in shards)
 
     def part(self, shard: int) -> Path:
         """The file of a shard's rows."""
@@ -317,13 +327,18 @@ def _make(
     listing = source.entries(skip)
     if earlier and not command.incremental:
         listing = (known.entry for known in earlier())
-    with manifest.in_order(listing) as (files, entries):
+    with manifest.in_order(listing) as (files, size, entries):
         if not files:
             raise ScoringError(f"{source.identity}: holds no files to score")
         lines = manifest.merge(entries, earlier() if earlier else iter(()), usable)
         with replacing(state / identity / MANIFEST) as stream:
-            size = max(SMALLEST_SHARD, -(-files // MOST_SHARDS))
-            written = manifest.write(stream, lines, size)
+            least = min(SHARD_FILES, max(FEW_FILES, files // FEW_SHARDS))
+            written = manifest.write(
+                stream,
+                lines,
+                max(least, 2 * files // MOST_SHARDS),
+                max(SHARD_SIZE, 2 * size // MOST_SHARDS),
+            )
     with replacing(state / identity / WEIGHTS) as stream:
         stream.write(weights)
     plan = Plan(

@@ -78,7 +78,7 @@ def run_shards(plan: Plan, shards: Sequence[int], workers: int, on_rows: OnRows)
     if "memory://" in f"{plan.reader} {plan.out}":  # which no other process can see
         for number, shard in enumerate(shards, 1):
             score_shard(plan, shard, plan.classifier())
-            on_rows(sum(map(plan.files_of, shards[:number])))
+            on_rows(plan.files_of(shards[:number]))
         return
     pool = _Pool(plan, shards)
     with ThreadPoolExecutor(workers) as threads:
@@ -135,7 +135,7 @@ class _Pool:
             worker = self._start(worker)
         if worker:
             with self._lock:
-                self._done += self._plan.files_of(shard)
+                self._done += self._plan.files_of([shard])
                 worker.finish()
         return worker
 

@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-all lint bench bench-pictures samples clean
+.PHONY: help run demo test test-all lint bench bench-pictures bench-scoring samples clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -32,6 +32,9 @@ bench: .venv/.ready  ## Measure speed beside scikit-learn and PyTorch
 
 bench-pictures: .venv/.ready  ## Measure how well pictures are read; ARGS="SETS --out FOLDER" adds your own
 	$(VENV) benchmarks/pictures.py $(ARGS)
+
+bench-scoring: .venv/.ready  ## Measure how fast folders are scored; ARGS="curve" goes up to a million files
+	$(VENV) benchmarks/scoring.py $(ARGS)
 
 samples: .venv/.ready  ## Draw samples/ anew
 	$(VENV) tests/make_samples.py

@@ -373,6 +373,11 @@ def test_an_output_within_the_source_is_not_scored_the_next_time(folder):
             sinks.shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
+def test_an_output_that_a_pattern_matches_is_not_scored_either(folder):
+    for _ in range(2):
+        assert score_here(folder / "**", folder / "out", incremental=True).files == 7
+
+
 def test_a_folder_of_parts_that_shrinks_keeps_no_old_part(folder, tmp_path, small_shards):
     score_here(folder, tmp_path / "out")
     (folder / "b.png").unlink()

@@ -31,6 +31,8 @@ ENVIRONMENT = {
     **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
     "VECLIB_MAXIMUM_THREADS": "1",
     "ARROW_DEFAULT_MEMORY_POOL": "system",  # which asks for no more memory than it needs
+    # Else glibc takes 64 MB of addresses for each thread that fetches, and the limit is reached.
+    "MALLOC_ARENA_MAX": "1",
     # glibc is to keep what it has for the next batch: that makes small pictures a tenth faster.
     "MALLOC_MMAP_THRESHOLD_": str(2**27),
     "MALLOC_TRIM_THRESHOLD_": str(2**28),

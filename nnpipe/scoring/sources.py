@@ -162,7 +162,7 @@ def open_source(source: str, but: Sequence[Path] = ()) -> Iterator[Source]:
         yield _remote(source, but)
     elif path.is_dir():
         root = os.path.realpath(source)
-        outputs = {os.fsencode(p.parent.resolve() / p.name) for p in but if not is_remote(p)}
+        outputs = _local(but)
         yield Source(root, Local(root), lambda skip: _walk(os.fsencode(root), skip, outputs))
     elif path.suffix.lower() in (".zip", ".tar") and path.is_file():
         yield _remote(f"{path.suffix[1:].lower()}://::file://{path.resolve()}")
@@ -172,7 +172,7 @@ def open_source(source: str, but: Sequence[Path] = ()) -> Iterator[Source]:
         with open(path, "rb") as stream:
             yield _listed(stream)
     elif glob.has_magic(source):
-        yield _matching(source)
+        yield _matching(source, _local(but))
     else:
         raise ScoringError(f"{source}: cannot be listed (there is no such file or folder)")
 
@@ -232,13 +232,22 @@ def _fixed_part(pattern: str) -> str:
     return pattern[: pattern.rfind("/", 0, first) + 1]
 
 
-def _matching(pattern: str) -> Source:
+def _local(places: Sequence[Path]) -> set[bytes]:
+    """Those places that are on this machine, as absolute paths."""
+    return {os.fsencode(p.parent.resolve() / p.name) for p in places if not is_remote(p)}
+
+
+def _matching(pattern: str, outputs: set[bytes]) -> Source:
     base = _fixed_part(pattern)
     root, rest = os.fsencode(os.path.realpath(base)), os.fsencode(pattern[len(base) :])
+    below = tuple(output + b"/" for output in outputs)
 
     def entries(skip: Skip) -> Iterator[Entry]:
         for name in glob.iglob(rest, root_dir=root, recursive=True, include_hidden=True):
-            if entry := _entry(name, os.path.join(root, name), skip):
+            path = os.path.join(root, name)
+            if path in outputs or path.startswith(below):
+                continue
+            if entry := _entry(name, path, skip):
                 yield entry
 
     reader = Local(os.fsdecode(root))

@@ -55,11 +55,11 @@ def task_runner(kind: Runner, workers: int, dask_address: str | None) -> TaskRun
     task_run_name="score-shards-from-{shards[0]}",
     cache_policy=NO_CACHE,
 )
-def score_shards(state: str, shards: list[int]) -> int:
+def score_shards(state: str, plan_id: str, shards: list[int]) -> int:
     """Do some shards of the plan in a folder that all machines can reach."""
     plan = load_plan(place(state))
-    if plan is None:
-        raise ScoringError(f"{state}: holds no plan; can this machine reach the folder?")
+    if plan is None or plan.id != plan_id:
+        raise ScoringError(f"{state}: the plan has gone; can this machine reach the folder?")
     run_shards(plan, shards, 1, lambda rows: None)
     return plan.files_of(shards)
 
@@ -81,13 +81,14 @@ def score_source(
     workers = workers or cores()
     tasks = MOST_TASKS if runner == "dask" else min(MOST_TASKS, TASKS_PER_WORKER * workers)
     with open_plan(source, out, weights, reject_rate, incremental, retry_errors) as plan:
+        given = {"state": str(plan.state), "plan_id": plan.id}
         left = plan.undone()
         before = plan.files - plan.files_of(left)
         for _ in range(TRIES):
             done = plan.files - plan.files_of(left)
             with task_runner(runner, workers, dask_address) as tasked:
                 futures = [
-                    tasked.submit(score_shards, {"state": str(plan.state), "shards": share})
+                    tasked.submit(score_shards, given | {"shards": share})
                     for share in _shares(left, tasks)
                 ]
                 for future in futures:

@@ -72,11 +72,14 @@ def cannot_write(path: Path, error: OSError) -> OutputError:
     )
 
 
-def write_json(path: Path, content: object) -> None:
-    """Write ``content`` as indented JSON (UTF-8, no NaN), whole or not at all."""
-    with replacing(path, "w", encoding="utf-8") as stream:
-        json.dump(content, stream, indent=2, ensure_ascii=False, allow_nan=False)
-        stream.write("\n")
+def write_json(path: Path, content: object, scratch: Path | None = None) -> None:
+    """Write ``content`` as indented JSON (UTF-8, no NaN), whole or not at all; see `replacing`."""
+    try:
+        text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False).encode()
+    except UnicodeEncodeError:  # the path of a folder need not be UTF-8
+        text = json.dumps(content, indent=2, allow_nan=False).encode()
+    with replacing(path, scratch=scratch) as stream:
+        stream.write(text + b"\n")
 
 
 def sha256(content: bytes) -> str:
@@ -84,10 +87,33 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def remove_folder(path: Any) -> None:
-    """Remove a folder with all that is in it, as far as that can be done."""
-    if is_remote(path):
-        with suppress(Exception):
+def copy(path: Any, to: Any, scratch: Path) -> None:
+    """Have what is in a file also stand elsewhere in the same file system, whole or not at all.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        if is_remote(path):
+            path.fs.copy(path.path, to.path)
+            return
+        to.parent.mkdir(parents=True, exist_ok=True)
+        temporary = scratch / f".nnpipe-{secrets.token_hex(6)}.tmp"
+        try:
+            temporary.hardlink_to(path)  # where that is known, nothing need be copied
+        except OSError:
+            shutil.copyfile(path, temporary)
+        temporary.replace(to)
+    except Exception as error:
+        raise cannot_write(to, OSError(in_one_line(error))) from error
+
+
+def remove(path: Any) -> None:
+    """Remove a file, or a folder with all that is in it, as far as that can be done."""
+    with suppress(Exception):
+        if is_remote(path):
             path.fs.rm(path.path, recursive=True)
-    else:
-        shutil.rmtree(path, ignore_errors=True)
+        elif path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()

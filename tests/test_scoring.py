@@ -4,7 +4,9 @@ import csv
 import hashlib
 import json
 import os
+import shutil
 import string
+import time
 
 import numpy as np
 import pandas as pd
@@ -17,7 +19,7 @@ from nnpipe import datasets, preprocess
 from nnpipe.classifier import Classifier, champion
 from nnpipe.errors import OutputError, ScoringError
 from nnpipe.evaluation import evaluate
-from nnpipe.scoring import Row, decode_path, encode_path, plan, read_rows, score, sinks
+from nnpipe.scoring import Row, decode_path, encode_path, plan, read_rows, score, sources
 from nnpipe.scoring.plan import open_plan, summary_file
 from nnpipe.scoring.shard import score_shard
 from nnpipe.scoring.summary import finish
@@ -61,11 +63,10 @@ def score_here(source, out, **options):
         return finish(found, found.files, 1)
 
 
-def settle(folder):
-    """Let all files be old enough for their time stamps to be trusted."""
-    for path in folder.rglob("*"):
-        if path.is_file():
-            os.utime(path, (10**9, 10**9))
+@pytest.fixture(autouse=True)
+def settled(monkeypatch):
+    """Files are old enough for their time stamps to be trusted as soon as they are written."""
+    monkeypatch.setattr(sources, "JUST_NOW", 0)
 
 
 def content(out):
@@ -246,7 +247,6 @@ NEIGHBOURS = Classifier.load()
 @pytest.mark.parametrize("out", OUTPUTS)
 def test_only_what_is_new_or_has_changed_is_scored(folder, tmp_path, small_shards, out, caplog):
     caplog.set_level("INFO")
-    settle(folder)
     target = tmp_path / out
     assert score_here(folder, target, incremental=True).scored == 7
     assert "every file is scored: there is no finished run before" in caplog.text
@@ -255,8 +255,6 @@ def test_only_what_is_new_or_has_changed_is_scored(folder, tmp_path, small_shard
     (folder / "new.png").write_bytes(encoded(picture(8), "PNG"))
     (folder / "b.png").write_bytes(encoded(picture(9), "PNG"))
     (folder / "a.jpg").unlink()
-    settle(folder)
-    os.utime(folder / "b.png", (10**9, 10**9 + 1))
     summary = score_here(folder, target, incremental=True)
     assert (summary.files, summary.scored) == (7, 2)
     assert f"{summary.files - summary.scored} kept" in summary.lines()[0]
@@ -268,21 +266,21 @@ def test_only_what_is_new_or_has_changed_is_scored(folder, tmp_path, small_shard
     assert content(target) == content(tmp_path / "anew" / out)
 
 
-def test_a_file_that_was_just_written_is_not_trusted_to_stay_so(folder, tmp_path):
+def test_a_file_that_was_just_written_is_not_trusted_to_stay_so(folder, tmp_path, monkeypatch):
     """It might be written once more within the same tick of the clock."""
-    settle(folder)
+    monkeypatch.setattr(sources, "JUST_NOW", 2 * 10**8)
+    time.sleep(0.3)
     (folder / "b.png").write_bytes(encoded(picture(9), "PNG"))
     score_here(folder, tmp_path / "out.csv", incremental=True)
     assert score_here(folder, tmp_path / "out.csv", incremental=True).scored == 1
 
 
 def test_nothing_stale_is_used_again(folder, tmp_path, weights_file, monkeypatch, caplog):
-    settle(folder)
     caplog.set_level("INFO")
     out = tmp_path / "out.csv"
     score_here(folder, out, incremental=True)
     assert score_here(folder, out, incremental=True, weights=weights_file).scored == 7
-    assert "another source, other weights, or another nnpipe" in caplog.text
+    assert "another source, other weights, or another preprocessing" in caplog.text
     assert score_here(folder, out, incremental=True, weights=weights_file).scored == 0
     assert score_here(folder, out, incremental=True).scored == 7
     monkeypatch.setattr(plan, "PREPROCESSING_VERSION", 99)
@@ -294,7 +292,6 @@ def test_nothing_stale_is_used_again(folder, tmp_path, weights_file, monkeypatch
 
 def test_a_run_that_was_not_incremental_is_no_base(folder, tmp_path, caplog):
     caplog.set_level("INFO")
-    settle(folder)
     score_here(folder, tmp_path / "out.csv")
     assert score_here(folder, tmp_path / "out.csv", incremental=True).scored == 7
     assert "it is not known which files have changed" in caplog.text
@@ -302,13 +299,108 @@ def test_a_run_that_was_not_incremental_is_no_base(folder, tmp_path, caplog):
 
 @pytest.mark.parametrize("edit", [b"", b"path,status\n", b"\x00\xff", None])
 def test_an_output_that_somebody_has_edited_is_not_taken_for_ours(folder, tmp_path, edit):
-    settle(folder)
     out = tmp_path / "out.csv"
     score_here(folder, out, incremental=True)
     lines = out.read_bytes().splitlines(keepends=True)
     out.write_bytes(b"".join(lines[:-1]) if edit is None else edit)
     with pytest.raises(ScoringError, match="move it away to score anew"):
         score_here(folder, out, incremental=True)
+
+
+def test_a_file_that_takes_the_place_of_another_is_seen(folder, tmp_path):
+    """With its size and its time stamp, as files have that were unpacked together."""
+    for name, label in (("1.bmp", 1), ("2.bmp", 2)):
+        (folder / name).write_bytes(encoded(picture(label), "BMP"))
+        os.utime(folder / name, (10**9, 10**9))
+    score_here(folder, tmp_path / "out.csv", incremental=True)
+    (folder / "2.bmp").replace(folder / "1.bmp")
+    score_here(folder, tmp_path / "out.csv", incremental=True)
+    assert read_csv(tmp_path / "out.csv")["1.bmp"]["label"] == "2"
+
+
+def test_what_could_not_be_read_is_looked_at_again(folder, tmp_path, monkeypatch):
+    """A row without a hash says nothing of the file: it may have been closed, or its server."""
+    from nnpipe.errors import PictureError
+
+    def closed(self, entries):
+        return iter([PictureError("the file cannot be read: Permission denied")] * len(entries))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sources.Local, "read", closed)
+        score_here(folder, tmp_path / "out.csv", incremental=True)
+    assert score_here(folder, tmp_path / "out.csv", incremental=True).scored == 6
+
+
+@pytest.mark.parametrize("out", ["out.csv", "out"])
+def test_an_output_that_was_moved_away_is_made_anew(folder, tmp_path, out):
+    """And not from an old listing, which is kept for the next increment."""
+    score_here(folder, tmp_path / out, incremental=True)
+    (tmp_path / out).rename(tmp_path / "away")
+    (folder / "new.png").write_bytes(encoded(picture(8), "PNG"))
+    (folder / "a.jpg").unlink()
+    assert score_here(folder, tmp_path / out, incremental=True).scored == 7
+    rows = {row.path: row.label for row in read_rows(tmp_path / out)}
+    assert rows["new.png"] == 8
+    assert "a.jpg" not in rows
+
+
+def test_a_folder_of_parts_that_is_removed_meanwhile_comes_back_whole(
+    folder, tmp_path, small_shards
+):
+    with open_plan(str(folder), str(tmp_path / "out")) as found:
+        for shard in found.undone()[:2]:
+            score_shard(found, shard, found.classifier())
+        found.part(0).unlink()
+    assert score_here(folder, tmp_path / "out").files == 7
+    assert len(list(read_rows(tmp_path / "out"))) == 7
+
+
+def test_a_folder_of_parts_stays_as_it_is_until_the_next_run_is_done(
+    folder, tmp_path, small_shards
+):
+    out = tmp_path / "out"
+    score_here(folder, out)
+    before = content(out)
+    (folder / "0.png").write_bytes(encoded(picture(0), "PNG"))
+    with open_plan(str(folder), str(out)) as found:
+        for shard in found.undone()[:2]:
+            score_shard(found, shard, found.classifier())
+    assert content(out) == before
+    score_here(folder, out, retry_errors=True)
+    assert {row.path for row in read_rows(out)} == {row.path for row in rows_of(before, tmp_path)}
+
+
+def rows_of(files, tmp_path):
+    (tmp_path / "copy").mkdir()
+    for name, bytes_ in files.items():
+        (tmp_path / "copy" / name).write_bytes(bytes_)
+    return list(read_rows(tmp_path / "copy"))
+
+
+def test_what_has_no_row_is_still_told_when_errors_are_tried_again(folder, tmp_path):
+    os.mkfifo(folder / "pipe")
+    score_here(folder, tmp_path / "out.csv")
+    summary = score_here(folder, tmp_path / "out.csv", retry_errors=True)
+    assert summary.skipped == {"neither file nor folder": 1}
+
+
+@pytest.mark.parametrize("retry", [True, False])
+@pytest.mark.parametrize("out", OUTPUTS)
+def test_nothing_stays_behind_but_output_and_summary(folder, tmp_path, out, retry):
+    score_here(folder, tmp_path / "results" / out)
+    if retry:
+        score_here(folder, tmp_path / "results" / out, retry_errors=True)
+    left = {path.name for path in (tmp_path / "results").iterdir()}
+    assert left == {out, f"{out}.summary.json"}
+
+
+def test_an_output_that_is_a_link_is_written_where_it_leads(folder, tmp_path):
+    (tmp_path / "link.csv").symlink_to(tmp_path / "out.csv")
+    (tmp_path / "out.csv").touch()
+    score_here(folder, tmp_path / "link.csv", incremental=True)
+    assert score_here(folder, tmp_path / "link.csv", incremental=True).scored == 0
+    assert (tmp_path / "link.csv").is_symlink()
+    assert len(read_csv(tmp_path / "out.csv")) == 7
 
 
 @pytest.mark.parametrize("out", OUTPUTS)
@@ -327,7 +419,6 @@ def test_only_errors_are_tried_again(folder, tmp_path, out, small_shards):
 
 
 def test_errors_may_be_tried_again_and_all_be_remembered(folder, tmp_path):
-    settle(folder)
     out = tmp_path / "out.csv"
     score_here(folder, out, incremental=True)
     assert score_here(folder, out, retry_errors=True).scored == 3
@@ -370,7 +461,7 @@ def test_an_output_within_the_source_is_not_scored_the_next_time(folder):
         for _ in range(2):
             assert score_here(folder, folder / out, incremental=True).files == 7
         for path in folder.glob("out*"):
-            sinks.shutil.rmtree(path) if path.is_dir() else path.unlink()
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def test_an_output_that_a_pattern_matches_is_not_scored_either(folder):
@@ -403,8 +494,13 @@ def test_what_cannot_be_scored_is_one_sentence(folder, tmp_path):
         (tmp_path / "void", "out.csv", "holds no files to score"),
         (tmp_path / "void" / "*.png", "out.csv", "holds no files to score"),
         ("nowhere://x/y", "out.csv", "nowhere://x/y: cannot be opened"),
+        (folder, folder, "is what is to be scored; name another output"),
+        (folder, folder / "sub", "holds other files"),
+        (folder, "/", "is no name for a file or a folder"),
+        (tmp_path / "a.tar.gz", "out.csv", "is neither folder, .zip, .tar, nor a text of paths"),
     ):
         (tmp_path / "void").mkdir(exist_ok=True)
+        (tmp_path / "a.tar.gz").write_bytes(b"\x1f\x8b\x08\x00 and so on")
         with pytest.raises(ScoringError, match=message):
             score_here(source, tmp_path / out)
     (tmp_path / "d.csv").mkdir()
@@ -421,7 +517,7 @@ def test_a_failing_output_leaves_the_old_one_and_all_that_was_done(folder, tmp_p
     def full(stream, parts):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(sinks, "_join_csv", full)
+    monkeypatch.setattr("nnpipe.scoring.sinks._join_csv", full)
     with pytest.raises(OutputError, match=r"out\.csv: could not be written .No space left"):
         score_here(folder, out)
     assert out.read_text() == "old"

@@ -19,13 +19,14 @@ from nnpipe.scoring.pool import run_shards
 
 from .conftest import ROOT
 from .make_samples import SAMPLES, encoded, picture
-from .test_scoring import content, read_csv, score_here, settle
+from .test_scoring import content, read_csv, score_here
 
 # The command with small shards, so that there are many of them.
 COMMAND = """
 import sys
-from nnpipe.scoring import plan
+from nnpipe.scoring import plan, sources
 plan.SHARD_FILES = 40
+sources.JUST_NOW = 0
 sys.argv[0] = "nnpipe"
 from nnpipe.cli import main
 main()
@@ -296,6 +297,24 @@ def test_a_picture_that_kills_or_hangs_its_reader_is_an_error_row(saboteurs, tmp
         assert rows[f"{number}.png"]["label"] == str(number)
 
 
+def test_who_is_stopped_for_a_while_blames_no_picture(pictures, undisturbed, tmp_path):
+    """As by Ctrl-Z, or with the machine: the workers stood still, too."""
+    patience = "plan.Local.seconds = property(lambda self: 3)\n"
+    out = tmp_path / "out.csv"
+    command = [sys.executable, "-c", COMMAND.replace("sources.JUST", f"{patience}sources.JUST")]
+    command += ["score", str(pictures), "--out", str(out)]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    wait_for(lambda: done(out) >= 2)
+    os.killpg(process.pid, signal.SIGSTOP)
+    time.sleep(5)
+    os.killpg(process.pid, signal.SIGCONT)
+    code, said = finish(process)
+    assert code == 3, said
+    assert content(out) == content(undisturbed / "out.csv")
+
+
 def test_workers_that_die_of_nothing_in_the_pictures_end_the_run(tmp_path, monkeypatch):
     monkeypatch.setattr(pool, "START", [sys.executable, "-c", "import sys; sys.exit('no luck')"])
     with pytest.raises(ScoringError, match=r"end again and again .exit code 1: no luck"):
@@ -337,12 +356,10 @@ def test_an_incremental_run_that_is_killed_goes_on_and_loses_nothing(pictures, t
     folder.mkdir()
     for number in range(60):
         (folder / f"{number}.png").write_bytes(encoded(picture(number % 10), "PNG"))
-    settle(folder)
     code, said = run(folder, out, "--incremental")
     assert code == 0, said
     for number in range(60, 400):
         (folder / f"{number}.png").write_bytes(encoded(picture(number % 10), "PNG"))
-    settle(folder)
     process = start(folder, out, "--incremental")
     wait_for(lambda: done(out) >= 2)
     os.kill(process.pid, signal.SIGKILL)

@@ -133,6 +133,13 @@ def test_a_pattern_takes_what_fits_relative_to_where_it_begins_to_vary(folder):
     assert skipped == {"deep": "folder"}
 
 
+def test_a_pattern_does_not_go_in_circles(folder):
+    (folder / "sub" / "loop").symlink_to(folder, target_is_directory=True)
+    (folder / "sub" / "again").symlink_to(folder, target_is_directory=True)
+    paths, _, _ = entries(folder / "**" / "*.png")
+    assert paths == ["b.png", "sub/blank.png", "sub/cut.png"]
+
+
 def test_a_folder_whose_name_looks_like_a_pattern_is_a_folder(tmp_path):
     (tmp_path / "[x]*").mkdir()
     (tmp_path / "[x]*" / "a").write_bytes(b"a")

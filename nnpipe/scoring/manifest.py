@@ -2,10 +2,12 @@
 
 import json
 import sqlite3
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from typing import IO, NamedTuple
 
+from nnpipe.errors import OutputError
 from nnpipe.scoring.rows import Row
 from nnpipe.scoring.sources import Entry
 
@@ -71,7 +73,7 @@ def in_order(entries: Iterable[Entry]) -> Iterator[Ordered]:
 
     SQLite does it, on disk: it needs no more memory for a billion paths than for a thousand.
     """
-    with closing(sqlite3.connect("")) as database:  # a file without a name
+    with closing(sqlite3.connect("")) as database, _told():  # a file without a name
         database.execute("create table entry (path text, stamp text, size int)")
         database.executemany("insert into entry values (?, ?, ?)", entries)
         ((files, size),) = database.execute("select count(*), total(size) from entry")
@@ -79,6 +81,17 @@ def in_order(entries: Iterable[Entry]) -> Iterator[Ordered]:
             "select path, max(stamp), max(size) from entry group by path order by path"
         )
         yield Ordered(files, int(size), map(Entry._make, found))
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise OutputError(
+            f"{tempfile.gettempdir()}: the files could not be sorted there ({error}); free some "
+            "space, or name another folder with TMPDIR"
+        ) from error
 
 
 def merge(

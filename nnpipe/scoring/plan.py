@@ -20,7 +20,7 @@ import secrets
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from glob import has_magic
@@ -30,12 +30,12 @@ from typing import Any
 
 from nnpipe.classifier import Classifier, champion
 from nnpipe.errors import ScoringError
-from nnpipe.files import cannot_write, remove_folder, replacing, sha256, write_json
-from nnpipe.places import accessed, is_remote, place
+from nnpipe.files import cannot_write, remove, replacing, sha256, write_json
+from nnpipe.places import accessed, is_remote, is_url, place
 from nnpipe.preprocess import PREPROCESSING_VERSION
 from nnpipe.scoring import manifest
 from nnpipe.scoring.manifest import Known
-from nnpipe.scoring.sinks import FOLDER, form, read_rows
+from nnpipe.scoring.sinks import FOLDER, form, is_part, read_rows, size_of
 from nnpipe.scoring.sources import Entry, Local, Remote, Source, open_source
 
 log = logging.getLogger(__name__)
@@ -89,6 +89,7 @@ class Plan:
     lasting: bool  # whether it stays when all is done, for the next run to compare with
     skipped: dict[str, int]  # how many things are no files, per kind
     skipped_named: dict[str, str]  # the first of them, and their kinds
+    finished: bool = False  # whether its output is whole, and it is kept for its manifest alone
 
     @property
     def folder(self) -> Path:
@@ -111,9 +112,7 @@ class Plan:
 
     def part(self, shard: int) -> Path:
         """The file of a shard's rows."""
-        if self.out.suffix == FOLDER:
-            return self.out / f"part-{shard:05}.parquet"
-        return self.folder / f"{shard:05}{self.out.suffix}"
+        return self.folder / f"{shard:05}{self.out.suffix or '.parquet'}"
 
     def statistics(self, shard: int) -> Path:
         """The file that says how a shard went; once it is there, the shard is done."""
@@ -122,7 +121,11 @@ class Plan:
     def undone(self) -> list[int]:
         """The shards that are still to be done."""
         there = {path.name for path in self.folder.iterdir()}
-        return [shard for shard in self.shards if self.statistics(shard).name not in there]
+        return [
+            shard
+            for shard in self.shards
+            if not {self.statistics(shard).name, self.part(shard).name} <= there
+        ]
 
     def lines(self, shard: int) -> list[Known]:
         """The files of a shard."""
@@ -195,15 +198,7 @@ def open_plan(
         WeightsError: the weights are missing or damaged.
         MissingExtraError: a package is missing.
     """
-    target = place(out.rstrip("/"))
-    form(target)
-    if is_remote(target) and not target.name:
-        raise ScoringError(f"{out}: is no name for a file or a folder; add one")
-    if is_remote(target) and has_magic(str(target)):  # fsspec would remove what it matches, too
-        raise ScoringError(f"{out}: *, ? and [ stand for other names; name it without them")
-    with accessed(target):
-        if target.suffix != FOLDER and target.is_dir():
-            raise ScoringError(f"{out}: is a folder; name a file, or a folder without a suffix")
+    target = _target(source, out)
     state = target.with_name(f"{target.name}.nnpipe")
     weights = weights or champion()
     classifier = Classifier.load(weights, reject_rate)
@@ -211,7 +206,7 @@ def open_plan(
     with accessed(target), open_source(source, but=outputs) as found, _locked(state, out):
         command = Command(
             source=found.identity,
-            out=str(target if is_remote(target) else target.resolve()),
+            out=str(target),
             weights=sha256(weights.read_bytes()),
             preprocessing=PREPROCESSING_VERSION,
             threshold=classifier.threshold,
@@ -219,23 +214,47 @@ def open_plan(
             retry_errors=retry_errors,
         )
         old, before = load_plan(state), load_summary(target)
-        finished = old is not None and before is not None and before["plan"] == old.id
-        try:
-            if old and not finished and old.command == command:
-                done = len(old.shards) - len(old.undone())
-                log.info(
-                    "going on with what was begun: %s of %s shards are done", done, len(old.shards)
+        made_it = old is not None and before is not None and before.get("plan") == old.id
+        if old and not old.finished and not made_it and old.command == command:
+            done = len(old.shards) - len(old.undone())
+            log.info(
+                "going on with what was begun: %s of %s shards are done", done, len(old.shards)
+            )
+            yield old
+        else:
+            earlier = None
+            if before and _is_usable(made_it, before, target, command):
+                earlier = partial(_earlier, old if made_it else None, target)
+            elif retry_errors and not incremental:
+                raise ScoringError(
+                    f"{out}: there is no finished run before; score it without --retry-errors first"
                 )
-                yield old
-            else:
-                old = old if finished else None
-                earlier = None
-                if _is_usable(old, before, target, command):
-                    earlier = partial(_earlier, old, target)
-                yield _make(state, target, command, found, earlier, weights.read_bytes())
-        finally:
-            if not (state / PLAN).exists():
-                remove_folder(state)
+            elif incremental and not before:
+                log.info("every file is scored: there is no finished run before")
+            skipped = before if before and earlier and not incremental else None
+            yield _make(state, target, command, found, earlier, weights.read_bytes(), skipped)
+
+
+def _target(source: str, out: str) -> Path:
+    """The output as a place, if rows can be written there without harm."""
+    target = place(out.rstrip("/"))
+    form(target)
+    if not target.name:
+        raise ScoringError(f"{out}: is no name for a file or a folder; add one")
+    if not is_remote(target):
+        target = target.resolve()
+    if is_remote(target) and has_magic(str(target)):  # fsspec would remove what it matches, too
+        raise ScoringError(f"{out}: *, ? and [ stand for other names; name it without them")
+    if not is_remote(target) and not is_url(source) and target == Path(source).resolve():
+        raise ScoringError(f"{out}: is what is to be scored; name another output")
+    with accessed(target):
+        if target.suffix != FOLDER and target.is_dir():
+            raise ScoringError(f"{out}: is a folder; name a file, or a folder without a suffix")
+        if target.suffix == FOLDER and target.is_dir() and not summary_file(target).exists():
+            foreign = next((p.name for p in target.iterdir() if not is_part(p)), None)
+            if foreign:
+                raise ScoringError(f"{out}: holds other files ({foreign}); name an empty folder")
+    return target
 
 
 @contextmanager
@@ -246,7 +265,7 @@ def _locked(state: Path, out: str) -> Iterator[None]:
     """
     import fcntl  # which Windows has not, and the rest of nnpipe can do without
 
-    name = f"nnpipe-{sha256(str(state).encode())[:16]}.lock"
+    name = f"nnpipe-{os.getuid()}-{sha256(str(state).encode())[:16]}.lock"
     lock = Path(tempfile.gettempdir()) / name if is_remote(state) else state / "lock"
     try:
         while True:
@@ -254,8 +273,9 @@ def _locked(state: Path, out: str) -> Iterator[None]:
             stream = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Who held it before may have removed the file between our two steps.
-            if lock.exists() and os.path.samestat(os.fstat(stream), lock.stat()):
-                break
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(stream), lock.stat()):
+                    break
             os.close(stream)
     except BlockingIOError:
         os.close(stream)
@@ -267,21 +287,38 @@ def _locked(state: Path, out: str) -> Iterator[None]:
     try:
         yield
     finally:
+        # The lock goes last: whoever comes now finds all of it or nothing.
+        if not (state / PLAN).exists():
+            for path in state.iterdir() if state.exists() else ():
+                if path != lock:
+                    remove(path)
+            lock.unlink(missing_ok=True)
+            if not is_remote(state):
+                with suppress(OSError):
+                    state.rmdir()
         os.close(stream)
 
 
-def _is_usable(
-    old: Plan | None, before: dict[str, Any] | None, out: Path, command: Command
-) -> bool:
-    """Whether rows of the run before may be used again; given are its plan and its summary."""
+def _is_usable(kept: bool, before: dict[str, Any], out: Path, command: Command) -> bool:
+    """Whether rows of the run before may be used again.
+
+    Args:
+        kept: whether its plan is there, and with it what the files were like.
+        before: its summary.
+        out: its output.
+        command: what is to be done now.
+
+    Raises:
+        ScoringError: nothing else is to be done, or the output is not what that run has written.
+    """
     if not command.incremental and not command.retry_errors:
         return False
-    if before is None:
-        why = "there is no finished run before"
-    elif not before["command"].reads_as(command):
-        why = "the run before had another source, other weights, or another nnpipe"
-    elif old is None and command.incremental:
+    if not before["command"].reads_as(command):
+        why = "the run before had another source, other weights, or another preprocessing"
+    elif command.incremental and not kept:
         why = "the run before was not incremental, so it is not known which files have changed"
+    elif before.get("bytes") != size_of(out):
+        raise ScoringError(f"{out}: is not as nnpipe left it; move it away to score anew")
     else:
         return True
     if not command.incremental:
@@ -309,9 +346,15 @@ def _make(
     source: Source,
     earlier: Callable[[], Iterator[Known]] | None,
     weights: bytes,
+    before: dict[str, Any] | None,
 ) -> Plan:
-    """Write the manifest of a new plan, and then the plan, which takes the old one's place."""
+    """Write the manifest of a new plan, and then the plan, which takes the old one's place.
+
+    Where files are not listed anew, ``before`` tells what the last listing has left out.
+    """
     skipped, named = Counter[str](), dict[str, str]()
+    if before:
+        skipped, named = Counter(before["skipped"]), before["skipped_named"]
 
     def skip(path: str, why: str) -> None:
         skipped[why] += 1
@@ -319,7 +362,10 @@ def _make(
             named[path] = why
 
     def usable(entry: Entry, before: Known) -> bool:
-        if command.retry_errors and before.row and before.row.status == "error":
+        row = before.row
+        if row is None or (command.retry_errors and row.status == "error"):
+            return False
+        if command.incremental and row.sha256 is None and entry.size:  # nobody has seen what it is
             return False
         return not command.incremental or entry.stamp == before.entry.stamp != ""
 
@@ -355,5 +401,5 @@ def _make(
     plan.save()
     for path in state.iterdir():
         if path.is_dir() and path.name != identity:
-            remove_folder(path)
+            remove(path)
     return plan

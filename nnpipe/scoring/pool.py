@@ -54,6 +54,9 @@ TOO_LONG = signal.SIGALRM
 
 SECONDS_BETWEEN_LOOKS = 0.1
 
+LONG_AWAY = 2
+"""More seconds than this between two looks, and this process must have been stopped."""
+
 OnRows = Callable[[int], None]
 
 
@@ -106,6 +109,7 @@ class _Pool:
         self._done = 0  # rows
         self._workers: list[_Worker] = []
         self._stopped = False
+        self._looked = time.monotonic()
         self._lock = threading.Lock()
 
     def work(self) -> None:
@@ -143,9 +147,12 @@ class _Pool:
 
     def look(self) -> int:
         """End the workers that have been reading one file for too long; how many rows are done."""
+        now = time.monotonic()
         with self._lock:
+            # When this process was stopped for a while, so were the workers, and nobody is late.
+            away, self._looked = now - self._looked > LONG_AWAY, now
             for worker in self._workers:
-                worker.look(self._plan.reader.seconds)
+                worker.look(self._plan.reader.seconds, away)
             return self._done + sum(worker.rows for worker in self._workers)
 
     def stop(self) -> None:
@@ -154,7 +161,9 @@ class _Pool:
             self._stopped = True
             for worker in self._workers:
                 worker.process.kill()
-                worker.process.wait()
+            for worker in self._workers:
+                with suppress(subprocess.TimeoutExpired):  # a file system may not let it go
+                    worker.process.wait(timeout=1)
 
     def _next(self) -> int | None:
         with self._lock:
@@ -176,6 +185,7 @@ class _Worker:
     def __init__(self) -> None:
         self._begun = 0  # marks when its shard was begun
         self._seen = (0, time.monotonic())  # marks at the last look that found new ones, and when
+        self._late: int | None = None  # the file for which it was ended
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the worker)
         with tempfile.TemporaryFile() as shared:  # both processes keep what is mapped
             shared.truncate(16)
@@ -219,12 +229,13 @@ class _Worker:
         """Count rows from here on."""
         self._begun = self._marks[1]
 
-    def look(self, seconds: float) -> None:
-        """End it if it has been reading one file for longer than this."""
+    def look(self, seconds: float, away: bool) -> None:
+        """End it if it has been reading one file for longer than this, and nobody was away."""
         number, marks = self._marks
-        if number < 0 or marks != self._seen[0]:
+        if number < 0 or away or marks != self._seen[0]:
             self._seen = marks, time.monotonic()
-        elif time.monotonic() - self._seen[1] > seconds:
+        elif time.monotonic() - self._seen[1] > seconds and self._late is None:
+            self._late = number
             self.process.send_signal(TOO_LONG)
 
     def last_words(self) -> tuple[int, str]:
@@ -233,9 +244,11 @@ class _Worker:
         self._stderr.seek(0)
         told = self._stderr.read().decode(errors="replace").split("\n")
         self.close()
+        number = self._marks[0] if self._late is None else self._late
         if code < 0:
-            return self._marks[0], signal.Signals(-code).name
-        return self._marks[0], f"exit code {code}: {' '.join(told[-3:]).strip()}"
+            known = {known.value: known.name for known in signal.Signals}
+            return number, known.get(-code, f"signal {-code}")
+        return number, f"exit code {code}: {' '.join(told[-3:]).strip()}"
 
     def close(self) -> None:
         """Let it end, as it does when there are no more jobs."""

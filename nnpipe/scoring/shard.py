@@ -79,40 +79,29 @@ def _score(
     digests: list[str | None] = []
     times: list[float] = []
 
-    # One kind of work at a time: files, hashes and pictures in turn would take a tenth longer.
     def contents() -> Iterator[Content]:
-        for group in _groups(numbers, lines):
-            found = plan.reader.read([lines[n].entry for n in group if n not in blamed])
-            group_contents: list[Content] = []
-            for number in group:
-                mark(number)
-                known = blamed.get(number)
-                group_contents.append(PictureError(known) if known else next(found))
-            digests.extend(
-                None if isinstance(content, PictureError) else sha256(content)
-                for content in group_contents
-            )
-            for number, content in zip(group, group_contents, strict=True):
-                mark(number)
-                start = time.perf_counter()
-                yield content  # and go on when it has been prepared
-                times.append(time.perf_counter() - start)
+        found = plan.reader.read([lines[n].entry for n in numbers if n not in blamed])
+        group: list[Content] = []
+        size = 0
+        for number in numbers:
+            mark(number)
+            content = PictureError(blamed[number]) if number in blamed else next(found)
+            group.append(content)
+            size += 0 if isinstance(content, PictureError) else len(content)
+            if size > GROUP or number == numbers[-1]:
+                yield from decoded(group)
+                group, size = [], 0
+
+    # One kind of work at a time: files, hashes and pictures in turn would take a tenth longer.
+    def decoded(group: list[Content]) -> Iterator[Content]:
+        digests.extend(None if isinstance(c, PictureError) else sha256(c) for c in group)
+        for content in group:
+            mark(numbers[len(times)])
+            start = time.perf_counter()
+            yield content  # and go on when it has been prepared
+            times.append(time.perf_counter() - start)
 
     prepared = prepare_many(contents())
     mark(-1)
     total.name_slowest(zip(times, paths, strict=True))
     return map(to_row, paths, classifier.read_prepared(prepared), digests)
-
-
-def _groups(numbers: Sequence[int], lines: Sequence[Known]) -> Iterator[list[int]]:
-    """Cut a batch so that the files of a group have no more than so many bytes, or are one."""
-    group: list[int] = []
-    size = 0
-    for number in numbers:
-        size += lines[number].entry.size
-        if group and size > GROUP:
-            yield group
-            group, size = [], lines[number].entry.size
-        group.append(number)
-    if group:
-        yield group

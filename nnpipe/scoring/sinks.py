@@ -7,6 +7,7 @@ is little more than copying: the bytes do not depend on who wrote which part, or
 import csv
 import io
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from nnpipe.errors import MissingExtraError, ScoringError
-from nnpipe.files import replacing
+from nnpipe.files import copy, replacing
 from nnpipe.scoring.rows import Row
 
 FOLDER = ""
@@ -58,23 +59,38 @@ def assemble(out: Path, parts: list[Path], scratch: Path) -> None:
     """Put an output together from the parts of its shards, in their order.
 
     Args:
-        out: what to write; it takes its name when it is whole.
-        parts: one for each shard. Those of a folder lie in it already.
+        out: what to write. A file takes its name when it is whole; a folder is whole when `SUCCESS`
+            stands in it.
+        parts: one for each shard.
         scratch: a folder of the same file system, for what is not yet whole.
 
     Raises:
         OutputError: it cannot be written.
     """
-    if out.suffix == FOLDER:
-        kept = {part.name for part in parts}
-        for old in out.glob("part-*.parquet"):
-            if old.name not in kept:
-                old.unlink()
-        with replacing(out / SUCCESS):
-            pass
-    else:
+    if out.suffix != FOLDER:
         with replacing(out, scratch=scratch) as stream:
             form(out).join(stream, parts)
+        return
+    (out / SUCCESS).unlink(missing_ok=True)
+    named = {f"part-{number:05}.parquet": part for number, part in enumerate(parts)}
+    for old in out.iterdir() if out.exists() else ():
+        if is_part(old) and old.name not in named:
+            old.unlink()
+    for name, part in named.items():
+        copy(part, out / name, scratch)
+    with replacing(out / SUCCESS, scratch=scratch):
+        pass
+
+
+def is_part(path: Path) -> bool:
+    """Whether a file has a name as those in a folder of parts have."""
+    return path.name == SUCCESS or bool(re.fullmatch(r"part-\d+\.parquet", path.name))
+
+
+def size_of(out: Path) -> int:
+    """How many bytes an output has."""
+    files = filter(is_part, out.iterdir()) if out.suffix == FOLDER else [out]
+    return sum(file.stat().st_size for file in files)
 
 
 def read_rows(out: Path) -> Iterator[Row]:
@@ -182,17 +198,17 @@ def _join_parquet(stream: IO[bytes], parts: list[Path]) -> None:
 
 
 def _write_tables(stream: IO[bytes], tables: Iterator[Any]) -> None:
-    """Write tables as row groups of one size, of which no more than one is kept in memory."""
+    """Write tables as row groups of one size, however they were cut; one is kept in memory."""
     pa, parquet = _pyarrow()
-    kept: list[Any] = []
+    kept = _schema().empty_table()
     with parquet.ParquetWriter(stream, _schema()) as writer:
         for table in tables:
-            kept.append(table)
-            if sum(map(len, kept)) >= ROW_GROUP:
-                writer.write_table(pa.concat_tables(kept), row_group_size=ROW_GROUP)
-                kept = []
-        if kept:
-            writer.write_table(pa.concat_tables(kept), row_group_size=ROW_GROUP)
+            kept = pa.concat_tables([kept, table])
+            while len(kept) >= ROW_GROUP:
+                writer.write_table(kept.slice(0, ROW_GROUP).combine_chunks())
+                kept = kept.slice(ROW_GROUP)
+        if len(kept):
+            writer.write_table(kept.combine_chunks())
 
 
 def _read_parquet(stream: IO[bytes]) -> Iterator[Row]:

@@ -4,6 +4,7 @@ A source gives an *entry* for each of its files, and reads the files of given en
 happens once, in the process that plans; the second in the worker processes.
 """
 
+import codecs
 import glob
 import hashlib
 import os
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
+from itertools import accumulate
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -29,10 +31,16 @@ from nnpipe.scoring.rows import decode_path, encode_path
 AT_ONCE = 32
 """So many objects are fetched together: each takes its time to arrive, and little else."""
 
+AT_ONCE_SIZE = 64 * 2**20
+"""Fewer, where they are large; more than one has then not so many bytes in all."""
+
 TRIES = 4
 PATIENCE = 60
 """So often a server is asked for an object, and not again after so many seconds. Each time the
 packages below have asked more than once already."""
+
+NO_TEXT = frozenset(range(32)) - frozenset(b"\0\t\n\r")
+"""Bytes that tell that a file is no list of paths. (Odd names are listed with NUL as their end.)"""
 
 JUST_NOW = 2 * 10**9
 """What was written less than two seconds (in ns) ago may yet change without a new time stamp."""
@@ -69,6 +77,8 @@ class Local(NamedTuple):
                 yield read_file(name if name.startswith(b"/") else root + name, regular=True)
             except PictureError as error:
                 yield error
+            except MemoryError:
+                yield PictureError("the file takes more memory than can be had")
 
 
 class Remote(NamedTuple):
@@ -96,8 +106,12 @@ class Remote(NamedTuple):
             yield from map(fetch, entries)
             return
         with ThreadPoolExecutor(AT_ONCE) as threads:
-            for first in range(0, len(entries), AT_ONCE):
-                yield from threads.map(fetch, entries[first : first + AT_ONCE])
+            left = list(entries)
+            while left:
+                sizes = accumulate(entry.size for entry in left[:AT_ONCE])
+                number = max(1, sum(size <= AT_ONCE_SIZE for size in sizes))
+                yield from threads.map(fetch, left[:number])
+                del left[:number]
 
 
 def _fetch(fs: Any, path: str, size: int) -> Content:
@@ -157,7 +171,7 @@ def open_source(source: str, but: Sequence[Path] = ()) -> Iterator[Source]:
     if source == "-":
         with tempfile.TemporaryFile() as copy:
             shutil.copyfileobj(sys.stdin.buffer, copy)
-            yield _listed(copy)
+            yield _listed("stdin", copy)
     elif is_url(source):
         yield _remote(source, but)
     elif path.is_dir():
@@ -170,7 +184,7 @@ def open_source(source: str, but: Sequence[Path] = ()) -> Iterator[Source]:
         if _is_picture(path):
             raise ScoringError(f"{source}: is a picture; a single one is read by 'nnpipe predict'")
         with open(path, "rb") as stream:
-            yield _listed(stream)
+            yield _listed(source, stream)
     elif glob.has_magic(source):
         yield _matching(source, _local(but))
     else:
@@ -197,8 +211,9 @@ def _entry(name: bytes, path: bytes, skip: Skip) -> Entry | None:
     elif not stat.S_ISREG(found.st_mode):
         skip(encode_path(name), "neither file nor folder")
     else:
-        settled = found.st_mtime_ns < time.time_ns() - JUST_NOW
-        stamp = f"{found.st_size}-{found.st_mtime_ns}" if settled else ""
+        times = found.st_mtime_ns, found.st_ctime_ns  # the second changes when a file is renamed
+        settled = max(times) < time.time_ns() - JUST_NOW
+        stamp = f"{found.st_size}-{times[0]}-{times[1]}-{found.st_ino}" if settled else ""
         return Entry(encode_path(name), stamp, found.st_size)
     return None
 
@@ -240,11 +255,14 @@ def _local(places: Sequence[Path]) -> set[bytes]:
 def _matching(pattern: str, outputs: set[bytes]) -> Source:
     base = _fixed_part(pattern)
     root, rest = os.fsencode(os.path.realpath(base)), os.fsencode(pattern[len(base) :])
+    rest += b"/*" if rest.endswith(b"**") else b""
     below = tuple(output + b"/" for output in outputs)
 
     def entries(skip: Skip) -> Iterator[Entry]:
-        for name in glob.iglob(rest, root_dir=root, recursive=True, include_hidden=True):
-            path = os.path.join(root, name)
+        # Unlike the module glob's, this ** does not follow links, in which it may turn in circles.
+        for found in Path(os.fsdecode(root)).glob(os.fsdecode(rest)):
+            path = os.fsencode(found)
+            name = path[len(root) :].lstrip(b"/")
             if path in outputs or path.startswith(below):
                 continue
             if entry := _entry(name, path, skip):
@@ -254,13 +272,15 @@ def _matching(pattern: str, outputs: set[bytes]) -> Source:
     return Source(os.fsdecode(os.path.join(root, rest)), reader, entries)
 
 
-def _listed(stream: IO[bytes]) -> Source:
+def _listed(name: str, stream: IO[bytes]) -> Source:
     """Paths in a text; relative ones count from the working folder."""
     stream.seek(0)
     digest, nul = hashlib.sha256(), False
     while block := stream.read(2**20):
         digest.update(block)
         nul = nul or b"\0" in block
+        if not nul and not NO_TEXT.isdisjoint(block):
+            raise ScoringError(f"{name}: is neither folder, .zip, .tar, nor a text of paths")
     first = os.fsdecode(next(_lines(stream, nul), b""))
     if is_url(first):
         reader: Local | Remote = Remote(first, "")
@@ -281,6 +301,7 @@ def _lines(stream: IO[bytes], nul: bool) -> Iterator[bytes]:
     """The lines of a text that are not empty, or its parts that end with NUL."""
     end = b"\0" if nul else b"\n"
     stream.seek(0)
+    stream.seek(3 if stream.read(3) == codecs.BOM_UTF8 else 0)
     rest = b""
     while block := stream.read(2**20):
         *whole, rest = (rest + block).split(end)
@@ -343,6 +364,7 @@ def _is_damaged_tar(fs: Any) -> bool:
 
 def _stamp(about: dict[str, Any]) -> str:
     """What a server or an archive tells of a file that changes with its content."""
-    keys = ("ETag", "etag", "CRC", "LastModified", "last_modified", "mtime", "created")
+    # Times are too coarse, or are kept when a file is put into an archive.
+    keys = ("ETag", "etag", "md5Hash", "CRC", "created")
     found = next((about[key] for key in keys if about.get(key)), None)
     return "" if found is None else f"{about.get('size')}-{found}"

@@ -4,16 +4,16 @@ import heapq
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from nnpipe.files import remove_folder, write_json
+from nnpipe.files import remove, write_json
 from nnpipe.runs import now
-from nnpipe.scoring.plan import Plan, summary_file
+from nnpipe.scoring.plan import MANIFEST, PLAN, WEIGHTS, Plan, summary_file
 from nnpipe.scoring.rows import Row
-from nnpipe.scoring.sinks import assemble
+from nnpipe.scoring.sinks import assemble, size_of
 
 NAMED = 5
 """So many of the slowest and of the largest pictures are named."""
@@ -156,13 +156,18 @@ def finish(plan: Plan, rows: int, seconds: float) -> Summary:
     # While there is no summary, the output is not finished, whatever it holds.
     summary_file(plan.out).unlink(missing_ok=True)
     assemble(plan.out, [plan.part(shard) for shard in plan.shards], plan.folder)
-    about = {"plan": plan.id, "finished": now(), "command": asdict(plan.command)}
-    write_json(summary_file(plan.out), about | vars(summary))
+    about = {
+        "plan": plan.id,
+        "finished": now(),
+        "command": asdict(plan.command),
+        "bytes": size_of(plan.out),
+    }
+    write_json(summary_file(plan.out), about | vars(summary), plan.folder)
     if plan.lasting:
-        for shard in plan.shards:
-            plan.statistics(shard).unlink()
-            if plan.part(shard).parent == plan.folder:
-                plan.part(shard).unlink()
+        replace(plan, finished=True).save()
+        for path in plan.folder.iterdir():
+            if path.name not in (MANIFEST, WEIGHTS):
+                remove(path)
     else:
-        remove_folder(plan.state)
+        (plan.state / PLAN).unlink()  # what else there is goes when the plan is closed
     return summary

@@ -289,13 +289,14 @@ def _locked(state: Path, out: str) -> Iterator[None]:
     finally:
         # The lock goes last: whoever comes now finds all of it or nothing.
         if not (state / PLAN).exists():
-            for path in state.iterdir() if state.exists() else ():
+            if is_remote(state):
+                remove(state)
+            for path in lock.parent.iterdir() if lock.parent == state else ():
                 if path != lock:
                     remove(path)
             lock.unlink(missing_ok=True)
-            if not is_remote(state):
-                with suppress(OSError):
-                    state.rmdir()
+            with suppress(OSError):
+                state.rmdir()
         os.close(stream)
 
 

@@ -42,6 +42,17 @@ packages below have asked more than once already."""
 NO_TEXT = frozenset(range(32)) - frozenset(b"\0\t\n\r")
 """Bytes that tell that a file is no list of paths. (Odd names are listed with NUL as their end.)"""
 
+ARCHIVES = (
+    b"\x1f\x8b",
+    b"BZh",
+    b"\xfd7zXZ",
+    b"7z\xbc\xaf",
+    b"Rar!",
+    b"PK\x03\x04",
+    b"\x28\xb5\x2f\xfd",
+)
+"""What files begin with that hold others, or a .tar, and are not read as they are."""
+
 JUST_NOW = 2 * 10**9
 """What was written less than two seconds (in ns) ago may yet change without a new time stamp."""
 
@@ -279,7 +290,7 @@ def _listed(name: str, stream: IO[bytes]) -> Source:
     while block := stream.read(2**20):
         digest.update(block)
         nul = nul or b"\0" in block
-        if not nul and not NO_TEXT.isdisjoint(block):
+        if block.startswith(ARCHIVES) or not (nul or NO_TEXT.isdisjoint(block)):
             raise ScoringError(f"{name}: is neither folder, .zip, .tar, nor a text of paths")
     first = os.fsdecode(next(_lines(stream, nul), b""))
     if is_url(first):

@@ -39,6 +39,8 @@ from nnpipe.scoring.sources import Entry, Remote
 
 from .make_samples import encoded, picture
 
+pytestmark = pytest.mark.slow
+
 BUCKET = "pictures"
 SOURCE, OUT = f"s3://{BUCKET}/in", f"s3://{BUCKET}/out/scores.csv"
 

@@ -66,7 +66,7 @@ def nnpipe(folder: Path, out: Path, workers: int) -> float:
 
 
 class Pictures(Dataset[tuple[Any, int]]):
-    """The pictures of a folder and their numbers; read as torchvision's ImageFolder does, as RGB."""
+    """The pictures of a folder, in RGB as torchvision's ImageFolder reads them, with a number."""
 
     def __init__(self, folder: Path, transform: Callable[[Image.Image], Any]) -> None:
         self.paths = sorted(folder.iterdir())

@@ -404,29 +404,30 @@ SECONDS_BETWEEN_LINES = 5
 
 @contextmanager
 def _telling(how: Progress) -> Iterator[Callable[[int, int], None] | None]:
-    """Tell how far scoring is: call it with the number of rows done and of all."""
-    if how is Progress.AUTO:
-        with _progress("scoring") as advance:
-            yield advance
-    elif how is Progress.NONE:
-        yield None
-    else:
-        start = said = time.monotonic()
-        first: int | None = None
+    """Tell how far scoring is, and how fast: call it with the number of rows done and of all."""
+    start = said = time.monotonic()
+    ended = False
+    before: int | None = None  # rows that were done when the command was given
 
-        def line(done: int, of: int) -> None:
-            nonlocal said, first
-            first = done if first is None else first
-            seconds = time.monotonic() - start
-            if done < of and time.monotonic() - said < SECONDS_BETWEEN_LINES:
-                return
-            said = time.monotonic()
-            rate = (done - first) / max(seconds, 1e-9)
-            left = round((of - done) / rate, 1) if rate else None
-            told = {"done": done, "of": of, "rate": round(rate, 1), "seconds_left": left}
+    def rate(done: int) -> float:
+        nonlocal before
+        before = done if before is None else before
+        return (done - before) / max(time.monotonic() - start, 1e-9)
+
+    def line(done: int, of: int) -> None:
+        nonlocal said, ended
+        speed = rate(done)
+        if (done == of and not ended) or time.monotonic() - said >= SECONDS_BETWEEN_LINES:
+            said, ended = time.monotonic(), done == of
+            left = round((of - done) / speed, 1) if speed else None
+            told = {"done": done, "of": of, "rate": round(speed, 1), "seconds_left": left}
             _say(json.dumps(told))
 
-        yield line
+    if how is Progress.AUTO:
+        with _progress("scoring") as advance:
+            yield lambda done, of: advance(done, of, f"{rate(done):,.0f} a second")
+    else:
+        yield line if how is Progress.JSON else None
 
 
 @contextmanager

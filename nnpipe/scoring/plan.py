@@ -223,16 +223,10 @@ def open_plan(
             yield old
         else:
             earlier = None
-            if before and _is_usable(made_it, before, target, command):
+            if _is_usable(made_it, before, target, command):
                 earlier = partial(_earlier, old if made_it else None, target)
-            elif retry_errors and not incremental:
-                raise ScoringError(
-                    f"{out}: there is no finished run before; score it without --retry-errors first"
-                )
-            elif incremental and not before:
-                log.info("every file is scored: there is no finished run before")
-            skipped = before if before and earlier and not incremental else None
-            yield _make(state, target, command, found, earlier, weights.read_bytes(), skipped)
+            listed = before if earlier and not incremental else None
+            yield _make(state, target, command, found, earlier, weights.read_bytes(), listed)
 
 
 def _target(source: str, out: str) -> Path:
@@ -300,12 +294,12 @@ def _locked(state: Path, out: str) -> Iterator[None]:
         os.close(stream)
 
 
-def _is_usable(kept: bool, before: dict[str, Any], out: Path, command: Command) -> bool:
+def _is_usable(kept: bool, before: dict[str, Any] | None, out: Path, command: Command) -> bool:
     """Whether rows of the run before may be used again.
 
     Args:
         kept: whether its plan is there, and with it what the files were like.
-        before: its summary.
+        before: its summary, if it was finished.
         out: its output.
         command: what is to be done now.
 
@@ -314,7 +308,9 @@ def _is_usable(kept: bool, before: dict[str, Any], out: Path, command: Command) 
     """
     if not command.incremental and not command.retry_errors:
         return False
-    if not before["command"].reads_as(command):
+    if before is None:
+        why = "there is no finished run before"
+    elif not before["command"].reads_as(command):
         why = "the run before had another source, other weights, or another preprocessing"
     elif command.incremental and not kept:
         why = "the run before was not incremental, so it is not known which files have changed"

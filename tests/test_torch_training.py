@@ -242,7 +242,7 @@ def test_redrawn_digits_are_the_same_digits_and_pass_the_preprocessing(small_dat
     rng = np.random.default_rng(0)
     digits = small_dataset.training
     redrawn = [mixture.redraw(image, rng) for image in digits.images[:300]]
-    assert look_like_mnist(redrawn.astype(np.float32)).mean() > 0.95
+    assert look_like_mnist(np.stack(redrawn).astype(np.float32)).mean() > 0.95
     near = KNeighborsClassifier(3).fit(as_inputs(digits.images[300:]), digits.labels[300:])
     assert near.score(as_inputs(np.stack(redrawn)), digits.labels[:300]) > 0.7
     assert not any((a == b).all() for a, b in zip(redrawn, digits.images[:300], strict=True))

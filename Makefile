@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-all lint bench bench-pictures bench-scoring samples clean
+.PHONY: help run demo test test-all lint bench bench-pictures bench-scoring bench-overhead samples clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -35,6 +35,9 @@ bench-pictures: .venv/.ready  ## Measure how well pictures are read; ARGS="SETS 
 
 bench-scoring: .venv/.ready  ## Measure how fast folders are scored; ARGS="curve" goes up to a million files
 	$(VENV) benchmarks/scoring.py $(ARGS)
+
+bench-overhead: .venv/.ready  ## Measure what Prefect adds to a stage and to scoring; needs MNIST in data/
+	$(VENV) benchmarks/overhead.py $(ARGS)
 
 samples: .venv/.ready  ## Draw samples/ anew
 	$(VENV) tests/make_samples.py

@@ -7,6 +7,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 from prefect import Flow
+from prefect.settings import PREFECT_API_URL
 
 from nnpipe.errors import NnpipeError
 
@@ -24,6 +25,13 @@ def run(flow: Flow[..., Any]) -> None:
             print(f"\n{flow(**parameters)}")
         except NnpipeError as error:
             sys.exit(f"\n{flow.name}: {error}")
+        except RuntimeError as error:
+            if not str(error).startswith("Failed to reach API"):
+                raise
+            sys.exit(
+                f"\n{flow.name}: no Prefect server answers at {PREFECT_API_URL.value()}; start it "
+                "with 'prefect server start', or do without: 'prefect config unset PREFECT_API_URL'"
+            )
 
     hints = get_type_hints(flow.fn)
     parameters = []

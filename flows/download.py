@@ -4,10 +4,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from prefect import flow, task
+from prefect.assets import materialize
 from prefect.cache_policies import NO_CACHE
 from prefect.tasks import exponential_backoff
 
 from flows.command import run
+from flows.hooks import HOOKS
 from nnpipe import stages
 from nnpipe.datasets import mnist
 from nnpipe.errors import DatasetError
@@ -32,13 +34,16 @@ def fetch_mnist(data_dir: Path, mirror: str | None) -> None:
     mnist.fetch(data_dir, mirror)
 
 
-@task(name="download", task_run_name="download-{dataset}", cache_policy=NO_CACHE)
+DATA_ASSET = "nnpipe://data"
+
+
+@materialize(DATA_ASSET, name="download", task_run_name="download-{dataset}", cache_policy=NO_CACHE)
 def download_stage(dataset: str, data_dir: Path, mirror: str | None) -> Downloaded:
     """See to it that the data set is there."""
     return stages.download(dataset, data_dir, mirror, fetch=fetch_mnist)
 
 
-@flow(name="download", flow_run_name="download-{dataset}")
+@flow(name="download", flow_run_name="download-{dataset}", timeout_seconds=3600, **HOOKS)
 def download(
     dataset: Literal["auto", "mnist", "drawn"] = "auto",
     data_dir: Path = DATA,

@@ -1,46 +1,154 @@
-"""The flow ``evaluate``: weights are measured on the test digits, and a report is written."""
+"""The flow ``evaluate``: weights are measured on labelled pictures, and a report is written.
 
+What it found also stands in Prefect, as artifacts: a summary, the per-class table and the confusion
+matrix.
+"""
+
+import base64
+import json
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from prefect import flow, task
-from prefect.cache_policies import NO_CACHE
+from prefect import flow
+from prefect.artifacts import (
+    create_image_artifact,
+    create_link_artifact,
+    create_markdown_artifact,
+    create_table_artifact,
+)
+from prefect.assets import materialize
 from prefect.runtime import flow_run
 
+from flows.caching import by_content, unless_done
 from flows.command import run
-from nnpipe import stages
+from flows.export import WEIGHTS_ASSET
+from flows.hooks import HOOKS
+from nnpipe import datasets, stages
+from nnpipe.classifier import champion
+from nnpipe.errors import EvaluationError
+from nnpipe.files import sha256
 from nnpipe.stages import DATA, Evaluated
+from nnpipe.weights import load
+
+REPORT_ASSET = "nnpipe://report"
 
 
-@task(name="evaluate", cache_policy=NO_CACHE)
+def _inputs(
+    weights: Path | None,
+    dataset: str | None,
+    data_dir: Path,
+    out: Path | None,
+    folder: Path | None = None,
+    plots: bool = True,
+) -> dict[str, Any] | None:
+    if folder:
+        return None  # to hash all its pictures is to read them
+    path = weights or champion()
+    dataset = dataset or load(path).metadata.dataset
+    return {
+        "weights": sha256(path.read_bytes()),
+        "champion": sha256(champion().read_bytes()),
+        "data": datasets.load(dataset, data_dir).checksum,
+        "out": out.resolve() if out else None,
+        "name": path.resolve().parent.name,
+        "plots": plots,
+    }
+
+
+@materialize(
+    REPORT_ASSET,
+    name="evaluate",
+    asset_deps=[WEIGHTS_ASSET],
+    cache_policy=by_content(_inputs),
+    persist_result=True,
+)
 def evaluate_stage(
-    weights: Path | None, dataset: str | None, data_dir: Path, out: Path | None
+    weights: Path | None,
+    dataset: str | None,
+    data_dir: Path,
+    out: Path | None,
+    folder: Path | None = None,
+    plots: bool = True,
 ) -> Evaluated:
-    """Measure and report."""
-    return stages.evaluate(weights, dataset, data_dir, out)
+    """Measure, report, and show the report in Prefect."""
+    done = stages.evaluate(weights, dataset, data_dir, out, folder, plots)
+    _show(done.report, plots)
+    return done
+
+
+def evaluate_once(force: bool, *parameters: Any, **named: Any) -> Evaluated:
+    """Evaluate, unless that was done with the same weights, champion, data and code."""
+    task = unless_done(
+        evaluate_stage, lambda done: {done.report / "metrics.json": done.sha256}, force
+    )
+    return task(*parameters, **named)
+
+
+def _show(report: Path, plots: bool) -> None:
+    summary = (report / "report.md").read_text(encoding="utf-8")
+    page = (report / "report.html").resolve()
+    create_markdown_artifact(
+        f"{summary}\nThe whole report: `{page}`\n", key="evaluation", description=str(report)
+    )
+    create_link_artifact(page.as_uri(), "report.html", key="report", description=str(report))
+    classes = json.loads((report / "metrics.json").read_text(encoding="utf-8"))["classes"]
+    create_table_artifact([_row(c) for c in classes], key="per-class", description=str(report))
+    if plots:
+        picture = base64.b64encode((report / "plots" / "confusion.png").read_bytes()).decode()
+        # The browser that shows Prefect need not reach the files of the machine that ran this.
+        create_image_artifact(
+            f"data:image/png;base64,{picture}", key="confusion", description=str(report)
+        )
+
+
+def _row(figures: dict[str, Any]) -> dict[str, Any]:
+    """A digit as a row: each estimate as its value and the ends of its interval."""
+    row: dict[str, Any] = {}
+    for name, value in figures.items():
+        if isinstance(value, dict):
+            low, high = (f"{100 * value[end]:.2f}" for end in ("low", "high"))
+            value = f"{100 * value['value']:.2f} % ({low} to {high})"
+        row[name.replace("_", " ")] = value
+    return row
 
 
 def _run_name() -> str:
-    weights = flow_run.parameters["weights"]
-    return f"evaluate-{Path(weights).parent.name if weights else 'champion'}"
+    parameters = flow_run.parameters
+    weights, folder = parameters["weights"], parameters["folder"]
+    on = f"-on-{Path(folder).name}" if folder else ""
+    return f"evaluate-{Path(weights).parent.name if weights else 'champion'}{on}"
 
 
-@flow(name="evaluate", flow_run_name=_run_name)
+@flow(name="evaluate", flow_run_name=_run_name, timeout_seconds=3600, **HOOKS)
 def evaluate(
     weights: Path | None = None,
     dataset: Literal["mnist", "drawn"] | None = None,
     data_dir: Path = DATA,
     out: Path | None = None,
+    folder: Path | None = None,
+    plots: bool = True,
+    force: bool = False,
+    at_least: float = 0.0,
 ) -> Evaluated:
-    """Measure weights on the test digits and write a report.
+    """Measure weights on test digits, or on a folder of labelled pictures, and write a report.
 
     Args:
         weights: Weights file; by default the one that comes with nnpipe.
         dataset: mnist or drawn; by default the one the weights were trained on.
         data_dir: Folder where data sets are kept.
         out: The report's folder; by default reports/<run>.
+        folder: Folder of pictures to measure on instead, FOLDER/<digit>/<picture>.
+        plots: Whether to draw plots, which takes some seconds.
+        force: Measure even if that was done with the same weights, champion, data and code.
+        at_least: Accuracy in [0, 1] below which the run fails, with its report.
     """
-    return evaluate_stage(weights, dataset, data_dir, out)
+    done = evaluate_once(force, weights, dataset, data_dir, out, folder, plots)
+    if done.accuracy < at_least:
+        raise EvaluationError(
+            f"{done.report}: only {done.accuracy:.2%} of {done.n:,} digits were read right, "
+            f"expected at least {at_least:.2%}; see the report, and 'nnpipe models list' for others"
+        )
+    return done
 
 
 if __name__ == "__main__":

@@ -1,30 +1,58 @@
 """The flow ``export``: a run's PyTorch model becomes NumPy weights that are proven equal."""
 
 from pathlib import Path
+from typing import Any
 
-from prefect import flow, task
-from prefect.cache_policies import NO_CACHE
+from prefect import flow
+from prefect.assets import materialize
 
+from flows.caching import by_content, unless_done
 from flows.command import run as run_by_hand
-from nnpipe import stages
+from flows.hooks import HOOKS
+from flows.train import MODEL_ASSET
+from nnpipe import datasets, stages
+from nnpipe.files import sha256
+from nnpipe.runs import MODEL, read_record
 from nnpipe.stages import DATA, Exported
 
+WEIGHTS_ASSET = "nnpipe://weights"
 
-@task(name="export", cache_policy=NO_CACHE)
+
+def _inputs(run: Path, data_dir: Path) -> dict[str, Any]:
+    return {
+        "run": run.resolve(),
+        "model": sha256((run / MODEL).read_bytes()),
+        "data": datasets.load(read_record(run).dataset, data_dir).checksum,
+    }
+
+
+@materialize(
+    WEIGHTS_ASSET,
+    name="export",
+    asset_deps=[MODEL_ASSET],
+    cache_policy=by_content(_inputs),
+    persist_result=True,
+)
 def export_stage(run: Path, data_dir: Path) -> Exported:
     """Export into the run's folder."""
     return stages.export(run, data_dir)
 
 
-@flow(name="export", flow_run_name="export-{run.name}")
-def export(run: Path, data_dir: Path = DATA) -> Exported:
+def export_once(run: Path, data_dir: Path, force: bool) -> Exported:
+    """Export, unless that was done with the same model, data and code."""
+    return unless_done(export_stage, lambda done: {done.weights: done.sha256}, force)(run, data_dir)
+
+
+@flow(name="export", flow_run_name="export-{run.name}", timeout_seconds=3600, **HOOKS)
+def export(run: Path, data_dir: Path = DATA, force: bool = False) -> Exported:
     """Turn a run's PyTorch model into NumPy weights, and prove that both read alike.
 
     Args:
         run: Folder of a finished run.
         data_dir: Folder where data sets are kept.
+        force: Export even if that was done with the same model, data and code.
     """
-    return export_stage(run, data_dir)
+    return export_once(run, data_dir, force)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,21 @@
 """The flow ``score-folder``: a folder of pictures becomes a table with one row for each file."""
 
 import time
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
 from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.events import emit_event
 from prefect.futures import PrefectFuture
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
 from flows.command import run
+from flows.hooks import HOOKS
+from flows.progress import Progress
 from nnpipe.errors import MissingExtraError, NnpipeError, ScoringError
 from nnpipe.places import place
 from nnpipe.scoring import Summary
@@ -25,6 +30,9 @@ MOST_TASKS = 100
 
 TRIES = 3
 """So often the shards of tasks that were lost, with their machine maybe, are given out."""
+
+DRIFTED = "nnpipe.scoring.drift"
+"""The event of a run whose pictures are unlike the validation digits; automations wait for it."""
 
 Runner = Literal["threads", "processes", "dask"]
 
@@ -84,6 +92,7 @@ def score_source(
         given = {"state": str(plan.state), "plan_id": plan.id}
         left = plan.undone()
         before = plan.files - plan.files_of(left)
+        progress = Progress(f"scoring {source}")
         for _ in range(TRIES):
             done = plan.files - plan.files_of(left)
             with task_runner(runner, workers, dask_address) as tasked:
@@ -95,6 +104,7 @@ def score_source(
                     done += _rows(future)
                     rate = (done - before) / (time.perf_counter() - start)
                     log.info("%s of %s files, %.0f a second", f"{done:,}", f"{plan.files:,}", rate)
+                    progress.show(done / plan.files)
             if not (left := plan.undone()):
                 break
             log.warning("%d shards were lost with what ran them", len(left))
@@ -102,6 +112,19 @@ def score_source(
             raise ScoringError(f"{out}: {len(left)} shards could not be done; see the task runs")
         summary = finish(plan, plan.files - before, time.perf_counter() - start)
     log.info("%s: %s", out, summary)
+    lines = "\n".join(summary.lines())
+    create_markdown_artifact(f"# {out}\n\n```\n{lines}\n```\n", key="scores", description=source)
+    progress.show(1)
+    if summary.drift and summary.drift.past:
+        log.warning("%s: drift: %s", out, summary.drift)
+        emit_event(
+            DRIFTED,
+            resource={
+                "prefect.resource.id": f"nnpipe.scores.{plan.out}",
+                "prefect.resource.name": out,
+            },
+            payload=asdict(summary.drift),
+        )
     return summary
 
 
@@ -125,7 +148,7 @@ def _rows(future: PrefectFuture[int]) -> int:
     return found if isinstance(found, int) else 0
 
 
-@flow(name="score-folder", flow_run_name="score-{source}")
+@flow(name="score-folder", flow_run_name="score-{source}", **HOOKS)
 def score_folder(
     source: str,
     out: str,

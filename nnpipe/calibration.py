@@ -12,6 +12,10 @@ DEFAULT_RATE = 0.001
 """Refusing more costs more digits of other hands than MNIST's own, which thresholds come from."""
 
 
+ERROR_BUDGETS = (0.01, 0.005, 0.001)
+"""Shares of errors among what is read for which a threshold is kept."""
+
+
 def fit_temperature(logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     """The temperature at which the labels are most likely (Guo et al. 2017, section 4.2).
 
@@ -48,3 +52,28 @@ def threshold(kept: dict[str, float], rate: float) -> float:
     """The confidence that refuses this share of digits, between two kept ones by interpolation."""
     rates = sorted((float(key), value) for key, value in kept.items())
     return float(np.interp(rate, [key for key, _ in rates], [value for _, value in rates]))
+
+
+def error_thresholds(confidences: npt.ArrayLike, right: npt.ArrayLike) -> dict[str, float | None]:
+    """For each of `ERROR_BUDGETS` the lowest confidence above which no more is wrong than that.
+
+    Args:
+        confidences: shape (n,).
+        right: shape (n,), whether the answers are right.
+
+    Returns:
+        None for a budget that even the surest answers exceed.
+    """
+    c = np.asarray(confidences, np.float64)
+    order = np.argsort(-c, kind="stable")
+    ranked = c[order]
+    errors = np.cumsum(~np.asarray(right, bool)[order])
+    shares = errors / np.arange(1, len(c) + 1)
+    # A threshold takes all answers of one confidence or none.
+    last = np.append(ranked[1:] < ranked[:-1], True)
+    found: dict[str, float | None] = {}
+    for budget in ERROR_BUDGETS:
+        kept = np.flatnonzero(last & (shares <= budget))
+        everything = kept.size and kept[-1] == len(c) - 1
+        found[str(budget)] = 0.0 if everything else float(ranked[kept[-1]]) if kept.size else None
+    return found

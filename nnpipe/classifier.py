@@ -1,14 +1,16 @@
 """Weights and preprocessing together: pictures in, digits out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 
-from nnpipe import calibration, weights
+from nnpipe import calibration, drift, weights
 from nnpipe.errors import NnpipeError, PictureError, WeightsError
+from nnpipe.network import softmax
+from nnpipe.places import in_one_line
 from nnpipe.preprocess import (
     PREPROCESSING_VERSION,
     SIDE,
@@ -91,20 +93,22 @@ class Classifier:
         return [
             self._reading(p, tuple(next(probabilities)))
             if isinstance(p, Prepared)
-            else Reading("error", reason=_one_line(str(p)))
+            else Reading("error", reason=in_one_line(p))
             for p in prepared
         ]
 
     def probabilities(self, pixels: Pixels) -> np.ndarray:
         """Probabilities, shape (n, 10), of MNIST-like pictures of shape (n, 28, 28)."""
+        return softmax(self.logits(pixels) / self.model.metadata.temperature)
+
+    def logits(self, pixels: Pixels) -> np.ndarray:
+        """Logits, float32 (n, 10), of MNIST-like pictures of shape (n, 28, 28)."""
         result = np.empty((len(pixels), 10), np.float32)
         batch = np.zeros((_BATCH, SIDE * SIDE), np.float32)
         for first in range(0, len(pixels), _BATCH):
             part = pixels[first : first + _BATCH]
             batch[: len(part)] = as_inputs(part)
-            result[first : first + len(part)] = self.model.network.probabilities(
-                batch, self.model.metadata.temperature
-            )[: len(part)]
+            result[first : first + len(part)] = self.model.network.logits(batch)[: len(part)]
         return result
 
     def _reading(self, prepared: Prepared, probabilities: tuple[float, ...]) -> Reading:
@@ -126,16 +130,24 @@ class Classifier:
         )
 
 
+def measured(readings: Iterable[Reading]) -> drift.Values:
+    """The features, for `drift` to compare, of those pictures that could be read."""
+    read = [reading for reading in readings if reading.status != "error"]
+    shares = np.array([reading.probabilities for reading in read], np.float64).reshape(-1, 10)
+    pixels = np.array([reading.pixels for reading in read], np.uint8).reshape(-1, SIDE * SIDE)
+    return {
+        "labels": shares.argmax(axis=1),
+        "confidences": shares.max(axis=1),
+        "rejections": np.array([reading.status == "rejected" for reading in read], np.intp),
+        "ink": pixels.sum(axis=1, dtype=np.uint32) / (255 * SIDE * SIDE),
+    }
+
+
 def champion() -> Path:
     """The weights file that comes with nnpipe: in the wheel, or in the repository's ``weights``."""
     package = Path(__file__).parent
     shipped = package / "model_weights.npz"
     return shipped if shipped.exists() else package.parent / "weights" / "model_weights.npz"
-
-
-def _one_line(reason: str) -> str:
-    """Whatever a parser quotes from a broken file must break neither a table nor a terminal."""
-    return " ".join(reason.encode("utf-8", "backslashreplace").decode().split())
 
 
 def _threshold(path: Path, metadata: weights.Metadata, rate: float | None) -> float:

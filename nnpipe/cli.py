@@ -22,7 +22,7 @@ from threadpoolctl import threadpool_limits
 
 from nnpipe import __version__
 from nnpipe.classifier import Classifier, Reading
-from nnpipe.errors import NnpipeError, PictureError
+from nnpipe.errors import NnpipeError, PictureError, PromotionError
 from nnpipe.preprocess import Picture, read_file
 
 INCOMPLETE = 3
@@ -35,6 +35,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+models_app = typer.Typer(
+    help="Candidates and the champion: see them, promote one, bring a former one back.",
+    no_args_is_help=True,
+)
+app.add_typer(models_app, name="models")
 
 WeightsOption = Annotated[
     Path | None,
@@ -50,6 +56,14 @@ RejectOption = Annotated[
 ]
 DataOption = Annotated[Path, typer.Option("--data-dir", help="Folder where data sets are kept.")]
 RunArgument = Annotated[Path, typer.Argument(help="Folder of a run, below weights/runs.")]
+WeightsDirOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--weights-dir",
+        help="Folder of the champion, with runs/ and former/ below it.",
+        show_default="weights, in the repository",
+    ),
+]
 
 
 def main() -> None:
@@ -366,18 +380,32 @@ def evaluate(
         str | None,
         typer.Option(help="mnist or drawn.", show_default="the one it was trained on"),
     ] = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option(help="Folder of pictures to measure on instead: FOLDER/<digit>/<picture>."),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder of the report.", show_default="reports/<run>"),
     ] = None,
+    plots: Annotated[
+        bool, typer.Option("--plots/--no-plots", help="Draw plots, which takes some seconds.")
+    ] = True,
     data_dir: DataOption = Path("data"),
 ) -> None:
-    """Measure weights on the test digits and write a report: CSV, JSON and Markdown."""
+    """Measure weights on the test digits, or on your own pictures, and write a report.
+
+    It is one page, report.html, with all its figures as JSON, CSV, Parquet and PNG beside it.
+    """
     from nnpipe import stages
 
-    done = stages.evaluate(weights, dataset, data_dir, out)
+    done = stages.evaluate(weights, dataset, data_dir, out, folder, plots)
     _say(f"{done.accuracy:.2%} of {done.n:,} digits read right, {done.errors:,} errors")
-    _say(f"report: {done.report / 'report.md'}")
+    if done.unreadable:
+        _say(f"{done.unreadable:,} files could not be read; the report lists them")
+    _say(f"report: {done.report / 'report.html'}")
+    if done.unreadable:
+        raise typer.Exit(INCOMPLETE)
 
 
 @app.command()
@@ -393,6 +421,78 @@ def inspect(
 
     path = weights or champion()
     print(json.dumps({"path": str(path), **asdict(load(path).metadata)}, indent=2))
+
+
+@models_app.command("list")
+def list_models(
+    as_json: Annotated[bool, typer.Option("--json", help="As a JSON list instead.")] = False,
+    weights_dir: WeightsDirOption = None,
+) -> None:
+    """Show the champion, former champions, and candidates below runs/.
+
+    Accuracies are what a weights file says of itself, on validation and on test digits.
+    """
+    from nnpipe import registry
+    from nnpipe.scoring.rows import encode_path
+
+    found = registry.models(weights_dir or registry.default_root())
+    if as_json:
+        print(json.dumps([asdict(model) for model in found], indent=2))
+        return
+    table: list[tuple[str, ...]] = [
+        ("name", "state", "data", "recipe", "seed", "validation", "test", "created")
+    ]
+    for model in found:
+        accuracies = (model.validation_accuracy, model.test_accuracy)
+        shares = ("-" if share is None else f"{share:.2%}" for share in accuracies)
+        told = (model.name, model.state, model.dataset, model.recipe, model.seed, *shares)
+        cells = ("-" if cell is None else str(cell) for cell in (*told, model.created))
+        table.append(tuple(map(encode_path, cells)))
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for row in table:
+        print("  ".join(map(str.ljust, row, widths)).rstrip())
+    for model in found:
+        if model.reason:
+            _say(f"damaged: {model.reason}")
+
+
+@models_app.command()
+def promote(
+    run: RunArgument,
+    data_dir: DataOption = Path("data"),
+    weights_dir: WeightsDirOption = None,
+) -> None:
+    """Make a run the champion, if it is as good on the validation digits.
+
+    It must have learned from the same data set, be whole, not be worse by an exact McNemar test,
+    and not lose more than a point of any digit's recall. Exits with 1 when it is refused.
+    """
+    from nnpipe import registry
+
+    done = registry.promote(run, weights_dir or registry.default_root(), data_dir)
+    for rule in done.decision.rules:
+        _say(f"{rule.name:9}  {'ok' if rule.passed else 'refused':7}  {rule.reason}")
+    if not done.promoted:
+        failed = ", ".join(f"'{rule.name}'" for rule in done.decision.rules if not rule.passed)
+        raise PromotionError(f"{run}: is refused by {failed}, and the champion stays what it was")
+    _say(f"{done.name} is champion now; 'nnpipe models rollback' undoes it")
+
+
+@models_app.command()
+def rollback(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            help="Former champion: its name or number.", show_default="the one before this one"
+        ),
+    ] = None,
+    weights_dir: WeightsDirOption = None,
+) -> None:
+    """Bring a former champion back, byte for byte; 'nnpipe models list' shows them."""
+    from nnpipe import registry
+
+    former = registry.rollback(weights_dir or registry.default_root(), name)
+    _say(f"{former.name} is champion now")
 
 
 def _say(line: str) -> None:

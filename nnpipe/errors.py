@@ -5,6 +5,9 @@ what was expected, what to do. The command line prints the message and exits wit
 shows it in its state. Anything else that escapes is a bug.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class NnpipeError(Exception):
     """What all errors of this package have in common."""
@@ -38,6 +41,10 @@ class ExportError(NnpipeError):
     """A PyTorch model that cannot be exported, or whose export does not match it."""
 
 
+class PromotionError(NnpipeError):
+    """A candidate that may not become the champion, or a former champion that cannot be again."""
+
+
 class ScoringError(NnpipeError):
     """A source that cannot be listed, or a sink of unknown form."""
 
@@ -48,3 +55,18 @@ class OutputError(NnpipeError):
 
 class MissingExtraError(NnpipeError):
     """A command that needs packages which are not installed."""
+
+
+@contextmanager
+def needs(extra: str, what: str) -> Iterator[None]:
+    """Turn a failing import into one sentence that says which extra brings the package.
+
+    Raises:
+        MissingExtraError: an import in the block failed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            f"{what} needs {error.name}, which is not installed: pip install 'nnpipe[{extra}]'"
+        ) from None

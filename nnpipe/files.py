@@ -63,6 +63,21 @@ def _upload(file: Path, to: Any) -> None:
         raise OSError(in_one_line(error)) from error
 
 
+def check_writable(folder: Path) -> None:
+    """See whether files can be written into a folder, which need not be there yet.
+
+    Raises:
+        OutputError: they cannot; better said before hours of work than after.
+    """
+    there = folder
+    while not there.exists():
+        there = there.parent
+    if not there.is_dir():
+        raise cannot_write(folder, OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)))
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise cannot_write(folder, OSError(errno.EACCES, os.strerror(errno.EACCES)))
+
+
 def cannot_write(path: Path, error: OSError) -> OutputError:
     """The sentence for a file or folder that the system does not let us write."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)

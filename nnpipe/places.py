@@ -79,9 +79,13 @@ def accessed(path: Path) -> Iterator[None]:
         raise ScoringError(f"{path}: cannot be accessed ({in_one_line(error)})") from error
 
 
-def in_one_line(error: Exception) -> str:
-    """What an error says, or else what it is."""
-    return " ".join(str(error).split()) or type(error).__name__
+def in_one_line(said: Exception | str) -> str:
+    """What an error says, or else what it is; or any other text.
+
+    What a parser quotes from a broken file must break neither a table nor a terminal.
+    """
+    text = str(said).encode("utf-8", "backslashreplace").decode()
+    return " ".join(text.split()) or type(said).__name__
 
 
 def _unknown(url: str, error: Exception) -> Exception:

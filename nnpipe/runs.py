@@ -12,13 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from nnpipe.epochs import Epoch
 from nnpipe.errors import TrainingError
-from nnpipe.files import cannot_write, write_json
+from nnpipe.files import cannot_write, sha256, write_json
 
 RECORD = "training.json"
 MODEL = "pytorch_model.pth"
@@ -125,6 +126,15 @@ def read_record(run: Path) -> Record:
 def now() -> str:
     """The time, in UTC, as ISO 8601 to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@cache
+def code_version() -> str:
+    """A hash of nnpipe's own code: with another one, a stage may compute something else."""
+    package = Path(__file__).parent
+    files = sorted(path for path in package.rglob("*") if path.suffix in (".py", ".json", ".jinja"))
+    names = "\n".join(f"{path.relative_to(package)} {sha256(path.read_bytes())}" for path in files)
+    return sha256(names.encode())[:16]
 
 
 def git_commit() -> str | None:

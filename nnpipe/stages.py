@@ -6,44 +6,36 @@ The last one is `scoring.score`. The command line and the Prefect flows are both
 these. What a stage needs beyond NumPy and Pillow is imported when it runs.
 """
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+import shlex
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nnpipe import calibration, datasets, runs, training, weights
-from nnpipe.classifier import Classifier, champion
+from nnpipe import calibration, datasets, drift, labelled, rules, runs, training, weights
+from nnpipe.classifier import Classifier, champion, measured
 from nnpipe.datasets import drawn, mnist
 from nnpipe.epochs import Epoch, OnEpoch, check_settings
-from nnpipe.errors import ExportError, MissingExtraError, TrainingError
-from nnpipe.evaluation import evaluate as compare
-from nnpipe.files import sha256
+from nnpipe.errors import (
+    EvaluationError,
+    ExportError,
+    MissingExtraError,
+    TrainingError,
+    needs,
+)
+from nnpipe.files import check_writable, sha256
 from nnpipe.network import Array, Network, softmax
+from nnpipe.places import in_one_line
 from nnpipe.preprocess import PREPROCESSING_VERSION, SIDE, as_inputs
 
 DATA = Path("data")
-RUNS = Path("weights/runs")
+WEIGHTS = Path("weights")
+RUNS = WEIGHTS / "runs"
 REPORTS = Path("reports")
 ENGINES = ("torch", "numpy")
-
-
-@contextmanager
-def needs(extra: str, what: str) -> Iterator[None]:
-    """Turn a failing import into one sentence that says which extra brings the package.
-
-    Raises:
-        MissingExtraError: an import in the block failed.
-    """
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(
-            f"{what} needs {error.name}, which is not installed: pip install 'nnpipe[{extra}]'"
-        ) from None
 
 
 @dataclass(frozen=True)
@@ -72,6 +64,7 @@ class Trained:
     best_epoch: int
     validation_accuracy: float
     seconds: float
+    sha256: str  # of the PyTorch model; with NumPy, of the weights
 
 
 def train(
@@ -176,7 +169,10 @@ def train(
 
 
 def _trained(run: Path, record: runs.Record) -> Trained:
-    return Trained(run, record.best.number, record.best.validation_accuracy, record.seconds)
+    result = run / (runs.MODEL if record.engine == "torch" else runs.WEIGHTS)
+    digest = sha256(result.read_bytes())
+    best = record.best
+    return Trained(run, best.number, best.validation_accuracy, record.seconds, digest)
 
 
 def _train_numpy(
@@ -215,6 +211,7 @@ class Exported:
     digits: int
     largest_difference: float
     test_accuracy: float
+    sha256: str  # of the weights
 
 
 def export(run: Path, data_dir: Path = DATA, out: Path | None = None) -> Exported:
@@ -246,7 +243,8 @@ def export(run: Path, data_dir: Path = DATA, out: Path | None = None) -> Exporte
     parity = model.check_parity(state, network, data.test)
     out = out or run / runs.WEIGHTS
     _write_weights(out, network, record, data.validation, parity.accuracy)
-    return Exported(out, parity.digits, parity.largest_difference, parity.accuracy)
+    digest = sha256(out.read_bytes())
+    return Exported(out, parity.digits, parity.largest_difference, parity.accuracy, digest)
 
 
 def _write_weights(
@@ -256,30 +254,38 @@ def _write_weights(
     validation: datasets.Digits,
     test_accuracy: float,
 ) -> None:
-    """Write weights with what the validation digits tell about their probabilities."""
+    """Write weights, with what probabilities are worth and what the validation digits are like."""
     logits = network.logits(as_inputs(validation.images))
     temperature = calibration.fit_temperature(logits, validation.labels)
-    thresholds = calibration.thresholds(softmax(logits / temperature).max(axis=1))
+    p = softmax(logits / temperature)
+    thresholds = calibration.thresholds(p.max(axis=1))
+    right = p.argmax(axis=1) == validation.labels
+    threshold = thresholds[str(calibration.DEFAULT_RATE)]
+    metadata = weights.Metadata(
+        layer_sizes=network.sizes,
+        preprocessing_version=PREPROCESSING_VERSION,
+        dataset=record.dataset,
+        dataset_checksum=record.dataset_checksum,
+        recipe=record.recipe,
+        seed=record.seed,
+        engine=record.engine,
+        created=record.created,
+        git_commit=record.git_commit,
+        parameters=record.parameters,
+        validation_accuracy=record.best.validation_accuracy,
+        test_accuracy=test_accuracy,
+        temperature=temperature,
+        rejection_threshold=threshold,
+        rejection_thresholds=thresholds,
+        error_thresholds=calibration.error_thresholds(p.max(axis=1), right),
+    )
+    # They are read as pictures are: what is compared with them will have gone the same way.
+    reader = Classifier(weights.Model(network, metadata), threshold)
+    readings = reader.read_many(list(validation.images))
     weights.save(
         path,
         network,
-        weights.Metadata(
-            layer_sizes=network.sizes,
-            preprocessing_version=PREPROCESSING_VERSION,
-            dataset=record.dataset,
-            dataset_checksum=record.dataset_checksum,
-            recipe=record.recipe,
-            seed=record.seed,
-            engine=record.engine,
-            created=record.created,
-            git_commit=record.git_commit,
-            parameters=record.parameters,
-            validation_accuracy=record.best.validation_accuracy,
-            test_accuracy=test_accuracy,
-            temperature=temperature,
-            rejection_threshold=thresholds[str(calibration.DEFAULT_RATE)],
-            rejection_thresholds=thresholds,
-        ),
+        replace(metadata, reference=drift.describe(measured(readings))),
         golden=drawn.draw(np.arange(10), np.random.default_rng(0)).reshape(10, -1),
     )
 
@@ -292,6 +298,8 @@ class Evaluated:
     n: int
     errors: int
     accuracy: float
+    unreadable: int  # files of a folder
+    sha256: str  # of metrics.json
 
 
 def evaluate(
@@ -299,50 +307,68 @@ def evaluate(
     dataset: str | None = None,
     data_dir: Path = DATA,
     out: Path | None = None,
+    folder: Path | None = None,
+    plots: bool = True,
 ) -> Evaluated:
-    """Measure weights on the test digits of a data set and write a report.
+    """Measure weights on test digits, or on a folder of labelled pictures, and write a report.
 
     Args:
         weights_file: by default the champion that comes with nnpipe.
         dataset: by default the one the weights were trained on.
         data_dir: where data sets are kept.
-        out: the report's folder; by default ``reports/<run>``, or ``reports/<run>-on-<dataset>``
-            if that is not the data set the weights were trained on.
+        out: the report's folder; by default ``reports/<run>``, with ``-on-<what>`` if that is not
+            the data set the weights were trained on.
+        folder: pictures to measure on instead, one sub-folder for each digit.
+        plots: whether to draw plots, too.
 
     Raises:
-        WeightsError: the weights file is missing or damaged.
+        WeightsError: the weights file, or the champion's, is missing or damaged.
         DatasetError: the data set is missing or damaged.
+        EvaluationError: the folder is missing, or its pictures are not labelled.
         OutputError: the report cannot be written.
+        MissingExtraError: the packages for reports are not installed.
     """
     with needs("report", "writing a report"):
         from nnpipe import report
+    if folder and dataset:
+        raise EvaluationError("name a data set to measure on, or a folder, not both")
     path = weights_file or champion()
-    classifier = Classifier.load(path)
-    metadata = classifier.model.metadata
-    data = datasets.load(dataset or metadata.dataset, data_dir)
-    start = time.perf_counter()
-    probabilities = classifier.probabilities(data.test.images)
-    evaluation = compare(data.test.labels, probabilities)
-    about = {
-        "weights": path.name,
-        "weights_sha256": sha256(path.read_bytes()),
-        "measured_on": f"{data.name}, test part",
-        "measured_on_checksum": data.checksum,
-        "trained_on": metadata.dataset,
-        "engine": metadata.engine,
-        "recipe": metadata.recipe,
-        "seed": metadata.seed,
-        "validation_accuracy": metadata.validation_accuracy,
-        "trained": metadata.created,
-        "git_commit": metadata.git_commit,
-        "temperature": round(metadata.temperature, 4),
-        "rejection_threshold": round(classifier.threshold, 4),
-        "rejected_by_it": int((probabilities.max(axis=1) < classifier.threshold).sum()),
-        "seconds_to_read": round(time.perf_counter() - start, 3),
-    }
-    if out is None:
-        is_champion = path.resolve() == champion().resolve()
-        name = "champion" if is_champion else path.resolve().parent.name
-        out = REPORTS / (name if data.name == metadata.dataset else f"{name}-on-{data.name}")
-    report.write(out, evaluation, about)
-    return Evaluated(out, evaluation.n, evaluation.errors, evaluation.accuracy)
+    trained_on = weights.load(path).metadata.dataset
+    dataset = dataset or trained_on
+    who = "champion" if path.resolve() == champion().resolve() else path.resolve().parent.name
+    on = folder.resolve().name if folder else dataset if dataset != trained_on else ""
+    out = out or REPORTS / (f"{who}-on-{on}" if on else who)
+    if folder and out.resolve().is_relative_to(folder.resolve()):
+        raise EvaluationError(f"{out}: lies in the folder that is measured; name another --out")
+    check_writable(out)
+
+    options = {"--weights": weights_file, "--dataset": None if folder else dataset}
+    options |= {"--folder": folder, "--data-dir": data_dir if data_dir != DATA else None}
+    given = [str(word) for option in options.items() if option[1] for word in option]
+    command = shlex.join(["nnpipe", "evaluate", *given])
+    if folder:
+        data, pictures = None, labelled.from_folder(folder)
+    else:
+        data = datasets.load(dataset, data_dir)
+        pictures = labelled.from_dataset(data)
+    decision = _judge(path, data_dir) if dataset == trained_on and not folder else None
+    measured = report.measure(path, pictures, data, who, in_one_line(command), decision)
+    with needs("report", "drawing plots"):
+        found = report.write(out, measured, plots)
+    return Evaluated(
+        report=out,
+        n=found["n"],
+        errors=found["errors"],
+        accuracy=found["accuracy"]["value"],
+        unreadable=len(pictures.unreadable),
+        sha256=sha256((out / report.METRICS).read_bytes()),
+    )
+
+
+def _judge(path: Path, data_dir: Path) -> rules.Decision | None:
+    """Whether the weights may replace the champion; None if they are it, or torch is missing."""
+    if path.read_bytes() == champion().read_bytes():
+        return None
+    with suppress(MissingExtraError):
+        return rules.judge(path, champion(), data_dir)
+    return None

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nnpipe import drift
 from nnpipe.errors import WeightsError
 from nnpipe.files import replacing
 from nnpipe.network import Array, Layer, Network
@@ -51,6 +52,11 @@ class Metadata:
     rejection_threshold: float | None = None  # None: nothing is rejected for its confidence
     # Others to choose from: share of validation digits (as a key, "0.01") → its threshold.
     rejection_thresholds: dict[str, float] | None = None
+    # Share of errors allowed among what is read (as a key) → lowest confidence, on validation
+    # digits; None: they could not be kept to that share.
+    error_thresholds: dict[str, float | None] | None = None
+    # What the validation digits are like, at the rejection threshold above; None: not measured.
+    reference: drift.Reference | None = None
     format_version: int = FORMAT_VERSION
 
 
@@ -182,13 +188,15 @@ def _parse_metadata(path: Path, array: Array | None) -> _Content:
         sizes = tuple(int(size) for size in fields.pop("layer_sizes"))
         if not golden or len(sizes) < 2 or min(sizes) < 1:
             raise ValueError("no golden inputs, or no layers")
+        if fields.get("reference") is not None:
+            fields["reference"] = drift.parse(fields["reference"])
         metadata = Metadata(layer_sizes=sizes, **fields)
         if not 0 < metadata.temperature < float("inf"):
             raise ValueError(f"the temperature is {metadata.temperature}")
-        kept = metadata.rejection_thresholds or {}
-        for threshold in (metadata.rejection_threshold or 0, *map(float, kept), *kept.values()):
-            if not 0 <= threshold <= 1:
-                raise ValueError(f"a rejection threshold, or its rate, is {threshold}")
+        for kept in (metadata.rejection_thresholds or {}, metadata.error_thresholds or {}):
+            for threshold in (metadata.rejection_threshold, *map(float, kept), *kept.values()):
+                if not 0 <= (threshold or 0) <= 1:
+                    raise ValueError(f"a threshold, or its rate, is {threshold}")
         return _Content(metadata, sizes, np.stack(golden), logits)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise WeightsError(f"{path}: its metadata cannot be understood ({error!r})") from error

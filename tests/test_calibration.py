@@ -1,9 +1,20 @@
+from fractions import Fraction
+
 import numpy as np
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from sklearn.metrics import log_loss
 
-from nnpipe.calibration import RATES, fit_temperature, threshold, thresholds
+from nnpipe.calibration import (
+    ERROR_BUDGETS,
+    RATES,
+    error_thresholds,
+    fit_temperature,
+    threshold,
+    thresholds,
+)
 from nnpipe.network import softmax
 
 
@@ -53,3 +64,45 @@ def test_between_two_rates_the_threshold_lies_between_theirs():
     kept = {"0.0": 0.0, "0.01": 0.4, "0.02": 0.6}
     assert threshold(kept, 0.015) == pytest.approx(0.5)
     assert threshold(kept, 0) == 0
+
+
+@settings(deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n=st.integers(1, 2500),
+    levels=st.sampled_from([1, 2, 5, 40, 10**6]),
+    errors=st.sampled_from([0, 0.001, 0.004, 0.01, 0.02, 0.3, 1]),
+)
+@example(seed=0, n=1000, levels=1, errors=0.001)
+@example(seed=0, n=1, levels=1, errors=1)
+def test_no_lower_confidence_keeps_to_the_budget_of_errors(seed, n, levels, errors):
+    """Against all confidences that occur, many of them more than once, in exact fractions."""
+    rng = np.random.default_rng(seed)
+    c = rng.integers(1, levels, n, endpoint=True) / levels
+    right = rng.random(n) >= errors * 2 * (1 - c + 1 / levels)
+    found = error_thresholds(c, right)
+    assert list(found) == [str(budget) for budget in ERROR_BUDGETS]
+
+    values, level = np.unique(c, return_inverse=True)
+    read = np.cumsum(np.bincount(level)[::-1])[::-1]
+    wrong = np.cumsum(np.bincount(level, ~right)[::-1])[::-1]
+    for budget in map(str, ERROR_BUDGETS):
+        kept = [
+            value
+            for value, k, w in zip(values.tolist(), read.tolist(), wrong.tolist(), strict=True)
+            if Fraction(int(w), k) <= Fraction(budget)
+        ]
+        expected = min(kept, default=None)
+        assert found[budget] == (0.0 if expected == values[0] else expected)
+
+
+def test_a_budget_allows_everything_or_nothing_or_what_is_surer():
+    """Two hundred answers, surer from one to the next."""
+    c = np.linspace(0.1, 1, 200)
+    allowed = {str(budget): 0.0 for budget in ERROR_BUDGETS}
+    assert error_thresholds(c, c > 0) == allowed
+    assert error_thresholds(c, c < 0) == dict.fromkeys(allowed)
+    assert error_thresholds(c, c < 1) == allowed | {"0.001": None}
+    assert error_thresholds(c, c > c[0]) == {"0.01": 0.0, "0.005": 0.0, "0.001": c[1]}
+    assert error_thresholds(c, c > c[2]) == {"0.01": c[2], "0.005": c[3], "0.001": c[3]}
+    assert error_thresholds(np.full(200, 0.7), c > c[0])["0.001"] is None

@@ -315,10 +315,10 @@ def test_download_train_export_evaluate(run, tmp_path, small_drawn, engine):
 
     code, _, err = run("evaluate", "--weights", "weights/runs/r1/model_weights.npz")
     assert code == 0
-    assert "report: reports/r1/report.md" in err
+    assert "report: reports/r1/report.html" in err
     figures = json.loads((tmp_path / "reports/r1/metrics.json").read_text())
     assert figures["n"] == 500
-    assert figures["accuracy"] > 0.4
+    assert figures["accuracy"]["value"] > 0.4
     assert figures["about"]["engine"] == engine
 
     again = run(*train)
@@ -375,6 +375,7 @@ def test_failures_are_one_sentence_and_leave_nothing(run, tmp_path, arguments, m
             ["evaluate"],
             "needs pandas, which is not installed: pip install 'nnpipe[report]'",
         ),
+        ("jinja2", ["evaluate"], "pip install 'nnpipe[report]'"),
         ("pyarrow", ["score", SAMPLES, "--out", "x.parquet"], "pip install 'nnpipe[batch]'"),
     ],
 )
@@ -383,8 +384,7 @@ def test_a_missing_extra_is_one_sentence(run, monkeypatch, package, arguments, m
         name
         for name in sys.modules
         if name.split(".")[0] == package
-        or name.startswith("nnpipe.torch_training")
-        or name == "nnpipe.report"
+        or name.startswith(("nnpipe.torch_training", "nnpipe.report"))
     ]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.delattr("nnpipe.torch_training.model", raising=False)
@@ -432,3 +432,60 @@ def test_the_trainer_from_scratch_reads_975_of_1000_mnist_digits(mnist_data, tmp
 def test_the_classic_recipe_reads_975_of_1000_mnist_digits(mnist_data, tmp_path):
     stages.train(tmp_path, "mnist", mnist_data, recipe="classic")
     assert stages.export(tmp_path, mnist_data).test_accuracy >= 0.975
+
+
+@pytest.fixture
+def my_digits(tmp_path):
+    folder = tmp_path / "my digits"
+    for digit in (3, 6):
+        (folder / str(digit)).mkdir(parents=True)
+    (folder / "3/a b.png").write_bytes((SAMPLES / "3-dark-on-light.png").read_bytes())
+    (folder / "6/ü.jpg").write_bytes((SAMPLES / "6-photo.jpg").read_bytes())
+    return folder
+
+
+def test_ones_own_pictures_are_measured(run, tmp_path, my_digits):
+    code, out, err = run("evaluate", "--folder", "my digits", "--no-plots")
+    assert (code, out) == (0, "")
+    assert "100.00% of 2 digits read right, 0 errors" in err
+    assert "report: reports/champion-on-my digits/report.html" in err
+    metrics = json.loads((tmp_path / "reports/champion-on-my digits/metrics.json").read_text())
+    assert metrics["reproduce"][1] == "nnpipe evaluate --folder 'my digits'"
+
+    (my_digits / "6/broken.png").write_text("no picture")
+    code, _, err = run("evaluate", "--folder", "my digits", "--no-plots")
+    assert code == 3
+    assert "1 files could not be read; the report lists them" in err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--folder", "none"], "none: is no folder that can be read"),
+        (["--folder", "my digits", "--dataset", "mnist"], "or a folder, not both"),
+        (["--folder", "my digits", "--out", "my digits/report"], "lies in the folder that is"),
+        (["--folder", "my digits", "--out", "my digits/3/a b.png"], "lies in the folder"),
+        (
+            ["--folder", "my digits", "--out", "file"],
+            "file: could not be written (Not a directory)",
+        ),
+        (["--folder", "my digits", "--weights", "file"], "is not a whole .npz file"),
+    ],
+)
+def test_an_evaluation_that_cannot_be_done_is_one_sentence(
+    run, tmp_path, my_digits, options, message
+):
+    (tmp_path / "file").write_text("a file")
+    before = sorted(tmp_path.rglob("*"))
+    code, out, err = run("evaluate", *options)
+    assert (code, out) == (1, "")
+    assert message in err.splitlines()[-1]
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names that are not UTF-8 are Linux's")
+def test_a_report_goes_into_a_folder_whose_name_is_not_utf8(run, tmp_path, my_digits):
+    name = os.fsdecode(b"fold\xffer")
+    my_digits.rename(tmp_path / name)
+    assert run("evaluate", "--folder", name, "--no-plots")[0] == 0
+    assert (tmp_path / "reports" / f"champion-on-{name}" / "report.html").exists()

@@ -1,3 +1,4 @@
+import base64
 import json
 import os
 import shutil
@@ -6,6 +7,7 @@ import sys
 import tempfile
 import threading
 import time
+from dataclasses import asdict
 from itertools import chain
 
 import pytest
@@ -18,19 +20,30 @@ os.environ |= {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
 }
+from prefect import flow  # noqa: E402
 from prefect.client.orchestration import get_client  # noqa: E402
 from prefect.testing.utilities import prefect_test_harness  # noqa: E402
 
+import flows.caching  # noqa: E402
 import flows.download  # noqa: E402
 import flows.score  # noqa: E402
+from flows.after_promotion import after_promotion  # noqa: E402
 from flows.download import download  # noqa: E402
 from flows.evaluate import evaluate  # noqa: E402
 from flows.export import export  # noqa: E402
+from flows.hooks import HOOKS  # noqa: E402
 from flows.pipeline import pipeline  # noqa: E402
+from flows.promote import promote  # noqa: E402
 from flows.score import score_folder  # noqa: E402
 from flows.train import train  # noqa: E402
-from nnpipe import datasets, scoring  # noqa: E402
-from nnpipe.errors import MirrorError, OutputError, ScoringError  # noqa: E402
+from nnpipe import datasets, runs, scoring  # noqa: E402
+from nnpipe.errors import (  # noqa: E402
+    MirrorError,
+    NnpipeError,
+    OutputError,
+    ScoringError,
+    WeightsError,
+)
 from nnpipe.scoring import plan  # noqa: E402
 from nnpipe.scoring.pool import run_shards  # noqa: E402
 
@@ -43,8 +56,10 @@ FLOWS = {
     "train": train,
     "export": export,
     "evaluate": evaluate,
+    "promote": promote,
     "score-folder": score_folder,
     "pipeline": pipeline,
+    "after-promotion": after_promotion,
 }
 
 
@@ -93,7 +108,7 @@ def test_the_pipeline_goes_from_nothing_to_a_scored_folder(tmp_path, few_digits)
     assert done.scored.files == len(list(SAMPLES.iterdir()))
     assert (tmp_path / "runs" / "r" / "model_weights.npz").exists()
     figures = json.loads((tmp_path / "reports" / "r" / "metrics.json").read_text())
-    assert figures["accuracy"] == done.evaluated.accuracy
+    assert figures["accuracy"]["value"] == done.evaluated.accuracy
     rows = (tmp_path / "reports" / "r" / "scores.csv").read_text().splitlines()
     assert len(rows) == 1 + done.scored.files
 
@@ -104,7 +119,13 @@ def test_the_pipeline_goes_from_nothing_to_a_scored_folder(tmp_path, few_digits)
 
     with get_client(sync_client=True) as client:
         names = [run.name for run in client.read_flow_runs()]
+        artifacts = {artifact.key: artifact for artifact in client.read_artifacts()}
     assert "pipeline-drawn-augmented-seed0" in names
+    assert artifacts["evaluation"].data.startswith(f"# {done.evaluated.accuracy:.2%} of 500 digits")
+    rows = json.loads(artifacts["per-class"].data)
+    assert [row["support"] for row in rows] == [c["support"] for c in figures["classes"]]
+    picture = base64.b64decode(artifacts["confusion"].data.removeprefix("data:image/png;base64,"))
+    assert picture == (tmp_path / "reports" / "r" / "plots" / "confusion.png").read_bytes()
 
 
 @pytest.mark.slow
@@ -203,6 +224,40 @@ def test_shards_that_are_lost_are_given_out_again(tmp_path, many_pictures, monke
         score_folder(str(many_pictures), str(tmp_path / "none.csv"), workers=1)
 
 
+def events_of(out):
+    """The events that Prefect keeps of an output that has drifted; they come after a while."""
+    match = {
+        "event": {"name": [flows.score.DRIFTED]},
+        "resource": {"id": [f"nnpipe.scores.{out}"]},
+    }
+    with get_client(sync_client=True) as client:
+        return client.request("POST", "/events/filter", json={"filter": match}).json()["events"]
+
+
+def test_a_run_that_has_drifted_emits_an_event_and_others_none(tmp_path, many_pictures, caplog):
+    """By many tasks, but once for all; 400 digits that are drawn all alike are drift."""
+    done = score_folder(str(many_pictures), str(tmp_path / "drifted.csv"), workers=2)
+    assert done.drift.past
+    assert f"drifted.csv: drift: {done.drift}" in caplog.text
+    for _ in range(300):
+        if events := events_of(tmp_path / "drifted.csv"):
+            break
+        time.sleep(0.1)
+    (event,) = events
+    assert event["payload"] == json.loads(json.dumps(asdict(done.drift)))
+    assert event["resource"]["prefect.resource.name"] == str(tmp_path / "drifted.csv")
+    related = {resource["prefect.resource.role"] for resource in event["related"]}
+    assert {"flow", "flow-run"} <= related
+
+    for path in sorted(many_pictures.iterdir())[3:]:
+        path.unlink()
+    done = score_folder(str(many_pictures), str(tmp_path / "few.csv"))
+    assert not done.drift.past
+    time.sleep(1)
+    assert not events_of(tmp_path / "few.csv")
+    assert len(events_of(tmp_path / "drifted.csv")) == 1
+
+
 @pytest.fixture
 def dask_cluster(tmp_path):
     """A scheduler and two workers, each a process of its own: the address, and the workers."""
@@ -292,3 +347,120 @@ def test_a_flow_run_by_hand_prints_where_all_lies_or_one_sentence(tmp_path):
     assert failed.returncode == 1
     assert "\nscore-folder: " in failed.stderr
     assert "Traceback" not in failed.stderr, failed.stderr
+
+
+def small(tmp_path, **more):
+    return {
+        "dataset": "drawn",
+        "epochs": 2,
+        "recipe": "classic",
+        "source": SAMPLES,
+        "data_dir": tmp_path / "data",
+        "runs_dir": tmp_path / "runs",
+        "reports_dir": tmp_path / "reports",
+        **more,
+    }
+
+
+def test_what_is_done_is_not_done_again_unless_something_has_changed(tmp_path, few_digits):
+    first = pipeline(**small(tmp_path))
+    again = pipeline(**small(tmp_path))
+    assert again.trained == first.trained
+    assert len(list((tmp_path / "runs").iterdir())) == 1
+    assert again.scored.scored == 0
+    assert again.scored.files == first.scored.files
+
+    other_seed = pipeline(**small(tmp_path, seed=1))
+    forced = pipeline(**small(tmp_path, force=True))
+    assert len({done.trained.run for done in (first, other_seed, forced)}) == 3
+
+    shutil.rmtree(forced.trained.run)
+    anew = pipeline(**small(tmp_path))
+    assert anew.trained.run.exists()
+    anew.exported.weights.write_bytes(b"damaged")
+    (anew.evaluated.report / "metrics.json").write_text("{}")
+    mended = pipeline(**small(tmp_path))
+    assert mended.exported == anew.exported
+    assert mended.evaluated.accuracy == anew.evaluated.accuracy
+    assert json.loads((mended.evaluated.report / "metrics.json").read_text())["n"] == 500
+
+
+def test_other_code_is_another_key(tmp_path, few_digits, monkeypatch):
+    first = pipeline(**small(tmp_path))
+    monkeypatch.setattr(flows.caching, "code_version", lambda: "another")
+    assert pipeline(**small(tmp_path)).trained.run != first.trained.run
+
+
+def test_the_code_version_is_that_of_the_files(tmp_path, monkeypatch):
+    package = tmp_path / "nnpipe"
+    shutil.copytree(ROOT / "nnpipe", package)
+    monkeypatch.setattr(runs, "__file__", str(package / "runs.py"))
+    before = runs.code_version.__wrapped__()
+    assert before == runs.code_version()
+    with open(package / "network.py", "a") as stream:
+        stream.write("\n")
+    assert runs.code_version.__wrapped__() != before
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (MirrorError("no mirror"), "or name another with 'mirror'"),
+        (OutputError("disk full"), "it goes on where it was"),
+        (WeightsError("damaged"), "if it is the champion itself"),
+        (ScoringError("no such folder"), "see whether source and output are"),
+        (NnpipeError("something"), "mend what the sentence says"),
+        (ValueError("a bug"), "this is not foreseen"),
+    ],
+)
+def test_a_run_that_failed_says_what_to_do(caplog, error, advice):
+    @flow(name="failing", **HOOKS)
+    def failing():
+        raise error
+
+    with caplog.at_level("ERROR"):
+        failing(return_state=True)
+    said = [record.message for record in caplog.records if "What to do" in record.message]
+    assert len(said) == 1
+    assert str(error) in said[0]
+    assert advice in said[0]
+
+
+def test_a_drawn_candidate_never_replaces_the_champion(tmp_path, few_digits):
+    weights_dir = tmp_path / "weights"
+    shutil.copytree(ROOT / "weights", weights_dir, ignore=shutil.ignore_patterns("runs", "former"))
+    before = (weights_dir / "model_weights.npz").read_bytes()
+    done = pipeline(**small(tmp_path, weights_dir=weights_dir, promote=True))
+    assert not done.promoted.promoted
+    assert [rule.name for rule in done.promoted.decision.rules if not rule.passed] == ["dataset"]
+    assert "champion as it was: it was trained on drawn" in str(done)
+    assert (weights_dir / "model_weights.npz").read_bytes() == before
+
+
+def test_a_server_that_is_not_there_is_one_sentence(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.export", "weights"],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "PREFECT_HOME": str(tmp_path),
+            "PREFECT_API_URL": "http://127.0.0.1:9/api",
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "no Prefect server answers at http://127.0.0.1:9/api; start it" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_accuracy_below_what_is_expected_fails_the_run(tmp_path, few_digits):
+    datasets.prepare("drawn", tmp_path / "data")
+    given = {"dataset": "drawn", "data_dir": tmp_path / "data", "out": tmp_path / "report"}
+    assert evaluate(**given, plots=False, at_least=0.5).accuracy > 0.5
+    state = evaluate(**given, plots=False, at_least=1.0, return_state=True)
+    assert state.is_failed()
+    assert "digits were read right, expected at least 100.00%" in state.message
+    assert (tmp_path / "report" / "report.html").exists()

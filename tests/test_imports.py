@@ -18,10 +18,12 @@ LAYERS = [
     {"errors"},
     {"places", "epochs"},
     {"files"},
-    {"network", "preprocess"},
+    {"network", "preprocess", "drift"},
     {"weights", "training", "calibration"},
     {"classifier", "datasets", "runs", "evaluation", "explain"},
-    {"scoring", "report", "torch_training"},
+    {"scoring", "torch_training"},
+    {"labelled", "rules"},
+    {"report", "registry"},
     {"stages"},
     {"cli"},
 ]
@@ -61,7 +63,7 @@ def test_imports_run_down_only(path):
 
 
 def test_network_and_training_import_numpy_alone():
-    for module in ("network", "training", "weights"):
+    for module in ("network", "training", "weights", "drift"):
         third_party = {name[0] for name in imports(PACKAGE / f"{module}.py")} - {"nnpipe"}
         assert third_party - set(sys.stdlib_module_names) == {"numpy"}
 
@@ -96,11 +98,12 @@ def code_lines(path):
 
 def test_the_project_stays_small_enough_to_read_in_an_afternoon():
     sources = [*PACKAGE.rglob("*.py"), *(ROOT / "flows").rglob("*.py")]
-    assert sum(map(code_lines, sources)) < 5000
+    assert sum(map(code_lines, sources)) < 7000
 
 
 HEAVY = {
     "fsspec",
+    "jinja2",
     "torch",
     "torchvision",
     "prefect",

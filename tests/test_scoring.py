@@ -7,6 +7,7 @@ import os
 import shutil
 import string
 import time
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
@@ -15,12 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from nnpipe import datasets, preprocess
-from nnpipe.classifier import Classifier, champion
+from nnpipe import datasets, drift, preprocess, weights
+from nnpipe.classifier import Classifier, champion, measured
+from nnpipe.datasets import drawn
 from nnpipe.errors import OutputError, ScoringError
 from nnpipe.evaluation import evaluate
 from nnpipe.scoring import Row, decode_path, encode_path, plan, read_rows, score, sources
 from nnpipe.scoring.plan import open_plan, summary_file
+from nnpipe.scoring.pool import run_shards
 from nnpipe.scoring.shard import score_shard
 from nnpipe.scoring.summary import finish
 
@@ -456,6 +459,145 @@ def test_the_summary_is_kept_beside_the_output(folder, tmp_path):
     assert "slowest: " in told
 
 
+# --- drift ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def of_drawn(tmp_path_factory):
+    """The champion, but with 3,000 drawn digits to compare with, as if trained on such."""
+    classifier = Classifier.load()
+    digits = drawn.draw(np.arange(3000) % 10, np.random.default_rng(0))
+    reference = drift.describe(measured(classifier.read_many(list(digits))))
+    path = tmp_path_factory.mktemp("drawn") / "weights.npz"
+    metadata = replace(classifier.model.metadata, reference=reference)
+    golden = drawn.draw(np.arange(10), np.random.default_rng(0)).reshape(10, -1)
+    weights.save(path, classifier.model.network, metadata, golden)
+    return path
+
+
+def fill(folder, pictures):
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, pixels in enumerate(pictures):
+        (folder / f"{number:03}.png").write_bytes(encoded(Image.fromarray(pixels), "PNG"))
+    return folder
+
+
+RNG = np.random.default_rng(1)
+LIKE = drawn.draw(np.arange(200) % 10, RNG)
+
+UNLIKE = {
+    "faint": ({"confidences", "ink"}, LIKE * 0.4),
+    "noisy": ({"confidences", "rejections", "ink"}, LIKE + RNG.normal(0, 70, LIKE.shape)),
+    "all sevens": ({"labels"}, drawn.draw(np.full(200, 7), RNG)),
+    "half of them blank": (
+        {"labels", "rejections", "ink"},
+        LIKE * (np.arange(200) % 2).reshape(-1, 1, 1),
+    ),
+}
+
+
+def past(found):
+    return {feature.name for feature in found.features if feature.past}
+
+
+def test_pictures_like_the_validation_digits_are_no_drift(tmp_path, of_drawn):
+    folder = fill(tmp_path / "in", LIKE)
+    summary = score_here(folder, tmp_path / "out.csv", weights=of_drawn)
+    assert [feature.name for feature in summary.drift.features] == list(drift.FEATURES)
+    assert {feature.n for feature in summary.drift.features} == {200}
+    assert not summary.drift.past
+    assert "drift" not in str(summary)
+
+
+@pytest.mark.parametrize("what", UNLIKE)
+def test_pictures_unlike_them_are(tmp_path, of_drawn, what):
+    features, pictures = UNLIKE[what]
+    folder = fill(tmp_path / "in", pictures.clip(0, 255).astype(np.uint8))
+    summary = score_here(folder, tmp_path / "out.csv", weights=of_drawn)
+    assert summary.drift.past
+    assert past(summary.drift) >= features
+    (line,) = [line for line in summary.lines() if "drift" in line]
+    assert line.startswith("  drift: unlike the validation digits in ")
+    for feature in summary.drift.features:
+        told = f"{feature.name} (PSI {feature.psi:.2f}, limit {feature.limit:.2f})"
+        assert (told in line) == feature.past
+    kept = json.loads(summary_file(tmp_path / "out.csv").read_text())
+    assert kept["drift"] == asdict(summary.drift)
+
+
+@pytest.mark.slow
+def test_mnists_test_digits_are_no_drift_for_the_champion(mnist_data, tmp_path):
+    images = datasets.load("mnist", mnist_data).test.images[::20]
+    summary = score_here(fill(tmp_path / "in", images), tmp_path / "out.csv")
+    assert not summary.drift.past
+    noise = np.random.default_rng(0).normal(0, 40, images.shape)
+    noisy = (images + noise).clip(0, 255).astype(np.uint8)
+    summary = score_here(fill(tmp_path / "noisy", noisy), tmp_path / "noisy.csv")
+    assert past(summary.drift) >= {"confidences", "ink"}
+
+
+def test_workers_shards_and_a_run_in_two_parts_do_not_change_what_is_found(
+    tmp_path, of_drawn, small_shards
+):
+    folder = fill(tmp_path / "in", LIKE[:40])
+    (folder / "notes.txt").write_text("no picture")
+    one, two = (
+        score(str(folder), str(tmp_path / f"{workers}.csv"), of_drawn, workers=workers).drift
+        for workers in (1, 2)
+    )
+    assert one == two
+    assert one.features[0].n == 40
+    out = str(tmp_path / "parts.csv")
+    with open_plan(str(folder), out, of_drawn) as found:
+        run_shards(found, found.undone()[:7], 1, lambda rows: None)
+        assert found.undone()
+    assert score(str(folder), out, of_drawn).drift == one
+
+
+def test_the_counts_are_those_of_the_rows(folder, tmp_path, of_drawn, small_shards):
+    summary = score_here(folder, tmp_path / "out.csv", weights=of_drawn)
+    rows = [row for row in read_rows(tmp_path / "out.csv") if row.status != "error"]
+    labels, confidences, rejections, _ = summary.drift.features
+    assert labels.n == len(rows) == 4  # of seven files, three of which are errors
+    assert rejections.counts == [3, 1]
+    likely = [np.argmax(row[4:14]) for row in rows]
+    assert labels.counts == np.bincount(likely, minlength=10).tolist()
+    above = np.searchsorted(confidences.edges, [row.confidence for row in rows], side="right")
+    assert confidences.counts == np.bincount(above, minlength=len(confidences.counts)).tolist()
+
+
+def test_rows_that_are_kept_are_not_counted(folder, tmp_path, of_drawn, small_shards):
+    out, options = tmp_path / "out.csv", {"weights": of_drawn, "incremental": True}
+    assert score_here(folder, out, **options).drift.features[0].n == 4
+    assert score_here(folder, out, **options).drift is None
+    (folder / "new.png").write_bytes(encoded(picture(8), "PNG"))
+    found = score_here(folder, out, **options).drift
+    assert found.features[0].counts == [0] * 8 + [1, 0]
+    (folder / "sub" / "cut.png").write_bytes(encoded(picture(4), "PNG"))
+    found = score_here(folder, out, weights=of_drawn, retry_errors=True).drift
+    assert found.features[0].counts == [0] * 4 + [1] + [0] * 5
+
+
+def test_where_nothing_can_be_read_or_compared_there_is_no_drift(folder, tmp_path, weights_file):
+    assert score_here(folder, tmp_path / "old.csv", weights=weights_file).drift is None
+    summary = score_here(folder, tmp_path / "out.csv")
+    assert summary.drift
+    for name in ("a.jpg", "b.png", "sub/blank.png", "sub/deep/c.PNG"):
+        (folder / name).write_text("no picture")
+    assert score_here(folder, tmp_path / "out.csv").drift is None
+    assert json.loads(summary_file(tmp_path / "out.csv").read_text())["drift"] is None
+
+
+def test_rejections_at_another_rate_than_that_of_the_weights_are_not_compared(folder, tmp_path):
+    for rate, names in (
+        (0.001, drift.FEATURES),  # which is that of the weights, but named
+        (0.05, ("labels", "confidences", "ink")),
+        (0.0, ("labels", "confidences", "ink")),
+    ):
+        found = score_here(folder, tmp_path / "out.csv", reject_rate=rate).drift
+        assert tuple(feature.name for feature in found.features) == names
+
+
 def test_an_output_within_the_source_is_not_scored_the_next_time(folder):
     for out in OUTPUTS:
         for _ in range(2):
@@ -541,8 +683,8 @@ def test_mnists_test_digits_as_files_are_read_as_they_are_evaluated(mnist_data, 
     rows = pd.read_csv(tmp_path / "out.csv")
     found = rows[[f"p{digit}" for digit in range(10)]].to_numpy()
     assert abs(found - classifier.probabilities(test.images)).max() < 1.6e-6
-    evaluated = evaluate(test.labels, classifier.probabilities(test.images))
-    assert (found.argmax(axis=1) == test.labels).mean() == evaluated.accuracy
+    evaluated = evaluate(test.labels, classifier.logits(test.images))
+    assert (found.argmax(axis=1) == test.labels).mean() == evaluated.accuracy.value
     rejected = rows.status != "ok"
     assert rejected.mean() < 0.01
     assert (rows.confidence[rejected] < classifier.threshold).all()

@@ -56,10 +56,20 @@ def _copy(folder, sample):
     return copy
 
 
-def start(source, out, *options, **settings):
+def heed_interrupts():
+    """Where the tests run in a shell's background, Ctrl-C is ignored, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def start(source, out, *options, preexec_fn=heed_interrupts, **settings):
     command = [sys.executable, "-c", COMMAND, "score", source, "--out", out, *options]
     return subprocess.Popen(
-        [*map(str, command)], cwd=ROOT, stderr=subprocess.PIPE, text=True, **settings
+        [*map(str, command)],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=preexec_fn,
+        **settings,
     )
 
 
@@ -135,6 +145,11 @@ def test_what_was_done_before_a_kill_is_not_done_again(pictures, undisturbed, tm
     _, said = finish(process)
     assert "going on with what was begun: " in said
     assert content(out) == content(undisturbed / "out.csv")
+    # What was compared with the validation digits was all of it, as undisturbed, and each once.
+    found, expected = (
+        plan.load_summary(target)["drift"] for target in (out, undisturbed / "out.csv")
+    )
+    assert found == expected
 
 
 def alive(pid):
@@ -159,7 +174,7 @@ def test_a_worker_that_the_system_kills_is_replaced_and_nothing_is_blamed(
     assert content(out) == content(undisturbed / "out.csv")
 
 
-def test_ctrl_c_ends_at_once_and_keeps_what_is_done(pictures, undisturbed, tmp_path):
+def test_ctrl_c_ends_within_two_seconds_and_keeps_what_is_done(pictures, undisturbed, tmp_path):
     out = tmp_path / "out.csv"
     process = start(pictures, out, start_new_session=True)
     wait_for(lambda: done(out) >= 2)
@@ -167,7 +182,7 @@ def test_ctrl_c_ends_at_once_and_keeps_what_is_done(pictures, undisturbed, tmp_p
     pressed = time.monotonic()
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: all of them get it
     code, said = finish(process)
-    assert time.monotonic() - pressed < 10  # less than 2 on a machine that does nothing else
+    assert time.monotonic() - pressed < 5  # 2, and what a busy machine adds
     assert code == 130
     assert said.splitlines()[-1] == (
         "interrupted; what is done is kept, and the same command goes on from there"

@@ -160,7 +160,7 @@ SPOILT = {
     "a temperature in words": (lambda p: spoil_metadata(p, temperature="warm"), "understood"),
     "a threshold above 1": (
         lambda p: spoil_metadata(p, rejection_threshold=1.5),
-        "a rejection threshold, or its rate, is 1.5",
+        "a threshold, or its rate, is 1.5",
     ),
     "thresholds that are no numbers": (
         lambda p: spoil_metadata(p, rejection_thresholds={"0.01": "high"}),

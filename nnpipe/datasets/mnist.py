@@ -30,6 +30,12 @@ MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "http://yann.lecun.com/exdb/mnist/",
 )
+DISPUTED = frozenset(
+    (947, 1621, 1901, 2130, 2462, 2597, 2654, 3520, 3558, 5937, 6651, 6783, 8527, 9679, 9729)
+)
+"""Test digits whose labels people who looked at them dispute (Northcutt, Athalye & Mueller 2021,
+"Pervasive Label Errors in Test Sets Destabilize Machine Learning Benchmarks")."""
+
 MIRROR_VARIABLE = "NNPIPE_MNIST_MIRROR"
 SECONDS_PER_MIRROR = 600
 """A mirror that has not sent all four files (12 MB) by then is given up."""

@@ -3,7 +3,8 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from nnpipe.classifier import Classifier
+from nnpipe import drift
+from nnpipe.classifier import Classifier, measured
 from nnpipe.errors import PictureError
 from nnpipe.files import replacing, sha256, write_json
 from nnpipe.preprocess import prepare_many
@@ -104,4 +105,7 @@ def _score(
     prepared = prepare_many(contents())
     mark(-1)
     total.name_slowest(zip(times, paths, strict=True))
-    return map(to_row, paths, classifier.read_prepared(prepared), digests)
+    readings = classifier.read_prepared(prepared)
+    if reference := classifier.model.metadata.reference:
+        total.add_histograms(drift.count(measured(readings), reference))
+    return map(to_row, paths, readings, digests)

@@ -9,6 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from nnpipe.drift import Counts, Drift, compare
 from nnpipe.files import remove, write_json
 from nnpipe.runs import now
 from nnpipe.scoring.plan import MANIFEST, PLAN, WEIGHTS, Plan, summary_file
@@ -35,6 +36,9 @@ class Statistics:
     slowest: list[tuple[float, str]] = field(default_factory=list)  # seconds, path
     # Pixels, width, height, path.
     largest: list[tuple[int, int, int, str]] = field(default_factory=list)
+    # Of what was read in this run and is no error. It is never of a part of that: weights with a
+    # reference are only read, and so a plan with them is only begun, by versions that count.
+    histograms: Counts = field(default_factory=dict)
 
     def count(self, rows: Sequence[Row], kept: int) -> None:
         """Take in rows, so many of which were kept from the run before."""
@@ -59,6 +63,13 @@ class Statistics:
         self._add_reasons(other.reasons)
         self.name_slowest(other.slowest)
         self.name_largest(other.largest)
+        self.add_histograms(other.histograms)
+
+    def add_histograms(self, counts: Counts) -> None:
+        """Take in how many pictures fall into each bin."""
+        for name, new in counts.items():
+            old = self.histograms.get(name, [0] * len(new))
+            self.histograms[name] = [a + b for a, b in zip(old, new, strict=True)]
 
     def name_slowest(self, slowest: Iterable[tuple[float, str]]) -> None:
         """Take in seconds and paths of pictures."""
@@ -98,6 +109,8 @@ class Summary:
     seconds: float  # since the command was last given
     rate: float  # rows a second since then
     process_seconds: float  # spent on the shards, by all processes, however often it was given
+    # Of what this run has read; None if that is nothing, or if the weights have no reference.
+    drift: Drift | None = None
 
     @property
     def complete(self) -> bool:
@@ -114,6 +127,8 @@ class Summary:
         labels = "  ".join(f"{label}: {n:,}" for label, n in self.labels.items())
         told = [f"{self.files:,} rows ({statuses}{kept}), {self.rate:,.0f} a second"]
         told += [f"  {labels}"] if labels else []
+        if self.drift and self.drift.past:
+            told.append(f"  drift: {self.drift}")
         told += [f"  {n:,} × {reason}" for reason, n in list(self.reasons.items())[:most]]
         told += [f"  no row: {n:,} × {kind}" for kind, n in self.skipped.items()]
         for path, kind in list(self.skipped_named.items())[:most]:
@@ -152,6 +167,7 @@ def finish(plan: Plan, rows: int, seconds: float) -> Summary:
         seconds=round(seconds, 3),
         rate=round(rows / max(seconds, 1e-9), 1),
         process_seconds=round(total.seconds, 3),
+        drift=_drift(plan, total.histograms),
     )
     # While there is no summary, the output is not finished, whatever it holds.
     summary_file(plan.out).unlink(missing_ok=True)
@@ -162,7 +178,7 @@ def finish(plan: Plan, rows: int, seconds: float) -> Summary:
         "command": asdict(plan.command),
         "bytes": size_of(plan.out),
     }
-    write_json(summary_file(plan.out), about | vars(summary), plan.folder)
+    write_json(summary_file(plan.out), about | asdict(summary), plan.folder)
     if plan.lasting:
         replace(plan, finished=True).save()
         for path in plan.folder.iterdir():
@@ -171,3 +187,14 @@ def finish(plan: Plan, rows: int, seconds: float) -> Summary:
     else:
         (plan.state / PLAN).unlink()  # what else there is goes when the plan is closed
     return summary
+
+
+def _drift(plan: Plan, histograms: Counts) -> Drift | None:
+    """Compare with the validation digits what was read."""
+    if not histograms:
+        return None
+    metadata = plan.classifier().model.metadata
+    if plan.command.threshold != (metadata.rejection_threshold or 0.0):
+        # Another threshold rejects other digits, of the validation digits, too.
+        histograms = {name: counts for name, counts in histograms.items() if name != "rejections"}
+    return compare(metadata.reference or {}, histograms)

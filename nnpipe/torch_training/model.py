@@ -96,22 +96,29 @@ def load_model(path: Path) -> StateDict:
 
 
 class Parity(NamedTuple):
-    """How alike PyTorch and NumPy read the test digits."""
+    """How alike PyTorch and NumPy read digits."""
 
     digits: int
     largest_difference: float  # of any probability
     accuracy: float  # NumPy's, in [0, 1]
 
 
-def check_parity(state: StateDict, network: Network, test: Digits) -> Parity:
-    """See that both networks give every test digit the same class and probabilities.
+def check_parity(state: StateDict, network: Network, digits: Digits) -> Parity:
+    """See that both networks give every digit the same class and probabilities.
 
     Raises:
-        ExportError: a class differs, or a probability by more than 1e-5.
+        ExportError: a class differs, a probability by more than 1e-5, or the number of layers or
+            their sizes; or the state dict is not one of dense layers.
     """
+    sizes = to_network(state).sizes
+    if sizes != network.sizes:
+        raise ExportError(
+            f"the export does not compute what PyTorch does: it has layers {network.sizes}, and "
+            f"the PyTorch model {sizes}"
+        )
     model = build(network.sizes)
     model.load_state_dict(state)
-    X = as_inputs(test.images)
+    X = as_inputs(digits.images)
     with torch.no_grad():
         expected = model(torch.from_numpy(X)).softmax(1).numpy()
     found = network.probabilities(X)
@@ -119,8 +126,8 @@ def check_parity(state: StateDict, network: Network, test: Digits) -> Parity:
     disagreed = int((found.argmax(1) != expected.argmax(1)).sum())
     if disagreed or not difference <= PARITY:
         raise ExportError(
-            f"the export does not compute what PyTorch does: {disagreed} of {len(X):,} test digits "
-            f"get another class, and probabilities differ by up to {difference:.2g} "
-            f"(at most {PARITY:g} is allowed); nothing was written"
+            f"the export does not compute what PyTorch does: {disagreed} of {len(X):,} digits get "
+            f"another class, and probabilities differ by up to {difference:.2g} "
+            f"(at most {PARITY:g} is allowed)"
         )
-    return Parity(len(X), difference, float((found.argmax(1) == test.labels).mean()))
+    return Parity(len(X), difference, float((found.argmax(1) == digits.labels).mean()))

@@ -1,0 +1,148 @@
+"""Who may become the champion: the rules, asked on validation digits."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from nnpipe import datasets
+from nnpipe.classifier import Classifier
+from nnpipe.errors import DatasetError, ExportError, WeightsError, needs
+from nnpipe.evaluation.comparison import compare
+from nnpipe.runs import MODEL
+
+SIGNIFICANCE = 0.05
+"""A candidate that reads fewer digits right is worse if chance does this more seldom."""
+
+RECALL_LOSS = 0.01
+"""So much of a digit's recall may be lost: a good mean must not hide one digit that got worse."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a candidate must fulfil, and whether it does."""
+
+    name: str
+    passed: bool
+    reason: str  # a sentence, with the numbers
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether a candidate may become the champion, by the rules in their order.
+
+    After "dataset" or "whole" has failed, the rules that come later are not asked.
+    """
+
+    promote: bool
+    rules: tuple[Rule, ...]
+
+
+def judge(candidate: Path, champion: Path, data_dir: Path) -> Decision:
+    """Decide by the validation digits of its data set whether a candidate may become champion.
+
+    Args:
+        candidate: its weights file; its PyTorch model is looked for beside it.
+        champion: the champion's weights file. Where there is none, any whole candidate may be it.
+        data_dir: where data sets are kept.
+
+    Raises:
+        WeightsError: the champion is damaged.
+        DatasetError: the digits are missing, damaged, or others than it was trained on.
+        MissingExtraError: there is a PyTorch model, and torch is not installed.
+    """
+    old = _champion(champion)
+    try:
+        new = Classifier.load(candidate)
+    except WeightsError as error:
+        return Decision(False, (Rule("whole", False, str(error)),))
+    rules = [_same_dataset(new, old)]
+    if rules[0].passed:
+        trained = new.model.metadata
+        data = datasets.load(trained.dataset, data_dir)
+        if data.checksum != trained.dataset_checksum:
+            raise DatasetError(
+                f"{candidate}: was trained on other {data.name} digits than lie in {data_dir}; "
+                "name the folder that holds them with --data-dir"
+            )
+        rules.append(_whole(candidate, new, data.validation))
+        if rules[1].passed:
+            rules += _compared(new, old, data.validation)
+    return Decision(all(rule.passed for rule in rules), tuple(rules))
+
+
+def _champion(path: Path) -> Classifier | None:
+    if not path.exists():
+        return None
+    try:
+        return Classifier.load(path)
+    except WeightsError as error:
+        raise WeightsError(
+            f"{error}; it is the champion, and 'nnpipe models rollback' brings back a former one"
+        ) from error
+
+
+def _same_dataset(new: Classifier, old: Classifier | None) -> Rule:
+    known = [c.model.metadata for c in (new, old) if c]
+    data = [f"{m.dataset} (SHA-256 {m.dataset_checksum[:12]}…)" for m in known]
+    if old is None:
+        return Rule("dataset", True, f"there is no champion, so {data[0]} will do")
+    if len({(m.dataset, m.dataset_checksum) for m in known}) == 1:
+        return Rule("dataset", True, f"both were trained on {data[0]}")
+    reason = f"it was trained on {data[0]} and the champion on {data[1]}: not the same"
+    return Rule("dataset", False, reason)
+
+
+def _whole(candidate: Path, new: Classifier, validation: datasets.Digits) -> Rule:
+    path = candidate.parent / MODEL
+    if not path.exists():
+        # What PyTorch has trained must be shown to compute what PyTorch does.
+        passed = new.model.metadata.engine != "torch"
+        found = f"there is no {MODEL} to compare it with" if not passed else "NumPy trained it"
+        return Rule("whole", passed, f"it computes what it did when it was written; {found}")
+    with needs("train", "comparing a candidate with its PyTorch model"):
+        from nnpipe.torch_training import model
+    try:
+        parity = model.check_parity(model.load_model(path), new.model.network, validation)
+    except ExportError as error:
+        return Rule("whole", False, str(error))
+    reason = (
+        f"NumPy and PyTorch read all {parity.digits:,} validation digits alike "
+        f"(probabilities within {parity.largest_difference:.1e})"
+    )
+    return Rule("whole", True, reason)
+
+
+def _compared(new: Classifier, old: Classifier | None, validation: datasets.Digits) -> list[Rule]:
+    images, labels = validation
+    if old is None:
+        alone = "there is no champion to compare it with"
+        return [Rule("not worse", True, alone), Rule("recall", True, alone)]
+    right, was_right = (c.logits(images).argmax(axis=1) == labels for c in (new, old))
+    found = compare(right, was_right)
+    worse = found.lost > found.gained and found.p_value < SIGNIFICANCE
+    reason = (
+        f"of {len(labels):,} validation digits it gains {found.gained:,} and loses {found.lost:,} "
+        f"(p = {found.p_value:.2g}, exact McNemar test), which is {'' if worse else 'not '}worse "
+        f"at {SIGNIFICANCE:.0%}"
+    )
+    return [Rule("not worse", not worse, reason), _recall(labels, right, was_right)]
+
+
+def _recall(
+    labels: npt.NDArray[np.uint8], right: npt.NDArray[np.bool_], was_right: npt.NDArray[np.bool_]
+) -> Rule:
+    """See that no digit's recall falls too much; all of shape (n,)."""
+    recalls = [
+        (was_right[labels == digit].mean(), right[labels == digit].mean(), digit)
+        for digit in np.unique(labels)
+    ]
+    before, now, digit = max(recalls, key=lambda recall: recall[0] - recall[1])
+    passed = bool(before - now <= RECALL_LOSS + 1e-9)  # as floats, 0.99 − 0.98 is more than 0.01
+    reason = (
+        f"{'no digit loses more than' if passed else 'the most that a digit may lose is'} "
+        f"{RECALL_LOSS:.0%} of its recall; digit {digit} does worst, {before:.2%} before and "
+        f"{now:.2%} now"
+    )
+    return Rule("recall", passed, reason)

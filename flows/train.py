@@ -64,9 +64,11 @@ def train_stage(
 
     def report(epoch: Epoch) -> None:
         if epoch.number % max(1, epoch.of // 10) == 0 or epoch.number == epoch.of:
-            progress.show(epoch.number / epoch.of)
+            if not epoch.teacher:
+                progress.show(epoch.number / epoch.of)
             log.info(
-                "epoch %d of %d: loss %.4f, validation accuracy %.2f %%",
+                "%sepoch %d of %d: loss %.4f, validation accuracy %.2f %%",
+                epoch.whose,
                 epoch.number,
                 epoch.of,
                 epoch.loss,

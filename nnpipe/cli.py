@@ -342,7 +342,7 @@ def train(
             on_epoch=lambda epoch: advance(
                 epoch.number,
                 epoch.of,
-                f"loss {epoch.loss:.4f}, validation {epoch.validation_accuracy:.2%}",
+                f"{epoch.whose}loss {epoch.loss:.4f}, validation {epoch.validation_accuracy:.2%}",
             ),
         )
     _say(

@@ -17,6 +17,12 @@ class Epoch:
     validation_loss: float
     validation_accuracy: float  # in [0, 1]
     seconds: float
+    teacher: int = 0  # which of the teachers, from 1; 0 is the network itself
+
+    @property
+    def whose(self) -> str:
+        """What to begin a line about it with."""
+        return f"teacher {self.teacher}, " if self.teacher else ""
 
 
 MAX_BATCH = 1_000_000

@@ -25,6 +25,7 @@ RECORD = "training.json"
 MODEL = "pytorch_model.pth"
 WEIGHTS = "model_weights.npz"
 CHECKPOINT = "checkpoint.pth"
+CHECKPOINTS = "checkpoint*.pth"  # the teachers', too
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,13 @@ class Record:
     created: str  # when it was done, ISO 8601, UTC
     git_commit: str | None
     seconds: float  # of all epochs
-    history: list[Epoch]
+    history: list[Epoch]  # the teachers' first, if there were any
 
     @property
     def best(self) -> Epoch:
         """The epoch whose weights were kept: the first of the best validation accuracy."""
-        return max(self.history, key=lambda epoch: epoch.validation_accuracy)
+        own = [epoch for epoch in self.history if not epoch.teacher]
+        return max(own, key=lambda epoch: epoch.validation_accuracy)
 
 
 @contextmanager
@@ -109,7 +111,7 @@ def read_record(run: Path) -> Record:
             all(isinstance(text, str) for text in (record.engine, record.recipe, record.dataset))
             and isinstance(record.seed, int)
             and isinstance(record.parameters, dict)
-            and record.history
+            and any(not epoch.teacher for epoch in record.history)
             and all(0 <= epoch.validation_accuracy <= 1 for epoch in record.history)
         )
         if not right:

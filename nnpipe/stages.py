@@ -164,7 +164,8 @@ def train(
     else:
         model.save_model(run / runs.MODEL, state)
     runs.write_record(run, record)
-    (run / runs.CHECKPOINT).unlink(missing_ok=True)
+    for checkpoint in run.glob(runs.CHECKPOINTS):
+        checkpoint.unlink()
     return _trained(run, record)
 
 

@@ -36,6 +36,22 @@ class Mixture:
 
 
 @dataclass(frozen=True)
+class Distillation:
+    """Learning from the softened answers of larger networks, the teachers, instead of labels: how
+    alike two digits look says more than which one is right (Hinton, Vinyals & Dean 2015,
+    "Distilling the Knowledge in a Neural Network", section 2); see `teachers`.
+    """
+
+    teachers: int = 2
+    width: int = 16  # channels of a teacher's first convolution
+    epochs: int = 14  # of each teacher
+    batch_size: int = 256  # of each teacher
+    lr: float = 0.004  # of each teacher
+    temperature: float = 3.0  # by which logits are divided before softmax, the teachers' and ours
+    rounds: int = 30  # of bent digits whose answers are kept; in later epochs they come again
+
+
+@dataclass(frozen=True)
 class Recipe:
     """How to train: Adam (Kingma & Ba 2015) with these settings."""
 
@@ -47,6 +63,26 @@ class Recipe:
     averaging: float = 0.0  # decay, per step, of a running mean of the weights that is kept instead
     distortions: Distortions | None = None
     mixture: Mixture | None = None
+    distillation: Distillation | None = None
+
+    @property
+    def teacher(self) -> "Recipe":
+        """How each teacher is trained: on the same pictures and their labels, but on no strangers,
+        lest it be in doubt about a digit that looks a little strange.
+        """
+        by = self.distillation
+        if not by:
+            raise ValueError(f"recipe '{self.name}' has no teachers")
+        return Recipe(
+            f"{self.name}, teacher",
+            by.epochs,
+            by.batch_size,
+            by.lr,
+            schedule=True,
+            averaging=self.averaging,
+            distortions=self.distortions,
+            mixture=replace(self.mixture, strangers=0.0) if self.mixture else None,
+        )
 
 
 RECIPES = {
@@ -62,6 +98,17 @@ RECIPES = {
             averaging=0.999,
             distortions=Distortions(),
             mixture=Mixture(),
+        ),
+        Recipe(
+            "distilled",
+            epochs=200,
+            batch_size=256,
+            lr=0.004,
+            schedule=True,
+            averaging=0.9995,
+            distortions=Distortions(),
+            mixture=Mixture(),
+            distillation=Distillation(),
         ),
     )
 }

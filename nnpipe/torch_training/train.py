@@ -1,7 +1,6 @@
 """Training with PyTorch. The data live on the device, and nothing leaves it within an epoch."""
 
 import copy
-import math
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -18,12 +17,15 @@ from nnpipe.errors import TrainingError
 from nnpipe.files import replacing
 from nnpipe.network import Network
 from nnpipe.preprocess import SIDE, as_inputs
-from nnpipe.torch_training.distortions import distort
-from nnpipe.torch_training.mixture import Pools, draw_pools, mix
+from nnpipe.torch_training.examples import Answered, Fresh
+from nnpipe.torch_training.mixture import Pool, draw_pools
 from nnpipe.torch_training.model import StateDict, build, to_state_dict
-from nnpipe.torch_training.recipes import Recipe, schedule
+from nnpipe.torch_training.recipes import Recipe
+from nnpipe.torch_training.teachers import build_teacher
+from nnpipe.torch_training.update import Update
 
 SECONDS_BETWEEN_CHECKPOINTS = 5.0
+MEASURED_AT_ONCE = 1000
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -70,7 +72,8 @@ def train(
     checkpoint: Path | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> tuple[StateDict, list[Epoch]]:
-    """Train from He-initialised weights; the state dict of the best validation epoch, on the CPU.
+    """Train from He-initialised weights; the state dict of the best validation epoch, on the CPU,
+    and all epochs, those of teachers first.
 
     Args:
         dataset: trained on its training part; the epoch is chosen on its validation part.
@@ -87,106 +90,99 @@ def train(
         OutputError: the checkpoint cannot be written.
     """
     place = choose_device(device)
-    model = build().to(place)
-    model.load_state_dict(to_state_dict(Network.initialise(np.random.default_rng(seed))))
-    average = copy.deepcopy(model)
-    optimiser = torch.optim.Adam(model.parameters(), lr=recipe.lr, fused=place.type != "mps")
-    images, labels = _on_device(dataset.training, place)
-    validation = _on_device(dataset.validation, place)
+    digits, validation = _on_device(dataset.training, place), _on_device(dataset.validation, place)
     pools = draw_pools(dataset.training, seed, place) if recipe.mixture else None
+    fresh = Fresh(digits, pools, recipe, seed)
     settings = {"recipe": asdict(recipe), "seed": seed, "dataset": dataset.checksum}
 
+    teachers, taught = list[nn.Module](), list[Epoch]()
+    if by := recipe.distillation:
+        for number in range(1, by.teachers + 1):
+            teacher = build_teacher(by.width, seed=seed * 1000 + number).to(place)
+            state, epochs = _fit(
+                teacher,
+                Fresh(digits, pools, recipe.teacher, seed * 1000 + number),
+                validation,
+                recipe.teacher,
+                checkpoint and checkpoint.with_stem(f"{checkpoint.stem}-teacher-{number}"),
+                settings | {"teacher": number},
+                on_epoch,
+                number,
+            )
+            teacher.load_state_dict(state)
+            teachers.append(teacher.eval())
+            taught += epochs
+
+    model = build().to(place)
+    model.load_state_dict(to_state_dict(Network.initialise(np.random.default_rng(seed))))
+    examples = Answered(fresh, teachers, by) if by else fresh
+    best, history = _fit(model, examples, validation, recipe, checkpoint, settings, on_epoch)
+    return best, taught + history
+
+
+def _on_device(digits: Digits, device: torch.device) -> Pool:
+    images = torch.from_numpy(as_inputs(digits.images)).view(-1, 1, SIDE, SIDE)
+    labels = torch.from_numpy(digits.labels.astype(np.int64))
+    return Pool(images.to(device), labels.to(device))
+
+
+def _fit(
+    model: nn.Module,
+    examples: Fresh | Answered,
+    validation: Pool,
+    recipe: Recipe,
+    checkpoint: Path | None,
+    settings: dict[str, Any],
+    on_epoch: OnEpoch | None,
+    teacher: int = 0,
+) -> tuple[StateDict, list[Epoch]]:
+    """Train a model, from the checkpoint if there is one; the state of its best epoch."""
+    average = copy.deepcopy(model).eval()
+    update = Update(model, average, recipe)
     best, history = _state(average), list[Epoch]()
     if checkpoint and checkpoint.exists():
         progress = _load_checkpoint(checkpoint, settings)
         model.load_state_dict(progress.model)
         average.load_state_dict(progress.average)
-        optimiser.load_state_dict(progress.optimiser)
+        update.load(progress.optimiser)
         best, history = progress.best, progress.history
     saved = time.monotonic()
 
     for number in range(len(history) + 1, recipe.epochs + 1):
         start = time.perf_counter()
-        # Each epoch has a random stream of its own, so that a resumed training needs no other.
-        rng = torch.Generator(place).manual_seed(seed * 1_000_003 + number)
-        loss = _run_epoch(model, average, optimiser, recipe, images, labels, pools, number, rng)
+        model.train()
+        update.total.zero_()
+        for step, batch in enumerate(examples.batches(number), start=(number - 1) * examples.steps):
+            update.prepare(step, recipe.epochs * examples.steps)
+            update(batch)
+        loss = float(update.total) / examples.steps
         check_loss(loss, number, recipe.lr)
         validation_loss, accuracy = _measure(average, *validation)
         check_loss(validation_loss, number, recipe.lr)
         if accuracy > max((epoch.validation_accuracy for epoch in history), default=-1.0):
             best = _state(average)
         seconds = time.perf_counter() - start
-        history.append(Epoch(number, recipe.epochs, loss, validation_loss, accuracy, seconds))
-        if checkpoint and time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
+        epoch = Epoch(number, recipe.epochs, loss, validation_loss, accuracy, seconds, teacher)
+        history.append(epoch)
+        late = time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS
+        if checkpoint and (late or number == recipe.epochs):
             _save_checkpoint(
                 checkpoint,
                 settings,
-                _Progress(_state(model), _state(average), optimiser.state_dict(), best, history),
+                _Progress(
+                    _state(model), _state(average), update.optimiser.state_dict(), best, history
+                ),
             )
             saved = time.monotonic()
         if on_epoch:
-            on_epoch(history[-1])
+            on_epoch(epoch)
     return best, history
-
-
-def _on_device(digits: Digits, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Images (n, 1, 28, 28) float32 in [0, 1] and labels (n,) int64, each as one tensor."""
-    images = torch.from_numpy(as_inputs(digits.images)).view(-1, 1, SIDE, SIDE)
-    return images.to(device), torch.from_numpy(digits.labels.astype(np.int64)).to(device)
-
-
-def _run_epoch(
-    model: nn.Module,
-    average: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    recipe: Recipe,
-    images: Tensor,
-    labels: Tensor,
-    pools: Pools | None,
-    number: int,
-    rng: torch.Generator,
-) -> float:
-    """Go over all digits once, in random order; return the mean loss of the weights on the way."""
-    n = len(images)
-    steps = math.ceil(n / recipe.batch_size)
-    order = torch.randperm(n, generator=rng, device=images.device)
-    total = torch.zeros((), device=images.device)
-    for step, batch in enumerate(torch.split(order, recipe.batch_size), start=(number - 1) * steps):
-        if recipe.schedule:
-            for group in optimiser.param_groups:
-                group["lr"] = recipe.lr * schedule(step / (recipe.epochs * steps))
-        x, y = images[batch], labels[batch]
-        if recipe.mixture and pools:
-            x, y = mix(x, y, pools, recipe.mixture, rng)
-        if recipe.distortions:
-            x = distort(x, recipe.distortions, rng)
-        logits = model(x.flatten(1))
-        loss = functional.cross_entropy(logits[: len(y)], y)
-        if recipe.mixture and len(y) < len(logits):
-            # Cross-entropy with even probabilities, which strangers are to get.
-            strangers = -logits[len(y) :].log_softmax(1).mean()
-            loss = loss + recipe.mixture.weight * strangers
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        # At first the mean spans few steps, lest it remember the weights before training.
-        _pull(average, model, max(1 - recipe.averaging, 9 / (10 + step)) if recipe.averaging else 1)
-        total += loss.detach() * len(batch)
-    return float(total) / n
-
-
-@torch.no_grad()
-def _pull(average: nn.Module, model: nn.Module, share: float) -> None:
-    """Move the mean of the weights some way to the weights; without averaging, all the way."""
-    pairs = zip(average.parameters(), model.parameters(), strict=True)
-    for mean, weight in pairs:
-        mean.lerp_(weight, share)
 
 
 @torch.no_grad()
 def _measure(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[float, float]:
     """Mean cross-entropy, and the share in [0, 1] of images read right."""
-    logits = model(images.flatten(1))
+    logits = torch.cat([model(part.flatten(1)) for part in torch.split(images, MEASURED_AT_ONCE)])
     hits = int((logits.argmax(1) == labels).sum())
     return float(functional.cross_entropy(logits, labels)), hits / len(labels)
 

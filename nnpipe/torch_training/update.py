@@ -1,0 +1,93 @@
+"""One step of training: forward, backward, Adam, and the running mean of the weights."""
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from nnpipe.torch_training.examples import Examples
+from nnpipe.torch_training.recipes import Recipe, schedule
+
+EAGER_STEPS = 3
+"""So many steps are taken on a GPU before one is captured, in which all memory is allocated."""
+
+
+class Update:
+    """Moves a model's weights, and their running mean, by one batch.
+
+    On a GPU the kernels of so small a network are done before the next one is started. So a step is
+    captured once, as a CUDA graph, and from then on replayed as a whole. For that, whatever changes
+    from step to step is a tensor that keeps its place: pictures, targets, the learning rate.
+    """
+
+    def __init__(self, model: nn.Module, average: nn.Module, recipe: Recipe) -> None:
+        """Prepare to train ``model`` by ``recipe``, and to keep the mean in ``average``."""
+        self.model, self.recipe = model, recipe
+        device = next(model.parameters()).device
+        self.rate = torch.tensor(recipe.lr, device=device)
+        self.share = torch.ones((), device=device)
+        self.total = torch.zeros((), device=device)  # of the losses since it was last set to zero
+        self.on_gpu = device.type == "cuda"
+        self.optimiser = torch.optim.Adam(
+            model.parameters(), lr=self.rate, fused=device.type != "mps", capturable=self.on_gpu
+        )
+        # Batch normalisation's statistics are averaged, too; its counts of batches are not used.
+        tensors = zip(average.state_dict().values(), model.state_dict().values(), strict=True)
+        self.averaged = [(mean, value) for mean, value in tensors if mean.is_floating_point()]
+        self.temperature = recipe.distillation.temperature if recipe.distillation else 1.0
+        self.eager_steps = 0
+        self.captured: tuple[torch.cuda.CUDAGraph, Examples] | None = None
+
+    def load(self, optimiser: dict[str, Any]) -> None:
+        """Go on from an optimiser's state."""
+        self.optimiser.load_state_dict(optimiser)
+        self.optimiser.param_groups[0]["lr"] = self.rate  # which a captured step reads
+
+    def prepare(self, step: int, steps: int) -> None:
+        """Set the learning rate for a step, counted from 0, of all ``steps``."""
+        if self.recipe.schedule:
+            self.rate.fill_(self.recipe.lr * schedule(step / steps))
+        if self.recipe.averaging:
+            # At first the mean spans few steps, lest it remember the weights before training.
+            self.share.fill_(max(1 - self.recipe.averaging, 9 / (10 + step)))
+
+    def __call__(self, batch: Examples) -> None:
+        """Take the step, eagerly or by replaying a captured one."""
+        if not self.on_gpu:
+            return self._step(batch)
+        if self.captured is None and self.eager_steps == EAGER_STEPS:
+            self.captured = self._capture(batch)
+        if self.captured and self.captured[1].images.shape == batch.images.shape:
+            graph, place = self.captured
+            for there, here in zip(place, batch, strict=True):
+                there.copy_(here)
+            return graph.replay()
+        # PyTorch wants the steps before a capture on a stream of their own.
+        self.eager_steps += 1
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            self._step(batch)
+        torch.cuda.current_stream().wait_stream(stream)
+        return None
+
+    def _step(self, batch: Examples) -> None:
+        logits = self.model(batch.images)
+        loss = functional.cross_entropy(logits / self.temperature, batch.targets)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimiser.step()
+        with torch.no_grad():
+            for mean, value in self.averaged:
+                mean.lerp_(value, self.share)
+            self.total += loss
+
+    def _capture(self, batch: Examples) -> tuple[torch.cuda.CUDAGraph, Examples]:
+        """Record the step without taking it, and the place where it looks for its batch."""
+        place = Examples(*(tensor.clone() for tensor in batch))
+        graph = torch.cuda.CUDAGraph()
+        self.optimiser.zero_grad(set_to_none=True)
+        with torch.cuda.graph(graph):
+            self._step(place)
+        return graph, place

@@ -152,10 +152,12 @@ def _fit(
         start = time.perf_counter()
         model.train()
         update.total.zero_()
+        pictures = 0
         for step, batch in enumerate(examples.batches(number), start=(number - 1) * examples.steps):
             update.prepare(step, recipe.epochs * examples.steps)
             update(batch)
-        loss = float(update.total) / examples.steps
+            pictures += len(batch.images)
+        loss = float(update.total) / pictures
         check_loss(loss, number, recipe.lr)
         validation_loss, accuracy = _measure(average, *validation)
         check_loss(validation_loss, number, recipe.lr)

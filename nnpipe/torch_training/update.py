@@ -27,7 +27,7 @@ class Update:
         device = next(model.parameters()).device
         self.rate = torch.tensor(recipe.lr, device=device)
         self.share = torch.ones((), device=device)
-        self.total = torch.zeros((), device=device)  # of the losses since it was last set to zero
+        self.total = torch.zeros((), device=device)  # of losses, since it was set to zero
         self.on_gpu = device.type == "cuda"
         self.optimiser = torch.optim.Adam(
             model.parameters(), lr=self.rate, fused=device.type != "mps", capturable=self.on_gpu
@@ -81,7 +81,7 @@ class Update:
         with torch.no_grad():
             for mean, value in self.averaged:
                 mean.lerp_(value, self.share)
-            self.total += loss
+            self.total += loss * len(batch.images)
 
     def _capture(self, batch: Examples) -> tuple[torch.cuda.CUDAGraph, Examples]:
         """Record the step without taking it, and the place where it looks for its batch."""

@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-all lint bench bench-pictures bench-scoring bench-overhead samples clean
+.PHONY: help run demo test test-all lint bench samples clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -27,17 +27,8 @@ lint: .venv/.ready  ## Check style and types
 	$(VENV) -m ruff format --check .
 	$(VENV) -m mypy
 
-bench: .venv/.ready  ## Measure speed beside scikit-learn and PyTorch
-	$(VENV) benchmarks/speed.py
-
-bench-pictures: .venv/.ready  ## Measure how well pictures are read; ARGS="SETS --out FOLDER" adds your own
-	$(VENV) benchmarks/pictures.py $(ARGS)
-
-bench-scoring: .venv/.ready  ## Measure how fast folders are scored; ARGS="curve" goes up to a million files
-	$(VENV) benchmarks/scoring.py $(ARGS)
-
-bench-overhead: .venv/.ready  ## Measure what Prefect adds to a stage and to scoring; needs MNIST in data/
-	$(VENV) benchmarks/overhead.py $(ARGS)
+bench: .venv/.ready  ## Run the benchmarks into benchmarks/results.md; ARGS="scoring 'pictures SETS'" picks some
+	$(VENV) benchmarks $(ARGS)
 
 samples: .venv/.ready  ## Draw samples/ anew
 	$(VENV) tests/make_samples.py

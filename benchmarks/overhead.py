@@ -1,6 +1,6 @@
 """What Prefect adds: the same work by command and as a flow, on both kinds of server.
 
-    python benchmarks/overhead.py [--files 20000] [--rounds 3]          (make bench-overhead)
+    python benchmarks/overhead.py [--files 20000] [--rounds 3] [--data-dir data]
 
 Each way is a process of its own, from its start to its end, and they take turns. *Temporary* is the
 server that Prefect starts for one run; *running* is one that was started before. The overhead of a
@@ -8,9 +8,7 @@ stage is the difference to the command; that of scoring is compared with what a 
 pictures takes at the rate measured here. Home and database are in a folder that is removed.
 """
 
-import argparse
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -21,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import prefect
+from measure import machine, option_parser, row, spread, table
 from scoring import draw_small, link
 
 ROOT = Path(__file__).parent.parent
@@ -77,11 +75,10 @@ def seconds(arguments: list[str], settings: dict[str, str]) -> float:
 
 def main() -> None:
     """Measure, and print tables."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = option_parser(__doc__)
     parser.add_argument("--files", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--port", type=int, default=4219)
-    parser.add_argument("--data-dir", type=Path, default=Path("data"))
     chosen = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as name:
@@ -124,16 +121,15 @@ def main() -> None:
                         if number:  # the first warms caches and makes databases
                             times[stage].setdefault(way, []).append(took)
 
-    print(f"Prefect {prefect.__version__}, Python {platform.python_version()}, ", end="")
-    print(f"{os.cpu_count()} cores, n = {chosen.rounds}; seconds, median (least to most)\n")
-    print("| work | by command | on a temporary server | on a running server | running adds |")
-    print("| --- | --- | --- | --- | --- |")
+    machine("prefect")
+    table(
+        f"Seconds from the start of a process to its end, n = {chosen.rounds} rounds",
+        "work", "by command", "on a temporary server", "on a running server", "running adds",
+    )  # fmt: skip
     for stage, measured in times.items():
-        cells = [
-            f"{statistics.median(t):.1f} ({min(t):.1f} to {max(t):.1f})" for t in measured.values()
-        ]
         added = [a - b for a, b in zip(measured["running"], measured["command"], strict=True)]
-        print(f"| {stage} | {' | '.join(cells)} | {statistics.median(added):.1f} |")
+        seconds_of_all = [spread(taken, ".1f") for taken in measured.values()]
+        row(stage, *seconds_of_all, f"{statistics.median(added):.1f}")
     direct = statistics.median(times[stage]["command"])
     million = direct * MILLION / chosen.files
     print(

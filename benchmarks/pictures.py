@@ -12,7 +12,6 @@ Intervals hold 95 %, from a bootstrap over sources; a picture without a source s
 With --out, the pictures that were not read right are drawn, with what the network was shown.
 """
 
-import argparse
 import io
 import statistics
 import sys
@@ -22,6 +21,7 @@ from pathlib import Path
 
 import no_digits
 import numpy as np
+from measure import machine, option_parser, row, spread, table
 from PIL import Image, ImageDraw, ImageOps
 
 from nnpipe import datasets
@@ -65,11 +65,6 @@ def interval(hits: np.ndarray, sources: Iterable[str]) -> str:
     return f"{hits.mean():.1%} ({low:.1%} to {high:.1%})"
 
 
-def row(*cells: object) -> None:
-    """Print a line of a Markdown table."""
-    print("|", " | ".join(map(str, cells)), "|", flush=True)
-
-
 def source(path: Path) -> str:
     """Whose picture it is, as its name says."""
     return path.name.split("__")[0] if "__" in path.name else str(path)
@@ -77,9 +72,8 @@ def source(path: Path) -> str:
 
 def read_sets(classifier: Classifier, folder: Path, out: Path | None) -> None:
     """Accuracy on every set, beside the baselines."""
-    print("\n### Digits of other hands: read right, of all\n")
-    row("set", "pictures", "sources", "nnpipe", "rejected", "textbook", "resized")
-    row(*7 * ["---"])
+    columns = ("set", "pictures", "sources", "nnpipe", "rejected", "textbook", "resized")
+    table("Digits of other hands: read right, of all", *columns)
     for path in sorted(folder.iterdir()):
         paths, readings = [], []
         for picture in sorted(path.glob("[0-9]/*")):
@@ -135,9 +129,8 @@ def read_mnist(classifier: Classifier, folder: Path) -> None:
     found = np.array([reading.label for reading in readings])
     best = np.array([np.argmax(reading.probabilities) for reading in readings])
     alone = classifier.probabilities(test.images).argmax(1)
-    print(f"\n### MNIST's {len(test.labels):,} test digits, each as a PNG\n")
-    row("read right, of all", "rejected", "best guess right", "evaluated from the arrays")
-    row(*4 * ["---"])
+    columns = ("read right, of all", "rejected", "best guess right", "evaluated from the arrays")
+    table(f"MNIST's {len(test.labels):,} test digits, each as a PNG", *columns)
     row(
         f"{np.mean(found == test.labels):.2%}",
         f"{np.mean(found == None):.2%}",  # noqa: E711, an array of objects
@@ -148,9 +141,8 @@ def read_mnist(classifier: Classifier, folder: Path) -> None:
 
 def refuse(classifier: Classifier) -> None:
     """What is no digit, and how much of it is rejected."""
-    print(f"\n### What is no digit: rejected, of {NO_DIGITS:,} drawn pictures each\n")
-    row("kind", "rejected", "among them for the ink's shape, before the network")
-    row(*3 * ["---"])
+    columns = ("kind", "rejected", "among them for the ink's shape, before the network")
+    table(f"What is no digit: rejected, of {NO_DIGITS:,} drawn pictures each", *columns)
     for kind, make in no_digits.KINDS.items():
         rng = np.random.default_rng(0)
         readings = classifier.read_many([make(rng) for _ in range(NO_DIGITS)])
@@ -201,31 +193,26 @@ def cost() -> None:
     def decode(content: bytes) -> None:
         open_picture(content)
 
-    print("\n### Milliseconds per picture, one core: median (least to most) of 15 rounds\n")
-    row("picture", "prepared, all in all", "decoding alone", "beyond decoding")
-    row(*4 * ["---"])
+    columns = ("picture", "prepared, all in all", "decoding alone", "beyond decoding")
+    table("Milliseconds per picture, one core: median (least to most) of 15 rounds", *columns)
     for name, pictures in kinds.items():
         rounds = [milliseconds(work, pictures, 15) for work in (prepare, decode)]
         whole, alone = (statistics.median(taken) for taken in rounds)
-        cells = [
-            f"{statistics.median(taken):.2f} ({min(taken):.2f} to {max(taken):.2f})"
-            for taken in rounds
-        ]
-        row(name, *cells, f"{whole - alone:.2f}")
+        row(name, *map(spread, rounds), f"{whole - alone:.2f}")
 
 
 def main() -> None:
     """Print all tables as Markdown."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = option_parser(__doc__)
     parser.add_argument("sets", nargs="?", type=Path, metavar="SETS")
     parser.add_argument("--weights", type=Path)
-    parser.add_argument("--data-dir", type=Path, default=Path("data"))
     parser.add_argument("--out", type=Path)
     chosen = parser.parse_args()
     if chosen.sets and not chosen.sets.is_dir():
         sys.exit(f"{chosen.sets}: there is no such folder; expected SETS/<set>/<digit>/…")
     if chosen.out:
         chosen.out.mkdir(parents=True, exist_ok=True)
+    machine("pillow")
     try:
         classifier = Classifier.load(chosen.weights)
         if chosen.sets:

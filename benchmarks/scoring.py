@@ -1,6 +1,6 @@
 """How fast folders are scored, beside PyTorch's DataLoader and the floor.
 
-    python benchmarks/scoring.py [small] [photos] [scaling] [curve]        (make bench-scoring)
+    python benchmarks/scoring.py [small] [photos] [scaling] [curve]
 
 All ways read the same files in one run, taking turns, on the same cores, each process computing
 with one thread; what counts is the ratio, as machines differ and are never quiet. Ratios are taken
@@ -15,8 +15,6 @@ shows whether time and memory grow as they should.
 import argparse
 import json
 import os
-import platform
-import re
 import shutil
 import statistics
 import subprocess
@@ -32,8 +30,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import PIL
 import torch
+from measure import machine, ratios, row, spread, table
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -172,21 +170,6 @@ def measure(folder: Path, ways: list[tuple[Way, int]], rounds: int) -> list[Time
     return times
 
 
-def spread(values: list[float], form: str = ".2f") -> str:
-    """Median, least and most."""
-    return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
-
-
-def ratios(above: list[float], below: list[float]) -> list[float]:
-    """The ratio of each round."""
-    return [a / b for a, b in zip(above, below, strict=True)]
-
-
-def row(*cells: object) -> None:
-    """Print a line of a Markdown table."""
-    print("|", " | ".join(map(str, cells)), "|", flush=True)
-
-
 def compare(title: str, folder: Path, ways: Mapping[str, Way], rounds: int, cores: int) -> None:
     """Print a table of ways, the first of which is nnpipe."""
     allowed = os.sched_getaffinity(0)
@@ -194,9 +177,10 @@ def compare(title: str, folder: Path, ways: Mapping[str, Way], rounds: int, core
     times = measure(folder, [(way, cores) for way in ways.values()], rounds)
     os.sched_setaffinity(0, allowed)
     files = sum(1 for _ in folder.iterdir())
-    print(f"\n### {files:,} {title}, workers and cores: {cores}, n = {rounds} rounds\n")
-    row("", "files/s", "s", "nnpipe's rate / its", "files/s of a busy worker", "nnpipe's / its")
-    row(*6 * ["---"])
+    table(
+        f"{files:,} {title}, workers and cores: {cores}, n = {rounds} rounds",
+        "", "files/s", "s", "nnpipe's rate / its", "files/s of a busy worker", "nnpipe's / its",
+    )  # fmt: skip
     for name, (wall, busy) in zip(ways, times, strict=True):
         row(
             name,
@@ -212,9 +196,10 @@ def scaling(folder: Path, rounds: int) -> None:
     """Print how much faster two workers are than one, and how much faster they could be."""
     times = measure(folder, [(nnpipe, 1), (nnpipe, 2), (floor, 1), (floor, 2)], rounds)
     files = sum(1 for _ in folder.iterdir())
-    print(f"\n### {files:,} PNGs of 28×28: two workers beside one, n = {rounds} rounds\n")
-    row("", "1 worker, s", "2 workers, s", "ratio", "ratio of the rates while busy")
-    row(*5 * ["---"])
+    table(
+        f"{files:,} PNGs of 28×28: two workers beside one, n = {rounds} rounds",
+        "", "1 worker, s", "2 workers, s", "ratio", "ratio of the rates while busy",
+    )  # fmt: skip
     for name, (one, two) in {"nnpipe": times[:2], "floor: decoding": times[2:]}.items():
         busy = [2 * ratio for ratio in ratios(one.busy, two.busy)]
         row(name, *map(spread, (one.wall, two.wall, ratios(one.wall, two.wall), busy)))
@@ -322,9 +307,10 @@ def watch(folder: Path, out: Path) -> tuple[float, int, int, list[tuple[float, i
 def curve(sizes: list[int], flat: bool, folder: Path | None) -> None:
     """Print seconds, memory and rows for folders of ever more files, and how even the rate is."""
     lie = "in one folder" if flat else "in folders of 1,000"
-    print(f"\n### Ever more PNGs of 28×28, {lie}, by the command line with 2 workers, once each\n")
-    row("files", "s", "rows/s", "parent, MiB", "largest worker, MiB", "rows in the table")
-    row(*6 * ["---"])
+    table(
+        f"Ever more PNGs of 28×28, {lie}, by the command line with 2 workers, once each",
+        "files", "s", "rows/s", "parent, MiB", "largest worker, MiB", "rows in the table",
+    )  # fmt: skip
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         pictures = Path(scratch, "pictures")
         pictures.mkdir()
@@ -334,8 +320,8 @@ def curve(sizes: list[int], flat: bool, folder: Path | None) -> None:
             files.mkdir()
             link(pictures, files, size, per_folder=0 if flat else 1000)
             seconds, parent, worker, told = watch(files, out)
-            with out.open("rb") as table:
-                rows = sum(1 for _ in table) - 1
+            with out.open("rb") as lines:
+                rows = sum(1 for _ in lines) - 1
             row(
                 f"{size:,}", f"{seconds:.1f}", f"{size / seconds:,.0f}", parent, worker, f"{rows:,}"
             )
@@ -365,12 +351,7 @@ def main() -> None:
     if unknown := set(chosen) - set(PARTS):
         parser.error(f"no part is named {', '.join(unknown)}; there are {', '.join(PARTS)}")
     torch.set_num_threads(1)
-    cpu = re.search("model name\t: (.*)", Path("/proc/cpuinfo").read_text())
-    print(
-        f"{cpu[1] if cpu else platform.machine()}, {os.cpu_count()} cores, "
-        f"Python {platform.python_version()}, NumPy {np.__version__}, Pillow {PIL.__version__}, "
-        f"PyTorch {torch.__version__}"
-    )
+    machine("pillow", "torch", "torchvision")
     with tempfile.TemporaryDirectory() as scratch:
         names = ("small", "many", "different", "photos")
         small, many, different, photos = (Path(scratch, name) for name in names)

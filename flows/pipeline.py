@@ -102,7 +102,7 @@ def pipeline(
 
     Args:
         dataset: mnist, drawn, or auto: MNIST, and drawn digits if no mirror answers.
-        recipe: augmented or classic.
+        recipe: augmented, classic or distilled.
         seed: Of everything random; null for one of its own in each week.
         epochs: Passes over the data; by default the recipe's.
         source: Folder of pictures; all files in it and below are read.

@@ -20,7 +20,7 @@ from nnpipe.torch_training.recipes import recipe as recipe_of
 
 MODEL_ASSET = "nnpipe://model"
 
-Recipe = Literal["augmented", "classic"]
+Recipe = Literal["augmented", "classic", "distilled"]
 
 
 def _inputs(
@@ -112,7 +112,7 @@ def train(
 
     Args:
         dataset: mnist or drawn.
-        recipe: augmented or classic.
+        recipe: augmented, classic or distilled.
         seed: Of everything random.
         epochs: Passes over the data; by default the recipe's.
         run: Name of the run; that of an interrupted one goes on with it.

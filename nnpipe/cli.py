@@ -292,7 +292,7 @@ def train(
     ] = "torch",
     recipe: Annotated[
         str | None,
-        typer.Option(help="For torch: augmented or classic.", show_default="augmented"),
+        typer.Option(help="For torch: augmented, classic or distilled.", show_default="augmented"),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
     epochs: Annotated[int | None, typer.Option(show_default="the recipe's; numpy: 10")] = None,

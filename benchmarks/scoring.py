@@ -341,7 +341,7 @@ def main() -> None:
     """Print tables as Markdown."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("parts", nargs="*", metavar="PART", help=" ".join(PARTS))
-    parser.add_argument("--rounds", type=int, default=5, help="of each way; for photos 3 at most")
+    parser.add_argument("--rounds", type=int, default=4, help="of each way; for photos 2 at most")
     parser.add_argument("--cores", type=int, nargs="+", default=[1, 2], help="of small, photos")
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="of the curve")
     parser.add_argument("--flat", action="store_true", help="the curve's files lie in one folder")
@@ -369,7 +369,7 @@ def main() -> None:
             link(different, photos, PHOTOS)
             more = {"floor: decoding": floor}
             for cores in args.cores:
-                compare("JPEGs of 12 MP", photos, ways | more, min(args.rounds, 3), cores)
+                compare("JPEGs of 12 MP", photos, ways | more, min(args.rounds, 2), cores)
         if "scaling" in chosen:
             link(small, many, 4 * SMALL)
             scaling(many, args.rounds)

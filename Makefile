@@ -16,7 +16,7 @@ run: .venv/.ready  ## Download MNIST, train, export, evaluate and score samples/
 demo: .venv/.ready  ## Read a sample in the terminal and show what the network sees
 	$(VENV) -m nnpipe.cli predict --show-input samples/6-photo.jpg
 
-test: .venv/.ready  ## Run the tests that take less than two minutes in all
+test: .venv/.ready  ## Run the tests, but for the slow ones
 	$(VENV) -m pytest $(ARGS)
 
 test-all: .venv/.ready  ## Run all tests, the slow ones too

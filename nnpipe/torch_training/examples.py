@@ -21,6 +21,12 @@ class Examples(NamedTuple):
     targets: Tensor  # (n, 10) float32: the probabilities wanted, times the weight in the loss
 
 
+def _shuffled(rows: Tensor, seed: int, number: int) -> tuple[torch.Generator, Tensor]:
+    """An epoch's random stream, and the order of the rows that was drawn from it first."""
+    rng = torch.Generator(rows.device).manual_seed(seed * 1_000_003 + number)
+    return rng, torch.randperm(len(rows), generator=rng, device=rows.device)
+
+
 class Fresh:
     """The training digits in random order, each once an epoch, mixed and bent anew each time."""
 
@@ -36,8 +42,7 @@ class Fresh:
     def batches_of_both(self, number: int) -> Iterator[tuple[Examples, int]]:
         """Batches, each with the number of its digits; what comes after them is none."""
         images, labels = self.digits
-        rng = torch.Generator(labels.device).manual_seed(self.seed * 1_000_003 + number)
-        order = torch.randperm(len(labels), generator=rng, device=labels.device)
+        rng, order = _shuffled(labels, self.seed, number)
         for batch in torch.split(order, self.recipe.batch_size):
             x, y = images[batch], labels[batch]
             if self.recipe.mixture and self.pools:
@@ -78,8 +83,7 @@ class Answered:
         if chosen not in self.rounds:
             self.rounds[chosen] = self._ask(chosen)
         images, targets = self.rounds[chosen]
-        rng = torch.Generator(images.device).manual_seed(self.fresh.seed * 1_000_003 + number)
-        order = torch.randperm(len(images), generator=rng, device=images.device)
+        _, order = _shuffled(images, self.fresh.seed, number)
         for batch in torch.split(order, math.ceil(len(images) / self.steps)):
             yield Examples(images[batch].float() / 255, targets[batch])
 

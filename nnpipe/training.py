@@ -94,7 +94,7 @@ def step(
         for p, g, v in zip(parameters, gradient, speed, strict=True):
             v *= momentum
             v += g
-            p -= lr * v
+            p -= np.multiply(v, lr, out=g)  # g has done its work and lends its memory
 
 
 def loss_and_accuracy(network: Network, X: Array, y: Array) -> tuple[float, float]:

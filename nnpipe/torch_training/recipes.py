@@ -88,7 +88,7 @@ class Recipe:
 RECIPES = {
     recipe.name: recipe
     for recipe in (
-        Recipe("classic", epochs=20),
+        Recipe("classic", epochs=20, batch_size=512, lr=0.004, schedule=True),
         Recipe(
             "augmented",
             epochs=50,

@@ -22,7 +22,9 @@ class Update:
     """
 
     def __init__(self, model: nn.Module, average: nn.Module, recipe: Recipe) -> None:
-        """Prepare to train ``model`` by ``recipe``, and to keep the mean in ``average``."""
+        """Prepare to train ``model`` by ``recipe``, and to keep the mean in ``average``, which is
+        the model itself if the recipe keeps none.
+        """
         self.model, self.recipe = model, recipe
         device = next(model.parameters()).device
         self.rate = torch.tensor(recipe.lr, device=device)
@@ -34,7 +36,8 @@ class Update:
         )
         # Batch normalisation's statistics are averaged, too; its counts of batches are not used.
         tensors = zip(average.state_dict().values(), model.state_dict().values(), strict=True)
-        self.averaged = [(mean, value) for mean, value in tensors if mean.is_floating_point()]
+        both = tensors if recipe.averaging else ()
+        self.averaged = [(mean, value) for mean, value in both if mean.is_floating_point()]
         self.temperature = recipe.distillation.temperature if recipe.distillation else 1.0
         self.eager_steps = 0
         self.captured: tuple[torch.cuda.CUDAGraph, Examples] | None = None

@@ -43,12 +43,12 @@ class Distillation:
     """
 
     teachers: int = 2
-    width: int = 16  # channels of a teacher's first convolution
+    width: int = 24  # channels of a teacher's first convolution
     epochs: int = 14  # of each teacher
     batch_size: int = 256  # of each teacher
     lr: float = 0.004  # of each teacher
     temperature: float = 3.0  # by which logits are divided before softmax, the teachers' and ours
-    rounds: int = 30  # of bent digits whose answers are kept; in later epochs they come again
+    rounds: int = 20  # of bent digits whose answers are kept; in later epochs they come again
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,7 @@ class Recipe:
     distortions: Distortions | None = None
     mixture: Mixture | None = None
     distillation: Distillation | None = None
+    keep_last: bool = False  # epoch, not the best on validation: when no digits are left for that
 
     @property
     def teacher(self) -> "Recipe":
@@ -82,6 +83,7 @@ class Recipe:
             averaging=self.averaging,
             distortions=self.distortions,
             mixture=replace(self.mixture, strangers=0.0) if self.mixture else None,
+            keep_last=self.keep_last,
         )
 
 
@@ -101,7 +103,7 @@ RECIPES = {
         ),
         Recipe(
             "distilled",
-            epochs=200,
+            epochs=300,
             batch_size=256,
             lr=0.004,
             schedule=True,

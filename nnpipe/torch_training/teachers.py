@@ -11,7 +11,19 @@ from torch import Tensor, nn
 from nnpipe.preprocess import SIDE
 
 
-def build_teacher(width: int, seed: int) -> nn.Sequential:
+class Teacher(nn.Sequential):
+    """Computes in bfloat16 what loses nothing by it, which takes half the time on processors and
+    GPUs that know this format (PyTorch's automatic mixed precision).
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images, float32 (n, 784), to logits, float32 (n, 10)."""
+        with torch.autocast(images.device.type, torch.bfloat16):
+            logits: Tensor = super().forward(images)  # type: ignore[no-untyped-call]
+        return logits.float()
+
+
+def build_teacher(width: int, seed: int) -> Teacher:
     """Four convolutions with batch normalisation, (n, 784) → (n, 10) logits.
 
     Args:
@@ -25,7 +37,7 @@ def build_teacher(width: int, seed: int) -> nn.Sequential:
 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        teacher = nn.Sequential(
+        teacher = Teacher(
             nn.Unflatten(1, (1, SIDE, SIDE)),
             *block(1, width),
             nn.MaxPool2d(2),

@@ -74,8 +74,8 @@ def train(
     checkpoint: Path | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> tuple[StateDict, list[Epoch]]:
-    """Train from He-initialised weights; the state dict of the best validation epoch, on the CPU,
-    and all epochs, those of teachers first.
+    """Train from He-initialised weights; the state dict of the best validation epoch, or of the
+    last if the recipe says so, on the CPU, and all epochs, those of teachers first.
 
     Args:
         dataset: trained on its training part; the epoch is chosen on its validation part.
@@ -190,7 +190,8 @@ def _fit(
         check_loss(loss, number, recipe.lr)
         validation_loss, accuracy = _measure(average, *validation)
         check_loss(validation_loss, number, recipe.lr)
-        if accuracy > max((epoch.validation_accuracy for epoch in history), default=-1.0):
+        highest = max((epoch.validation_accuracy for epoch in history), default=-1.0)
+        if recipe.keep_last or accuracy > highest:
             best = _state(average)
         seconds = time.perf_counter() - start
         epoch = Epoch(number, recipe.epochs, loss, validation_loss, accuracy, seconds, teacher)

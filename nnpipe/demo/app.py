@@ -128,7 +128,7 @@ async def predict(
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         as_json = kind == "application/json"
         limit = limits.MAX_JSON if as_json else limits.MAX_BODY
-        body = await limits.receive(request.stream(), limit)
+        body = await limits.receive(request, limit)
         if not body:
             raise HTTPException(422, "the body is empty; send a picture")
         wanted = activations, evidence, rival

@@ -8,9 +8,8 @@ any more when the time is up.
 import asyncio
 import io
 import time
-from collections.abc import AsyncIterable
 
-from fastapi import HTTPException
+from fastapi import HTTPException, Request
 from PIL import Image
 
 from nnpipe.errors import PictureError
@@ -60,30 +59,24 @@ class Deadline(io.BytesIO):
         return super().read(size)
 
 
-async def receive(body: AsyncIterable[bytes], limit: int) -> bytes:
+async def receive(request: Request, limit: int) -> bytes:
     """Read a body to its end.
 
     Raises:
         HTTPException: 413, it is larger than the limit, in bytes; 408, it is not here in time.
     """
-    content, more = bytearray(), 0
+    too_large = HTTPException(413, f"the body has more than the {limit >> 20} MiB that are read")
+    content = bytearray()
+    if int(request.headers.get("content-length", 0)) > limit:
+        raise too_large  # a client that asks first, as curl does, then sends nothing
     try:
         async with asyncio.timeout(SECONDS):
-            async for chunk in body:
-                if more or len(content) + len(chunk) > limit:
-                    # One who is still sending does not listen: what may be left of a body that is
-                    # not much too large is waited for, and thrown away.
-                    content.clear()
-                    more += len(chunk)
-                    if more > 3 * limit:
-                        break
-                else:
-                    content += chunk
+            async for chunk in request.stream():
+                content += chunk
+                if len(content) > limit:
+                    raise too_large
     except TimeoutError:
         raise HTTPException(408, f"the body is not here after {SECONDS:g} seconds") from None
-    if more:
-        size = f"{limit >> 20} MiB"
-        raise HTTPException(413, f"the body has more than the {size} that are read")
     return bytes(content)
 
 

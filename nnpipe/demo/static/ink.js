@@ -31,7 +31,8 @@ function trace(context, points) {
     const middle = [(points[i] + points[i + 2]) / 2, (points[i + 1] + points[i + 3]) / 2];
     context.quadraticCurveTo(points[i], points[i + 1], ...middle);
   }
-  context.lineTo(points.at(-2), points.at(-1));
+  // A line without length would leave no dot.
+  context.lineTo(points.at(-2) + (points.length === 2 ? 0.01 : 0), points.at(-1));
 }
 
 /** The strokes as a PNG, black on white, whatever the screen is like. */

@@ -9,15 +9,20 @@ const pause = (time) => new Promise((resolve) => setTimeout(resolve, time));
 /**
  * Make a function that says "something is new". Then `work` is called, never while it is still at
  * work; if something is new again meanwhile, once more after that, however often it was said.
- * Where nobody answers it is tried again after a pause. `onTrouble` is told the error, and null when that
- * is over.
+ * Where nobody answers it is tried again after a pause. `onBusy` is told whether an answer is still to
+ * come; `onTrouble` is told the error, and null when that is over.
  */
-export function latest(work, onTrouble) {
+export function latest(work, onBusy, onTrouble) {
   let isNew = false;
   let busy = false;
 
+  function become(state) {
+    busy = state;
+    onBusy(busy);
+  }
+
   async function run() {
-    busy = true;
+    become(true);
     let failures = 0;
     while (isNew) {
       isNew = false;
@@ -27,7 +32,7 @@ export function latest(work, onTrouble) {
         failures = 0;
       } catch (error) {
         if (!(error instanceof Unreachable)) {
-          busy = false;
+          become(false);
           throw error; // a bug, to be seen in the console
         }
         onTrouble(error);
@@ -36,7 +41,7 @@ export function latest(work, onTrouble) {
         failures += 1;
       }
     }
-    busy = false;
+    become(false);
   }
 
   return () => {

@@ -60,7 +60,7 @@ function changed(settled = true) {
 }
 
 const pen = {
-  begin(x, y, erase = tool.erase) {
+  begin(x, y, erase) {
     stroke = { erase, width: erase ? Math.min(254, 2 * tool.width) : tool.width, points: [] };
     extend(stroke, x, y);
     history.begin(stroke);
@@ -79,9 +79,9 @@ let stopWriting = () => {};
 
 follow(canvas, $("cursor"), {
   ...pen,
-  begin(...where) {
+  begin(x, y, erase) {
     stopWriting();
-    pen.begin(...where);
+    pen.begin(x, y, erase || tool.erase);
   },
 });
 
@@ -126,6 +126,8 @@ const ask = latest(async () => {
     if (!(error instanceof Refused)) throw error;
     if (!isBlank(history.page)) show(null, refusal(error.message));
   }
+}, (busy) => {
+  $("answer").ariaBusy = String(busy);
 }, (error) => {
   $("trouble").hidden = !error;
   $("trouble").textContent = error ? `${error.message}. Trying again …` : "";

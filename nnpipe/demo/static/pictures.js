@@ -1,6 +1,7 @@
 // A picture that is dropped, pasted or chosen, instead of a drawing.
 
-const LARGE = 4_000_000; // bytes; a camera's picture is made smaller, for the API takes no such file
+const LARGE = 4_000_000; // bytes
+const MANY = 20_000_000; // pixels; what has more of either is made smaller, as the API would refuse it
 const ENOUGH = 1600; // pixels a side
 
 /** Call `take` with each picture's file, and let `paper` show that one may be dropped. */
@@ -39,7 +40,8 @@ export function receive(paper, input, take) {
 /** What is kept of a file: { name, blob, bitmap }; bitmap is null where the browser knows no such form. */
 export async function load(file) {
   const bitmap = await createImageBitmap(file).catch(() => null);
-  const blob = bitmap && file.size > LARGE ? await smaller(bitmap) : file;
+  const large = bitmap && (file.size > LARGE || bitmap.width * bitmap.height > MANY);
+  const blob = large ? await smaller(bitmap) : file;
   return { name: file.name, blob, bitmap };
 }
 

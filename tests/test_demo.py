@@ -19,8 +19,8 @@ import uvicorn
 from PIL import Image, ImageFile
 
 from nnpipe import Classifier
+from nnpipe.demo import answers, limits, server
 from nnpipe.demo import app as application
-from nnpipe.demo import limits, server
 from nnpipe.demo.app import HEADERS, STATIC, create_app
 from nnpipe.errors import NnpipeError
 
@@ -286,7 +286,7 @@ def test_a_picture_that_takes_long_is_given_up(here, monkeypatch):
     long = many_frames(500_000)
     assert len(long) < limits.MAX_BODY
     start = time.monotonic()
-    for _ in range(2 * application._cores()):
+    for _ in range(2 * application.cores()):
         response = here.post(long)
         assert response.status == 422
         assert "longer than 0.3 seconds" in response.json["detail"]
@@ -302,15 +302,15 @@ def test_a_few_frames_are_read(here):
 def test_a_reader_that_hangs_is_not_waited_for(monkeypatch):
     """Whatever its thread does, the client has an answer in time, and others are answered."""
     go_on = threading.Event()
-    answer = application._answer
+    answer = answers.answer
 
-    def hang_on_long_bodies(classifier, body, *options):
+    def hang_on_short_bodies(classifier, body, *options):
         if len(body) < 100:
             go_on.wait(SECONDS)
         return answer(classifier, body, *options)
 
-    monkeypatch.setattr(application, "_answer", hang_on_long_bodies)
-    monkeypatch.setattr(application, "_cores", lambda: 2)
+    monkeypatch.setattr(answers, "answer", hang_on_short_bodies)
+    monkeypatch.setattr(application, "cores", lambda: 2)
     monkeypatch.setattr(limits, "SECONDS", 0.3)
     try:
         with serving(create_app(Classifier.load())) as client:
@@ -332,8 +332,8 @@ def test_reading_does_not_keep_others_waiting(monkeypatch):
         go_on.wait(SECONDS)
         return b"{}"
 
-    monkeypatch.setattr(application, "_answer", hang)
-    monkeypatch.setattr(application, "_cores", lambda: 1)
+    monkeypatch.setattr(answers, "answer", hang)
+    monkeypatch.setattr(application, "cores", lambda: 1)
     monkeypatch.setattr(limits, "MAX_UNDER_WAY", 2)
     with serving(create_app(Classifier.load())) as client, ThreadPoolExecutor(2) as threads:
         try:
@@ -372,7 +372,7 @@ def test_many_at_once_get_each_their_own_answer(client):
 
 def test_every_answer_has_the_headers(here, monkeypatch):
     """Those of errors, and even of a bug."""
-    answers = {
+    responses = {
         200: here.post(THREE),
         404: here.get("/nowhere"),
         405: here.get(PREDICT),
@@ -385,12 +385,12 @@ def test_every_answer_has_the_headers(here, monkeypatch):
     def fail(*_):
         raise RuntimeError("a secret")
 
-    monkeypatch.setattr(application, "_answer", fail)
-    answers[500] = here.post(THREE)
-    assert b"secret" not in answers[500].content
-    assert answers[500].json["detail"]
-    assert [answer.status for answer in answers.values()] == list(answers)
-    for answer in (*answers.values(), *files):
+    monkeypatch.setattr(answers, "answer", fail)
+    responses[500] = here.post(THREE)
+    assert b"secret" not in responses[500].content
+    assert responses[500].json["detail"]
+    assert [answer.status for answer in responses.values()] == list(responses)
+    for answer in (*responses.values(), *files):
         for name, value in HEADERS.items():
             assert answer.headers.get_all(name) == [value]
         assert "server" not in answer.headers or answer.headers["server"] == "uvicorn"

@@ -1,127 +1,94 @@
-"""What the API answers, as its OpenAPI describes it."""
+"""From a request's bytes to the bytes of its answer; this runs in threads."""
 
-from typing import Annotated, Any, Literal
+import json
+from typing import Any, NamedTuple
 
-from pydantic import BaseModel, Field
+import numpy as np
+from fastapi import HTTPException
 
-from nnpipe.preprocess import SIDE
-
-Digit = Annotated[int, Field(ge=0, le=9)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Ten = Field(min_length=10, max_length=10)
-Side = Field(min_length=SIDE, max_length=SIDE)
-
-
-class Activations(BaseModel):
-    """What each layer of the network gave."""
-
-    hidden: list[list[Annotated[float, Field(ge=0)]]] = Field(
-        description="Of each hidden layer, after ReLU."
-    )
-    logits: Annotated[list[float], Ten] = Field(description="Before softmax.")
+from nnpipe.attribution import evidence
+from nnpipe.classifier import Classifier
+from nnpipe.demo import limits
+from nnpipe.preprocess import SIDE, Picture, Pixels, as_inputs
 
 
-class Evidence(BaseModel):
-    """Which pixels spoke for a digit and which against it: gradient × input."""
+class Wanted(NamedTuple):
+    """What a request asks for beside the digit."""
 
-    label: Digit = Field(description="The most probable digit, also when it is rejected.")
-    rival: Digit | None = Field(description="Null: the mean of the other nine.")
-    pixels: Annotated[list[Annotated[list[float], Side]], Side] = Field(
-        description="What each pixel adds to the difference; below 0 it speaks for the rival."
-    )
-    bias: float = Field(description="What the biases add.")
-    difference: float = Field(
-        description="The digit's logit less the rival's: the sum of all pixels and the bias."
-    )
+    activations: bool
+    evidence: bool
+    rival: int | None
 
 
-class Answer(BaseModel):
-    """What was read from one picture."""
+def answer(classifier: Classifier, body: bytes, as_json: bool, wanted: Wanted) -> bytes:
+    """Read a picture, and write what `schema.Answer` describes, as JSON.
 
-    status: Literal["ok", "rejected"]
-    label: Digit | None = Field(description="Null if rejected.")
-    confidence: Share = Field(description="The largest probability.")
-    probabilities: Annotated[list[Share], Ten] = Field(description="Of 0 … 9.")
-    reason: str = Field(description="Why it is rejected, or what to know of it; or empty.")
-    width: int = Field(ge=1, description="Of the picture, upright.")
-    height: int = Field(ge=1)
-    pixels: Annotated[list[Annotated[list[Annotated[int, Field(ge=0, le=255)]], Side]], Side] = (
-        Field(description="What the network saw: white ink on black.")
-    )
-    activations: Activations | None = Field(None, description="There if asked for.")
-    evidence: Evidence | None = Field(None, description="There if asked for.")
+    Args:
+        classifier: what reads it.
+        body: the bytes of a picture, or of a JSON array.
+        as_json: which of both it is.
+        wanted: what is to be told beside the digit.
 
-
-class Model(BaseModel):
-    """Which network reads here, and what its weights file says of it."""
-
-    layer_sizes: list[int]
-    parameters: int = Field(description="How many weights and biases it has.")
-    dataset: str
-    recipe: str
-    seed: int
-    created: str
-    validation_accuracy: Share | None
-    test_accuracy: Share | None
-    preprocessing_version: int
-    temperature: float
-    threshold: Share = Field(description="What is read with less confidence is rejected.")
-    nnpipe: str = Field(description="The version of nnpipe.")
-
-
-class Health(BaseModel):
-    """That the server answers."""
-
-    status: Literal["ok"]
+    Raises:
+        HTTPException: 400, 413, 415 or 422, with a sentence; it cannot be read.
+    """
+    reading = classifier.read(from_json(body) if as_json else from_bytes(body))
+    if reading.probabilities is None or reading.pixels is None:
+        raise HTTPException(422, reading.reason)
+    told = {**reading._asdict(), "pixels": reading.pixels.tolist()}
+    network = classifier.model.network
+    inputs = as_inputs(reading.pixels[np.newaxis])
+    if wanted.activations:
+        _, *hidden, logits = (_rounded(layer[0]) for layer in network.activations(inputs))
+        told["activations"] = {"hidden": hidden, "logits": logits}
+    if wanted.evidence:
+        label = int(np.argmax(reading.probabilities))
+        rival = None if wanted.rival == label else wanted.rival
+        found = evidence(network, inputs[0], label, rival)
+        told["evidence"] = {
+            "label": label,
+            "rival": rival,
+            "pixels": _rounded(found.pixels.reshape(SIDE, SIDE)),
+            "bias": round(found.bias, 6),
+            "difference": round(found.difference, 6),
+        }
+    return json.dumps(told, separators=(",", ":")).encode()
 
 
-class Problem(BaseModel):
-    """Why a request was refused, in a sentence."""
-
-    detail: str
+def _rounded(array: np.ndarray) -> Any:
+    return array.astype(np.float64).round(6).tolist()
 
 
-PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem, "description": description}
-    for status, description in {
-        400: "The body is no JSON.",
-        408: "The body did not arrive in time.",
-        413: "The body or the picture is too large.",
-        415: "The body is not a picture in a format that is read.",
-        422: "A damaged picture, an array that is none, or a parameter out of its range.",
-        429: "Too many requests are under way; come again.",
-    }.items()
-}
+def from_bytes(body: bytes) -> Picture:
+    """A picture whose header is checked, and that can be read for a limited time.
 
-BODY: dict[str, Any] = {
-    "required": True,
-    "description": "A picture's bytes, whatever type is declared; or an array of brightness.",
-    "content": {
-        **{
-            kind: {"schema": {"type": "string", "format": "binary"}}
-            for kind in ("image/png", "image/jpeg", "image/webp", "application/octet-stream")
-        },
-        "application/json": {
-            "schema": {
-                "description": "Rows of brightness, 0 to 255; or 784 numbers, as 28 rows.",
-                "oneOf": [
-                    {
-                        "type": "array",
-                        "minItems": 1,
-                        "items": {
-                            "type": "array",
-                            "minItems": 1,
-                            "items": {"type": "number", "minimum": 0, "maximum": 255},
-                        },
-                    },
-                    {
-                        "type": "array",
-                        "minItems": SIDE * SIDE,
-                        "maxItems": SIDE * SIDE,
-                        "items": {"type": "number", "minimum": 0, "maximum": 255},
-                    },
-                ],
-            }
-        },
-    },
-}
+    Raises:
+        HTTPException: 413 or 415.
+    """
+    picture = limits.Deadline(body, limits.SECONDS)
+    limits.check_header(picture)
+    return picture
+
+
+def from_json(body: bytes) -> Pixels:
+    """Rows of brightness, or 784 numbers, from JSON.
+
+    Raises:
+        HTTPException: 400, it is no JSON; 422, it is no such array.
+    """
+    try:
+        rows = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise HTTPException(400, f"the body is no JSON ({error})") from None
+    try:
+        array = np.array(rows)
+    except ValueError:  # rows of different length
+        array = np.array(None)
+    if array.shape == (SIDE * SIDE,):
+        array = array.reshape(SIDE, SIDE)
+    if array.ndim != 2 or array.dtype.kind not in "iuf" or not array.size:
+        raise HTTPException(422, "expected rows of numbers of one length, or 784 numbers as 28")
+    if not ((array >= 0) & (array <= 255)).all():  # written so that NaN is refused, too
+        raise HTTPException(422, "a brightness must lie in 0…255")
+    pixels: Pixels = np.rint(array).astype(np.uint8)
+    return pixels

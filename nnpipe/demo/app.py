@@ -8,16 +8,15 @@ No request names a file: the page's own are listed when the application is made.
 """
 
 import asyncio
-import json
 import os
 import re
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, Response
@@ -28,11 +27,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from threadpoolctl import threadpool_limits
 
 from nnpipe import __version__
-from nnpipe.attribution import evidence
 from nnpipe.classifier import Classifier
-from nnpipe.demo import answers, limits
+from nnpipe.demo import answers, limits, schema
 from nnpipe.errors import NnpipeError
-from nnpipe.preprocess import SIDE, Picture, Pixels, as_inputs
+from nnpipe.scoring.pool import cores
 
 STATIC = Path(__file__).parent / "static"
 
@@ -69,7 +67,7 @@ def create_app(classifier: Classifier | None = None, allow_origins: Sequence[str
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.classifier = classifier or Classifier.load(os.getenv("NNPIPE_DEMO_WEIGHTS"))
         app.state.under_way = 0
-        app.state.pool = ThreadPoolExecutor(_cores(), "reader")
+        app.state.pool = ThreadPoolExecutor(cores(), "reader")
         # On one thread, as 'nnpipe predict' does it, BLAS adds in the same order.
         with threadpool_limits(1, "blas"):
             yield
@@ -94,17 +92,15 @@ def create_app(classifier: Classifier | None = None, allow_origins: Sequence[str
     app.add_exception_handler(Exception, _failed)
     app.post(
         "/api/predict",
-        response_model=answers.Answer,
-        responses=answers.PROBLEMS,
-        openapi_extra={"requestBody": answers.BODY},
+        response_model=schema.Answer,
+        responses=schema.RESPONSES,
+        openapi_extra={"requestBody": schema.BODY},
     )(predict)
-    app.get("/api/model", response_model=answers.Model)(model)
-    app.get("/healthz", response_model=answers.Health)(healthz)
+    app.get("/api/model", response_model=schema.Model)(model)
+    app.get("/healthz", response_model=schema.Health)(healthz)
+    app.get("/", include_in_schema=False)(_file(STATIC / "index.html"))
     for path in STATIC.iterdir():
-        for place in (
-            ["/", "/static/index.html"] if path.name == "index.html" else [f"/static/{path.name}"]
-        ):
-            app.get(place, include_in_schema=False)(_file(path))
+        app.get(f"/static/{path.name}", include_in_schema=False)(_file(path))
     return app
 
 
@@ -120,25 +116,19 @@ async def predict(
     """Read the digit in a picture, as `nnpipe predict` does."""
     state = request.app.state
     if state.under_way >= limits.MAX_UNDER_WAY:
-        raise HTTPException(
-            429, "too many requests are under way; come again", {"Retry-After": "1"}
-        )
+        why = "too many requests are under way; come again"
+        raise HTTPException(429, why, {"Retry-After": "1"})
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    as_json = kind == "application/json"
+    wanted = answers.Wanted(activations, evidence, rival)
     state.under_way += 1
     try:
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        as_json = kind == "application/json"
-        limit = limits.MAX_JSON if as_json else limits.MAX_BODY
-        body = await limits.receive(request, limit)
-        if not body:
-            raise HTTPException(422, "the body is empty; send a picture")
-        wanted = activations, evidence, rival
-        work = state.pool.submit(_answer, state.classifier, body, as_json, *wanted)
+        body = await limits.receive(request, limits.MAX_JSON if as_json else limits.MAX_BODY)
+        work = state.pool.submit(answers.answer, state.classifier, body, as_json, wanted)
         async with asyncio.timeout(limits.SECONDS):
             content = await asyncio.wrap_future(work)
     except TimeoutError:
-        raise HTTPException(
-            422, f"reading the picture takes longer than {limits.SECONDS:g} seconds"
-        ) from None
+        raise HTTPException(422, limits.TOO_LONG.format(limits.SECONDS)) from None
     except ClientDisconnect:
         raise HTTPException(400, "the body ended too early") from None
     finally:
@@ -146,105 +136,20 @@ async def predict(
     return Response(content, media_type="application/json")
 
 
-async def model(request: Request) -> answers.Model:
+async def model(request: Request) -> schema.Model:
     """Tell which network reads here."""
     classifier: Classifier = request.app.state.classifier
-    network, metadata = classifier.model
-    return answers.Model(
-        layer_sizes=list(network.sizes),
-        parameters=sum(layer.W.size + layer.b.size for layer in network.layers),
-        dataset=metadata.dataset,
-        recipe=metadata.recipe,
-        seed=metadata.seed,
-        created=metadata.created,
-        validation_accuracy=metadata.validation_accuracy,
-        test_accuracy=metadata.test_accuracy,
-        preprocessing_version=metadata.preprocessing_version,
-        temperature=metadata.temperature,
-        threshold=classifier.threshold,
-        nnpipe=__version__,
+    metadata = asdict(classifier.model.metadata)
+    return schema.Model(
+        **{name: metadata[name] for name in schema.Model.model_fields.keys() & metadata.keys()}
+        | {"parameters": sum(W.size + b.size for W, b in classifier.model.network.layers)}
+        | {"threshold": classifier.threshold, "nnpipe": __version__}
     )
 
 
-async def healthz() -> answers.Health:
+async def healthz() -> schema.Health:
     """Tell that the server answers."""
-    return answers.Health(status="ok")
-
-
-def _answer(
-    classifier: Classifier,
-    body: bytes,
-    as_json: bool,
-    activations: bool,
-    evidence: bool,
-    rival: int | None,
-) -> bytes:
-    """Read a picture, and write the answer as `answers.Answer` has it; runs in a thread."""
-    picture: Picture
-    if as_json:
-        picture = _as_picture(body)
-    else:
-        picture = limits.Deadline(body, limits.SECONDS)
-        limits.check_header(picture)
-    reading = classifier.read(picture)
-    if reading.probabilities is None or reading.pixels is None:
-        raise HTTPException(422, reading.reason)
-    answer = {**reading._asdict(), "pixels": reading.pixels.tolist()}
-    inputs = as_inputs(reading.pixels[np.newaxis])
-    if activations:
-        *hidden, logits = classifier.model.network.activations(inputs)[1:]
-        answer["activations"] = {
-            "hidden": [_rounded(layer[0]) for layer in hidden],
-            "logits": _rounded(logits[0]),
-        }
-    if evidence:
-        label = int(np.argmax(reading.probabilities))
-        answer["evidence"] = _evidence(classifier, inputs[0], label, rival)
-    return json.dumps(answer, separators=(",", ":")).encode()
-
-
-def _evidence(
-    classifier: Classifier, x: np.ndarray, label: int, rival: int | None
-) -> dict[str, Any]:
-    rival = None if rival == label else rival
-    found = evidence(classifier.model.network, x, label, rival)
-    return {
-        "label": label,
-        "rival": rival,
-        "pixels": _rounded(found.pixels.reshape(SIDE, SIDE)),
-        "bias": round(found.bias, 6),
-        "difference": round(found.difference, 6),
-    }
-
-
-def _rounded(array: np.ndarray) -> Any:
-    return array.astype(np.float64).round(6).tolist()
-
-
-def _as_picture(body: bytes) -> Pixels:
-    """Rows of brightness, or 784 numbers, from JSON.
-
-    Raises:
-        HTTPException: 400, it is no JSON; 422, it is no such array.
-    """
-    try:
-        rows = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise HTTPException(400, f"the body is no JSON ({error})") from None
-    try:
-        array = np.array(rows)
-    except ValueError:  # rows of different length
-        array = np.array(None)
-    if array.shape == (SIDE * SIDE,):
-        array = array.reshape(SIDE, SIDE)
-    if array.ndim != 2 or array.dtype.kind not in "iuf" or not array.size:
-        raise HTTPException(
-            422, "expected rows of numbers, all of the same length, or 784 numbers as 28 rows"
-        )
-    if not ((array >= 0) & (array <= 255)).all():  # written so that NaN is refused, too
-        raise HTTPException(422, "a brightness must lie in 0…255")
-    pixels: Pixels = np.rint(array).astype(np.uint8)
-    return pixels
+    return schema.Health()
 
 
 def _file(path: Path) -> Any:
@@ -257,8 +162,7 @@ def _file(path: Path) -> Any:
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
     """Say in a sentence which parameter is out of its range."""
     problems = error.errors() if isinstance(error, RequestValidationError) else []
-    said = [f"{problem['loc'][-1]}: {problem['msg']}" for problem in problems]
-    return JSONResponse({"detail": "; ".join(said)}, 422)
+    return JSONResponse({"detail": "; ".join(f"{p['loc'][-1]}: {p['msg']}" for p in problems)}, 422)
 
 
 async def _failed(request: Request, error: Exception) -> JSONResponse:
@@ -279,10 +183,6 @@ class _Headers:
             await send(message)
 
         await self.app(scope, receive, send_with_headers)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 app = create_app(allow_origins=os.getenv("NNPIPE_DEMO_ORIGINS", "").split())

@@ -30,7 +30,9 @@ MAX_UNDER_WAY = 64
 """Requests that are being received, waiting or read; the next one is asked to come again."""
 
 SECONDS = 10.0
-"""In which a request must have arrived, and been answered."""
+"""In which a request must have arrived, and in which it must have been answered then."""
+
+TOO_LONG = "reading the picture takes longer than {:g} seconds"
 
 Image.init()
 FORMATS: list[str] = [
@@ -55,7 +57,7 @@ class Deadline(io.BytesIO):
             PictureError: the time is up.
         """
         if time.monotonic() > self.end:
-            raise PictureError(f"reading the picture takes longer than {self.seconds:g} seconds")
+            raise PictureError(TOO_LONG.format(self.seconds))
         return super().read(size)
 
 
@@ -63,7 +65,8 @@ async def receive(request: Request, limit: int) -> bytes:
     """Read a body to its end.
 
     Raises:
-        HTTPException: 413, it is larger than the limit, in bytes; 408, it is not here in time.
+        HTTPException: 413, it is larger than the limit, in bytes; 408, it is not here in time;
+            422, it is empty.
     """
     too_large = HTTPException(413, f"the body has more than the {limit >> 20} MiB that are read")
     content = bytearray()
@@ -77,6 +80,8 @@ async def receive(request: Request, limit: int) -> bytes:
                     raise too_large
     except TimeoutError:
         raise HTTPException(408, f"the body is not here after {SECONDS:g} seconds") from None
+    if not content:
+        raise HTTPException(422, "the body is empty; send a picture")
     return bytes(content)
 
 

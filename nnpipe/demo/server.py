@@ -72,10 +72,7 @@ def _listen(host: str, port: int) -> socket.socket:
         (family, *_, address), *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         return socket.create_server(address[:2], family=family, backlog=1024)
     except (OSError, UnicodeError) as error:
-        number = getattr(error, "errno", None)
-        if number == errno.EADDRINUSE:
-            raise ServerError(
-                f"port {port} of {host} is in use; choose another with --port, 0 for any"
-            ) from None
-        reason = getattr(error, "strerror", None) or error
-        raise ServerError(f"cannot listen on port {port} of {host}: {reason}") from None
+        why = f"cannot listen on port {port} of {host}: {getattr(error, 'strerror', None) or error}"
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+            why = f"port {port} of {host} is in use; choose another with --port, 0 for any"
+        raise ServerError(why) from None

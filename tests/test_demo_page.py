@@ -1,6 +1,7 @@
 """The drawing page in a real browser: Debian's Chromium, through Playwright.
 
-Digits are drawn by the events that a mouse, a finger or a pen gives, and the page asks the real server.
+Digits are drawn by the events that a mouse, a finger or a pen gives, and the page asks the real
+server.
 """
 
 import base64
@@ -12,7 +13,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import zipfile
 from contextlib import contextmanager
 from functools import partial
@@ -37,10 +37,16 @@ pytest.importorskip("uvicorn", reason="the page needs the server, of the extra n
 
 APP = "nnpipe.demo.app:app"
 STATIC = ROOT / "nnpipe" / "demo" / "static"
-OPTIONS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync "
-    "--disable-background-networking --disable-component-update"
-).split()
+OPTIONS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-sync",
+    "--disable-background-networking",
+    "--disable-component-update",
+]
 PATIENCE = 15_000  # milliseconds for whatever should take a fraction of a second
 
 GRID = 1024
@@ -138,6 +144,7 @@ class Visit:
 
     def draw(self, *strokes):
         """Draw strokes of (x, y) in shares of the paper, with the mouse."""
+        self["#canvas"].scroll_into_view_if_needed()
         box = self["#canvas"].bounding_box()
         mouse = self.page.mouse
         for stroke in strokes:
@@ -177,11 +184,11 @@ class Visit:
 
 @pytest.fixture
 def visit(browser, address):
-    """Open the page; in the end nothing may have been asked of others, and nothing have gone wrong."""
+    """Open the page; in the end nothing may have been asked of others, and nothing gone wrong."""
     visits = []
 
     def open_page(at=None, accepted=None, before=None, **options):
-        context = browser.new_context(**({"viewport": {"width": 1280, "height": 800}} | options))
+        context = browser.new_context(**({"viewport": {"width": 480, "height": 800}} | options))
         if before:
             context.add_init_script(before)
         new = Visit(context, at or address)
@@ -608,7 +615,7 @@ def test_a_link_that_carries_nothing_is_said_to(visit, address, link):
 
 
 def test_links_are_exact_and_never_crash(visit):
-    """Any strokes come back as they were; any bytes at all are a drawing within the paper, or null."""
+    """Any strokes come back as they were; any bytes are a drawing within the paper, or null."""
     page = visit()
     failures = page.page.evaluate(
         """async () => {

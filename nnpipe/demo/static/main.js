@@ -117,7 +117,7 @@ function openLink() {
 const ask = latest(async () => {
   const { page } = history;
   if (isBlank(page)) return;
-  const blob = page.picture?.blob ?? (await toPNG(page.strokes));
+  const blob = page.picture?.blob ?? toPNG(page.strokes);
   try {
     const reading = await predict(blob, rival === winner ? null : rival);
     if (isBlank(history.page)) return; // cleared meanwhile

@@ -257,7 +257,11 @@ def test_ninety_five_of_a_hundred_drawings_are_read(visit):
 
 @pytest.mark.slow
 def test_ninety_five_of_a_hundred_hands_are_read(visit):
-    """As many writers, who bend and slant their digits as those of the drawn data set do."""
+    """As many writers, who bend and slant their digits as those of the drawn data set do.
+
+    Of the seeds 8 to 11, 98, 95, 98 and 95 were read when this was written; many of the others are
+    hard for people, too.
+    """
     page, rng = visit(), np.random.default_rng(8)
     wrong = []
     for digit in list(range(10)) * 10:

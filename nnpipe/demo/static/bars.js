@@ -37,7 +37,7 @@ export function makeBars(list, choose) {
       const role = isWinner ? (read ? ", read" : ", most likely") : isRival ? ", rival" : "";
       button.ariaLabel = `${digit}${probabilities ? `: ${percent(probability)}` : ""}${role}`;
       button.ariaPressed = String(isRival);
-      button.disabled = !probabilities || isWinner;
+      button.ariaDisabled = String(!probabilities || isWinner);
     });
   };
 }

@@ -1,6 +1,6 @@
 // Single keys as shortcuts, for whoever wants them.
 
-/** Call the action of a key, unless it is typed into a field, belongs to a button, or is switched off. */
+/** Call the action of a key, unless it is typed into a field, or keys are switched off. */
 export function shortcuts(actions, isOn) {
   document.addEventListener("keydown", (event) => {
     if (event.defaultPrevented || event.altKey || event.isComposing) return;

@@ -50,9 +50,10 @@ function changed(settled = true) {
   if (isBlank(page)) show(null);
   else ask();
   if (!settled) return;
-  $("undo").disabled = !history.canUndo;
-  $("redo").disabled = !history.canRedo;
-  $("clear").disabled = !page.strokes.length && !page.picture;
+  // Not really disabled: a button that is would lose the keyboard's focus when it has done its work.
+  $("undo").ariaDisabled = String(!history.canUndo);
+  $("redo").ariaDisabled = String(!history.canRedo);
+  $("clear").ariaDisabled = String(!page.strokes.length && !page.picture);
   $("shared").textContent = "";
   const { pathname, search } = window.location;
   const fragment = page.strokes.length ? `#${encode(page.strokes)}` : "";
@@ -136,11 +137,10 @@ const ask = latest(async () => {
 });
 
 const bars = makeBars($("bars"), (digit) => {
+  if (!current || digit === winner) return;
   rival = digit === rival ? null : digit;
-  if (current) {
-    ask();
-    show(current);
-  }
+  ask();
+  show(current);
 });
 
 /** Show an answer, or that there is none. */
@@ -265,7 +265,10 @@ const actions = {
   ".": () => setWidth(tool.width + 8),
   z: unlessDrawing(() => history.undo()),
   y: unlessDrawing(() => history.redo()),
-  c: unlessDrawing(() => isBlank(history.page) || history.add({ strokes: [], picture: null })),
+  c: unlessDrawing(() => {
+    const { strokes, picture } = history.page;
+    if (strokes.length || picture) history.add({ strokes: [], picture: null });
+  }),
   x: () => writeDigit(Math.floor(Math.random() * 10)),
   o: () => $("file").click(),
   l: share,
@@ -294,7 +297,8 @@ model().then((about) => {
   const parts = [
     about.layer_sizes?.join(" → "),
     about.parameters && `${about.parameters.toLocaleString("en")} parameters`,
-    about.test_accuracy && `${percent(about.test_accuracy)} of MNIST’s test digits read right`,
+    about.test_accuracy &&
+      `${percent(about.test_accuracy)} of the ${about.dataset === "mnist" ? "MNIST" : about.dataset} test digits read right`,
     place().origin === window.location.origin ? "" : `drawings are read by ${place().host}`,
   ];
   $("about").textContent = parts.filter(Boolean).join("  ·  ");

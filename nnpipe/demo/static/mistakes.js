@@ -27,7 +27,7 @@ export function collect({ digits, list, line, download, say }, current) {
     button.type = "button";
     button.textContent = digit;
     button.ariaLabel = `It should have been ${a(digit)}`;
-    button.disabled = true;
+    button.ariaDisabled = "true";
     button.addEventListener("click", () => save(digit));
     digits.append(button);
   }
@@ -70,7 +70,7 @@ export function collect({ digits, list, line, download, say }, current) {
         remove.ariaLabel = `Leave out the ${caption.textContent}`;
         remove.addEventListener("click", () => {
           forget(mistake);
-          digits.querySelector("button:enabled")?.focus();
+          digits.querySelector("button").focus();
         });
         item.append(picture, caption, remove);
         return item;
@@ -92,6 +92,6 @@ export function collect({ digits, list, line, download, say }, current) {
 
   /** Let a digit be chosen, or not, while there is nothing to save. */
   return (possible) => {
-    for (const button of digits.children) button.disabled = !possible;
+    for (const button of digits.children) button.ariaDisabled = String(!possible);
   };
 }

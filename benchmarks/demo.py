@@ -8,7 +8,7 @@ All have one worker for each core, BLAS with one thread, and get the same PNG as
 
 *nnpipe* is ``uvicorn nnpipe.demo.app:app``. *Flask, same* is Flask on gunicorn and does the same:
 nnpipe's preprocessing and classifier, the same answer. *Flask, plain* does what such demos do:
-Pillow's resize to 28×28, one forward pass in NumPy, ten probabilities, and no picture in the answer.
+Pillow's resize to 28×28, one forward pass in NumPy, ten probabilities, no picture in the answer.
 gunicorn runs with threads and keeps connections, which is faster here than its default.
 """
 
@@ -96,8 +96,8 @@ def resident(pid: int) -> float:
 def check(port: int, path: str, body: bytes) -> None:
     """Every worker reads a 5; else the times are of something else."""
     for _ in range(20):
-        asked = urllib.request.Request(f"http://127.0.0.1:{port}{path}", body)  # noqa: S310
-        with urllib.request.urlopen(asked, timeout=30) as answer:
+        asked = urllib.request.Request(f"http://127.0.0.1:{port}{path}", body)
+        with urllib.request.urlopen(asked, timeout=30) as answer:  # noqa: S310
             if b'"label":5' not in answer.read():
                 sys.exit(f"{path} does not read the 5")
 

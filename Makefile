@@ -13,8 +13,8 @@ help:  ## Show this list
 run: .venv/.ready  ## Download MNIST, train, export, evaluate and score samples/, in Prefect
 	$(VENV) -m flows.pipeline $(ARGS)
 
-demo: .venv/.ready  ## Read a sample in the terminal and show what the network sees
-	$(VENV) -m nnpipe.cli predict --show-input samples/6-photo.jpg
+demo: .venv/.ready  ## Open a page where one draws digits and watches the network read them
+	$(VENV) -m nnpipe.cli demo $(ARGS)
 
 test: .venv/.ready  ## Run the tests, but for the slow ones
 	$(VENV) -m pytest $(ARGS)

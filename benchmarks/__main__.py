@@ -17,7 +17,15 @@ from nnpipe.files import replacing
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.md"
 
-BENCHMARKS = ("numpy_training", "inference", "torch_training", "scoring", "pictures", "overhead")
+BENCHMARKS = (
+    "numpy_training",
+    "inference",
+    "torch_training",
+    "scoring",
+    "pictures",
+    "demo",
+    "overhead",
+)
 """In the order of the sections."""
 
 HEAD = """# Speed, and how well pictures are read

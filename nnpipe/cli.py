@@ -22,7 +22,7 @@ from threadpoolctl import threadpool_limits
 
 from nnpipe import __version__
 from nnpipe.classifier import Classifier, Reading
-from nnpipe.errors import NnpipeError, PictureError, PromotionError
+from nnpipe.errors import NnpipeError, PictureError, PromotionError, needs
 from nnpipe.preprocess import Picture, read_file
 
 INCOMPLETE = 3
@@ -421,6 +421,26 @@ def inspect(
 
     path = weights or champion()
     print(json.dumps({"path": str(path), **asdict(load(path).metadata)}, indent=2))
+
+
+@app.command()
+def demo(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    weights: WeightsOption = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(help="Origin of a page elsewhere that may ask the API; may be repeated."),
+    ] = None,
+    open_page: Annotated[
+        bool, typer.Option("--open/--no-open", help="Open the page in a browser.")
+    ] = True,
+) -> None:
+    """Serve a page where one draws a digit and watches the network read it, till Ctrl-C."""
+    with needs("demo", "the drawing page"):
+        from nnpipe.demo.server import serve
+
+    serve(Classifier.load(weights), host, port, allow_origin or (), open_page)
 
 
 @models_app.command("list")

@@ -53,6 +53,10 @@ class OutputError(NnpipeError):
     """A file that could not be written; what stood there before is untouched."""
 
 
+class ServerError(NnpipeError):
+    """The drawing page cannot be served there."""
+
+
 class MissingExtraError(NnpipeError):
     """A command that needs packages which are not installed."""
 

@@ -23,7 +23,7 @@ for name, command in typer.main.get_command(cli.app).commands.items():  # type: 
 SHOWN = [
     words
     for line in re.findall(r"(?m)(?:^|`)(nnpipe [a-z][^`\n]*)", README)
-    if (words := shlex.split(line))[2:] or words[1] in ("download", "train")
+    if (words := shlex.split(line, comments=True))[2:] or words[1] in ("download", "train")
 ]
 
 

@@ -78,8 +78,8 @@ def prepare(picture: Picture, trace: Trace | None = None) -> Prepared:
     white.
 
     Args:
-        picture: a path, the bytes of a file, a Pillow image, or an array of shape (h, w) or
-            (h, w, 3 or 4), as Pillow's ``Image.fromarray`` takes it.
+        picture: a path, the bytes of a file, also as a stream, a Pillow image, or an array of shape
+            (h, w) or (h, w, 3 or 4), as Pillow's ``Image.fromarray`` takes it.
         trace: is called with the name and the picture, in 0…255, of each stage.
 
     Raises:

@@ -34,7 +34,7 @@ ORIENTATION, SIDEWAYS = 0x0112, range(5, 9)
 
 Grey = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]
-Picture = str | Path | bytes | Image.Image | npt.NDArray[np.generic]
+Picture = str | Path | bytes | io.BytesIO | Image.Image | npt.NDArray[np.generic]
 
 
 class Opened(NamedTuple):
@@ -51,9 +51,12 @@ def open_picture(picture: Picture) -> Opened:
     if isinstance(picture, (str, Path)):
         picture = read_file(picture)
     if isinstance(picture, bytes):
+        picture = io.BytesIO(picture)
+    if isinstance(picture, io.BytesIO):
         # Pillow would try one format after the other, and PNG, which most pictures are, last.
-        opening = PngImageFile if picture.startswith(PNG) else Image.open
-        image: Image.Image = opening(io.BytesIO(picture))
+        opening = PngImageFile if picture.read(len(PNG)) == PNG else Image.open
+        picture.seek(0)
+        image: Image.Image = opening(picture)
     elif isinstance(picture, np.ndarray):
         image = from_array(picture)
     else:

@@ -1,0 +1,109 @@
+"""How much a request may ask for: bytes, pixels, time, and others waiting beside it.
+
+A thread that decodes a picture cannot be ended from outside. So what would take it long is refused
+before it begins, from the picture's header, or by the picture's own bytes, which are not handed out
+any more when the time is up.
+"""
+
+import asyncio
+import io
+import time
+
+from fastapi import HTTPException, Request
+from PIL import Image
+
+from nnpipe.errors import PictureError
+
+MAX_BODY = 10 * 1024 * 1024
+"""Bytes of a picture. A phone's photos have three to eight million."""
+
+MAX_JSON = 1024 * 1024
+"""Bytes of an array: some 500×500 values. JSON is parsed in one go, while all others wait."""
+
+MAX_PIXELS = 25_000_000
+"""A phone's photos have 12 million."""
+
+MAX_SCANS = 100
+"""Of a JPEG. Progressive ones have about ten; each goes over the whole picture again."""
+
+MAX_UNDER_WAY = 64
+"""Requests that are being received, waiting or read; the next one is asked to come again."""
+
+SECONDS = 10.0
+"""In which a request must have arrived, and in which it must have been answered then."""
+
+TOO_LONG = "reading the picture takes longer than {:g} seconds"
+
+Image.init()
+FORMATS: list[str] = [
+    f for f in ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF") if f in Image.OPEN
+]
+"""What browsers and cameras write, in the order of trying, as far as this Pillow was built with it.
+Of the rest that it knows, some start other programs, as PostScript does."""
+
+
+class Deadline(io.BytesIO):
+    """Bytes that can be read for so many seconds."""
+
+    def __init__(self, content: bytes, seconds: float) -> None:
+        super().__init__(content)
+        self.seconds = seconds
+        self.end = time.monotonic() + seconds
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read as ever.
+
+        Raises:
+            PictureError: the time is up.
+        """
+        if time.monotonic() > self.end:
+            raise PictureError(TOO_LONG.format(self.seconds))
+        return super().read(size)
+
+
+async def receive(request: Request, limit: int) -> bytes:
+    """Read a body to its end.
+
+    Raises:
+        HTTPException: 413, it is larger than the limit, in bytes; 408, it is not here in time;
+            422, it is empty.
+    """
+    too_large = HTTPException(413, f"the body has more than the {limit >> 20} MiB that are read")
+    content = bytearray()
+    if int(request.headers.get("content-length", 0)) > limit:
+        raise too_large  # a client that asks first, as curl does, then sends nothing
+    try:
+        async with asyncio.timeout(SECONDS):
+            async for chunk in request.stream():
+                content += chunk
+                if len(content) > limit:
+                    raise too_large
+    except TimeoutError:
+        raise HTTPException(408, f"the body is not here after {SECONDS:g} seconds") from None
+    if not content:
+        raise HTTPException(422, "the body is empty; send a picture")
+    return bytes(content)
+
+
+def check_header(picture: Deadline) -> None:
+    """Look at a picture's header, and decode nothing.
+
+    Raises:
+        HTTPException: 415, it is in none of the formats; 413, it is too large to be decoded.
+    """
+    try:
+        image = Image.open(picture, formats=FORMATS)
+        pixels, kind = image.width * image.height, image.format
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        pixels, kind = MAX_PIXELS + 1, None
+    except Exception:  # Pillow's plug-ins raise whatever their parsers meet
+        raise HTTPException(
+            415, f"this is not a picture that can be read; send one of {', '.join(FORMATS)}"
+        ) from None
+    if pixels > MAX_PIXELS:
+        raise HTTPException(
+            413, f"the picture has more than the {MAX_PIXELS // 10**6} million pixels that are read"
+        )
+    if kind in ("JPEG", "MPO") and picture.getvalue().count(b"\xff\xda") > MAX_SCANS:
+        raise HTTPException(413, f"the picture has more than the {MAX_SCANS} scans that are read")
+    picture.seek(0)

@@ -1,0 +1,305 @@
+// The page: what happens to the drawing, and what is shown of the answer.
+
+import { Refused, model, place, predict } from "./api.js";
+import { DIGITS, makeBars } from "./bars.js";
+import { History, extend, isBlank } from "./drawing.js";
+import { handwriting, write } from "./examples.js";
+import { keepSharp, paint, toPNG } from "./ink.js";
+import { shortcuts } from "./keys.js";
+import { latest } from "./latest.js";
+import { decode, encode } from "./link.js";
+import { NO_PIXELS, showEvidence, showSeen, showUnits } from "./maps.js";
+import { collect } from "./mistakes.js";
+import { follow } from "./pen.js";
+import { load, receive, show as showPicture } from "./pictures.js";
+import { inWords, percent, refusal } from "./words.js";
+
+const $ = (id) => document.getElementById(id);
+const canvas = $("canvas");
+const history = new History();
+
+const tool = { width: 48, erase: false };
+let stroke = null; // the one that is being drawn
+let rival = null; // the digit that was chosen to ask "and why not this?"
+let winner = null; // the most probable digit of the last answer
+let current = null; // what was read last: { page, blob, reading }
+
+// ---------------------------------------------------------------------------------- the drawing
+
+const ink = () => getComputedStyle(canvas).color;
+
+let painting = false;
+
+/** Paint the paper before the next frame, once, however often it changes till then. */
+function repaint() {
+  if (painting) return;
+  painting = true;
+  requestAnimationFrame(() => {
+    painting = false;
+    const { strokes, picture } = history.page;
+    if (picture) showPicture(canvas, picture, ink());
+    else paint(canvas, strokes, ink());
+  });
+}
+
+/** The paper has changed; `settled` unless a stroke is still being drawn. */
+function changed(settled = true) {
+  const { page } = history;
+  repaint();
+  $("hint").hidden = page.strokes.length > 0 || page.picture !== null;
+  if (isBlank(page)) show(null);
+  else ask();
+  if (!settled) return;
+  // Not really disabled: a button that is would lose the keyboard's focus when it has done its work.
+  $("undo").ariaDisabled = String(!history.canUndo);
+  $("redo").ariaDisabled = String(!history.canRedo);
+  $("clear").ariaDisabled = String(!page.strokes.length && !page.picture);
+  $("shared").textContent = "";
+  const { pathname, search } = window.location;
+  const fragment = page.strokes.length ? `#${encode(page.strokes)}` : "";
+  window.history.replaceState(null, "", pathname + search + fragment);
+}
+
+const pen = {
+  begin(x, y, erase) {
+    stroke = { erase, width: erase ? Math.min(254, 2 * tool.width) : tool.width, points: [] };
+    extend(stroke, x, y);
+    history.begin(stroke);
+    changed(false);
+  },
+  move(x, y) {
+    if (stroke && extend(stroke, x, y)) changed(false);
+  },
+  end() {
+    stroke = null;
+    changed();
+  },
+};
+
+let stopWriting = () => {};
+
+follow(canvas, $("cursor"), {
+  ...pen,
+  begin(x, y, erase) {
+    stopWriting();
+    pen.begin(x, y, erase || tool.erase);
+  },
+});
+
+/** Write a digit on a new page. */
+function writeDigit(digit) {
+  stopWriting();
+  if (stroke) return;
+  if (!isBlank(history.page)) history.add({ strokes: [], picture: null });
+  stopWriting = write(handwriting(digit), { ...pen, begin: (x, y) => pen.begin(x, y, false) });
+}
+
+async function takePicture(file) {
+  const picture = await load(file);
+  stopWriting();
+  history.add({ strokes: [], picture });
+  changed();
+}
+
+/** Show the drawing of the page's address. */
+function openLink() {
+  const fragment = window.location.hash.slice(1);
+  if (!fragment || fragment === encode(history.page.strokes)) return;
+  const strokes = decode(fragment);
+  if (strokes) history.add({ strokes, picture: null });
+  changed();
+  if (!strokes && isBlank(history.page)) {
+    show(null, { ...inWords(null), detail: "The address carries no drawing that can be read." });
+  }
+}
+
+// ----------------------------------------------------------------------------------- the answer
+
+const ask = latest(async () => {
+  const { page } = history;
+  if (isBlank(page)) return;
+  const blob = page.picture?.blob ?? toPNG(page.strokes);
+  try {
+    const reading = await predict(blob, rival === winner ? null : rival);
+    if (isBlank(history.page)) return; // cleared meanwhile
+    show({ page, blob, reading });
+  } catch (error) {
+    if (!(error instanceof Refused)) throw error;
+    if (!isBlank(history.page)) show(null, refusal(error.message));
+  }
+}, (busy) => {
+  $("answer").ariaBusy = String(busy);
+}, (error) => {
+  $("trouble").hidden = !error;
+  $("trouble").textContent = error ? `${error.message}. Trying again …` : "";
+  $("answer").classList.toggle("old", Boolean(error));
+  if (error) say($("trouble").textContent);
+});
+
+const bars = makeBars($("bars"), (digit) => {
+  if (!current || digit === winner) return;
+  rival = digit === rival ? null : digit;
+  ask();
+  show(current);
+});
+
+/** Show an answer, or that there is none. */
+function show(answer, words = inWords(answer?.reading)) {
+  current = answer;
+  const reading = answer?.reading;
+  $("answer").dataset.kind = words.kind;
+  $("mark").textContent = words.mark;
+  $("head").textContent = words.head;
+  $("detail").textContent = words.detail;
+  say(words.head === "Nothing drawn yet" ? "" : `${words.head}. ${words.detail}`);
+
+  showSeen($("seen"), reading?.pixels ?? NO_PIXELS);
+  const seen = reading ? words.head : "nothing";
+  $("seen").ariaLabel = `What the network sees, 28 by 28 pixels: ${seen}`;
+  winner = reading?.evidence?.label ?? null;
+  // A drawing without ink has probabilities, too, and they mean nothing.
+  const meant = words.kind === "nothing" ? null : reading?.probabilities;
+  bars(meant, meant ? winner : null, rival, reading?.status === "ok");
+  showLayers(reading);
+  showWhy(meant ? reading : null);
+  keep(Boolean(reading) && words.kind !== "nothing");
+  // The rival was chosen against another winner, or has become the winner.
+  if (reading && reading.evidence.rival !== (rival === winner ? null : rival)) ask();
+}
+
+function showLayers(reading) {
+  const [first, second] = reading?.activations.hidden ?? [new Array(128).fill(0), new Array(64).fill(0)];
+  for (const [id, values, name] of [["first", first, "First"], ["second", second, "Second"]]) {
+    showUnits($(id), values, 32);
+    const firing = values.filter((value) => value > 0).length;
+    $(id).ariaLabel = `${name} hidden layer: ${firing} of ${values.length} units fire`;
+    $(`${id}-count`).textContent = reading ? `– ${firing} fire` : "";
+  }
+}
+
+const signed = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(1)}`;
+
+function showWhy(reading) {
+  const evidence = reading?.evidence;
+  const other = evidence?.rival ?? null;
+  $("why-title").textContent = !evidence ? "Why?"
+    : other === null ? `Why ${evidence.label}?` : `Why ${evidence.label} and not ${other}?`;
+  $("for").textContent = evidence ? `for ${evidence.label}` : "for";
+  $("against").textContent = other === null ? "against" : `for ${other}`;
+  showEvidence($("evidence"), evidence?.pixels ?? NO_PIXELS, reading?.pixels ?? NO_PIXELS);
+  $("sum").hidden = !evidence;
+  if (!evidence) {
+    $("evidence").ariaLabel = "Evidence: none yet";
+    $("why-help").textContent =
+      "Here are the pixels that spoke for the answer, and against it. Choose another bar to ask why it was not that.";
+    return;
+  }
+  const values = evidence.pixels.flat();
+  const sum = (sign) => values.reduce((total, value) => total + (sign * value > 0 ? value : 0), 0);
+  const [pro, contra] = [sum(1), sum(-1)];
+  $("sum-for-name").textContent = `Pixels for ${evidence.label}`;
+  $("sum-against-name").textContent = other === null ? "Pixels against it" : `Pixels for ${other}`;
+  $("sum-name").textContent = other === null ? "Ahead of the others’ mean by" : `Ahead of ${other} by`;
+  $("sum-for").textContent = signed(pro);
+  $("sum-against").textContent = signed(contra);
+  $("sum-bias").textContent = signed(evidence.bias);
+  $("sum-all").textContent = signed(evidence.difference);
+  $("evidence").ariaLabel =
+    `Evidence: pixels for ${evidence.label} sum to ${signed(pro)}, against it to ${signed(contra)}`;
+  $("why-help").textContent = other === null
+    ? "Choose another bar to ask why it was not that."
+    : `Choose ${other} again to compare with all others.`;
+}
+
+let saying = 0;
+
+/** Have a screen reader say something, when it has been so for a moment. */
+function say(text) {
+  clearTimeout(saying);
+  saying = setTimeout(() => {
+    if ($("said").textContent !== text) $("said").textContent = text;
+  }, 800);
+}
+
+const keep = collect(
+  { digits: $("digits"), list: $("mistakes"), line: $("download-line"), download: $("download"), say },
+  () => current && { page: current.page, blob: current.blob, label: current.reading.label },
+);
+
+// ------------------------------------------------------------------------------------ the tools
+
+function choose(erase) {
+  tool.erase = erase;
+  $("pen").ariaPressed = String(!erase);
+  $("eraser").ariaPressed = String(erase);
+  $("paper").classList.toggle("erasing", erase);
+}
+
+function setWidth(width) {
+  $("width").value = width;
+  tool.width = Number($("width").value); // within its limits
+}
+
+async function share() {
+  const { page } = history;
+  let said = "Draw something first.";
+  if (page.picture) said = "A picture is too large for a link; only what is drawn here fits into one.";
+  else if (page.strokes.length) {
+    said = await navigator.clipboard?.writeText(window.location.href).then(() => "The link is copied.").catch(() => null)
+      ?? "The browser lets nothing be copied here; copy the address of this page instead.";
+  }
+  $("shared").textContent = said;
+}
+
+const unlessDrawing = (action) => () => {
+  stopWriting();
+  if (stroke) return;
+  action();
+  changed();
+};
+
+const actions = {
+  p: () => choose(false),
+  e: () => choose(true),
+  ",": () => setWidth(tool.width - 8),
+  ".": () => setWidth(tool.width + 8),
+  z: unlessDrawing(() => history.undo()),
+  y: unlessDrawing(() => history.redo()),
+  c: unlessDrawing(() => {
+    const { strokes, picture } = history.page;
+    if (strokes.length || picture) history.add({ strokes: [], picture: null });
+  }),
+  x: () => writeDigit(Math.floor(Math.random() * 10)),
+  o: () => $("file").click(),
+  l: share,
+  ...Object.fromEntries(DIGITS.map((digit) => [digit, () => writeDigit(digit)])),
+};
+
+const BUTTONS = { pen: "p", eraser: "e", undo: "z", redo: "y", clear: "c", example: "x", open: "o", share: "l" };
+for (const [id, key] of Object.entries(BUTTONS)) $(id).addEventListener("click", actions[key]);
+$("width").addEventListener("input", () => setWidth($("width").value));
+shortcuts(actions, () => $("shortcuts").checked);
+receive($("paper"), $("file"), takePicture);
+
+// ----------------------------------------------------------------------------------- the start
+
+const anew = () => {
+  repaint();
+  show(current);
+};
+keepSharp(canvas, repaint);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", anew);
+window.addEventListener("hashchange", openLink);
+show(null);
+openLink();
+
+model().then((about) => {
+  const parts = [
+    about.layer_sizes?.join(" → "),
+    about.parameters && `${about.parameters.toLocaleString("en")} parameters`,
+    about.test_accuracy &&
+      `${percent(about.test_accuracy)} of the ${about.dataset === "mnist" ? "MNIST" : about.dataset} test digits read right`,
+    place().origin === window.location.origin ? "" : `drawings are read by ${place().host}`,
+  ];
+  $("about").textContent = parts.filter(Boolean).join("  ·  ");
+}).catch(() => {}); // the sentence that stands there is true without it

@@ -1,0 +1,97 @@
+// Pictures that were read wrongly, with what they show, in the folders that `nnpipe evaluate --folder`
+// reads: mistakes/7/….png
+
+import { DIGITS } from "./bars.js";
+import { a } from "./words.js";
+import { zip } from "./zip.js";
+
+const ENDINGS = { "image/jpeg": "jpg", "image/svg+xml": "svg", "image/tiff": "tif", "image/x-icon": "ico" };
+
+/** The ending of a picture's name: its form, as its type has it. */
+const ending = (type) => ENDINGS[type] ?? type.match(/^image\/([a-z0-9]+)$/)?.[1] ?? "png";
+
+/** When, in digits, so that names are in order and no two are the same. */
+const stamp = (date) => date.toISOString().replace(/\D/g, "");
+
+/**
+ * Let mistakes be collected and downloaded.
+ *
+ * `current` gives { blob, label, page } of what is read now, or null. A page that is saved once more is
+ * saved with its new digit only.
+ */
+export function collect({ digits, list, line, download, say }, current) {
+  const saved = [];
+
+  for (const digit of DIGITS) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = digit;
+    button.ariaLabel = `It should have been ${a(digit)}`;
+    button.ariaDisabled = "true";
+    button.addEventListener("click", () => save(digit));
+    digits.append(button);
+  }
+
+  function save(digit) {
+    const now = current();
+    if (!now) return;
+    const again = saved.findIndex(({ page }) => page === now.page);
+    if (again >= 0) forget(saved[again]);
+    const read = now.label === null ? "refused" : `read-as-${now.label}`;
+    saved.push({
+      ...now,
+      digit,
+      name: `mistakes/${digit}/${stamp(new Date())}-${read}.${ending(now.blob.type)}`,
+      address: URL.createObjectURL(now.blob),
+    });
+    say(`Saved as ${a(digit)}`);
+    show();
+  }
+
+  function forget(mistake) {
+    URL.revokeObjectURL(mistake.address);
+    saved.splice(saved.indexOf(mistake), 1);
+    show();
+  }
+
+  function show() {
+    list.replaceChildren(
+      ...saved.map((mistake) => {
+        const item = document.createElement("li");
+        const picture = document.createElement("img");
+        picture.src = mistake.address;
+        picture.alt = "";
+        const read = mistake.label === null ? "refused" : `read as ${mistake.label}`;
+        const caption = document.createElement("span");
+        caption.textContent = `${mistake.digit}, ${read}`;
+        const remove = document.createElement("button");
+        remove.type = "button";
+        remove.textContent = "×";
+        remove.ariaLabel = `Leave out the ${caption.textContent}`;
+        remove.addEventListener("click", () => {
+          forget(mistake);
+          digits.querySelector("button").focus();
+        });
+        item.append(picture, caption, remove);
+        return item;
+      }),
+    );
+    line.hidden = !saved.length;
+  }
+
+  download.addEventListener("click", async () => {
+    const files = await Promise.all(
+      saved.map(async ({ name, blob }) => ({ name, bytes: new Uint8Array(await blob.arrayBuffer()) })),
+    );
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(zip(files));
+    link.download = "mistakes.zip";
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 60_000); // the download has begun by then
+  });
+
+  /** Let a digit be chosen, or not, while there is nothing to save. */
+  return (possible) => {
+    for (const button of digits.children) button.ariaDisabled = String(!possible);
+  };
+}

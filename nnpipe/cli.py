@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from threadpoolctl import threadpool_limits
 
 from nnpipe import __version__
 from nnpipe.classifier import Classifier, Reading
@@ -137,9 +136,7 @@ def predict(
         if explain and isinstance(picture, Path):
             with suppress(PictureError):  # the reading will say why
                 picture = read_file(picture)  # once: a pipe can be read no second time
-        # On one thread, as 'nnpipe score' does it, BLAS adds in the same order to the same digits.
-        with threadpool_limits(1, "blas"):
-            reading = classifier.read(picture)
+        reading = classifier.read(picture)
         statuses.append(reading.status)
         if as_json:
             print(json.dumps(_as_json(name, reading, top_k, show_input)))

@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -36,14 +39,39 @@ def test_paths_bytes_images_and_arrays_are_read_alike(classifier, tmp_path):
 
 def test_one_and_many_are_the_same_to_the_last_bit(classifier):
     pictures = list(drawn.draw(np.arange(300) % 10, np.random.default_rng(0)))
-    together = classifier.read_many(pictures)
-    for i in (0, 1, 127, 128, 255, 299):
-        assert classifier.read(pictures[i]).probabilities == together[i].probabilities
+    together = [reading.probabilities for reading in classifier.read_many(pictures)]
+    assert [classifier.read(picture).probabilities for picture in pictures] == together
+
+
+PROBABILITIES = """
+import sys
+import numpy as np
+from nnpipe.classifier import Classifier
+pixels = np.frombuffer(sys.stdin.buffer.read(), np.uint8).reshape(-1, 28, 28)
+sys.stdout.buffer.write(Classifier.load().probabilities(pixels).round(6).tobytes())
+"""
+
+
+@pytest.mark.parametrize("threads", ["1", "3"])
+@pytest.mark.parametrize("processor", ["Nehalem", "Haswell"])
+def test_processors_and_threads_give_the_same_digits(processor, threads):
+    """What BLAS adds in which order depends on both."""
+    pixels = drawn.draw(np.arange(300) % 10, np.random.default_rng(0))
+    found = subprocess.run(
+        [sys.executable, "-c", PROBABILITIES],
+        env=os.environ | {"OPENBLAS_CORETYPE": processor, "OPENBLAS_NUM_THREADS": threads},
+        input=pixels.tobytes(),
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+    assert found.stdout == Classifier.load().probabilities(pixels).round(6).tobytes()
 
 
 def test_probabilities_are_the_networks(classifier):
-    pixels = drawn.draw(np.arange(300) % 10, np.random.default_rng(0))
-    expected = classifier.model.network.probabilities(as_inputs(pixels))
+    pixels = drawn.draw(np.arange(700) % 10, np.random.default_rng(0))
+    network, temperature = classifier.model.network, classifier.model.metadata.temperature
+    expected = network.probabilities(as_inputs(pixels), temperature)
     np.testing.assert_allclose(classifier.probabilities(pixels), expected, rtol=1e-4, atol=1e-6)
 
 

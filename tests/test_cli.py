@@ -17,7 +17,7 @@ from nnpipe.runs import read_record
 from .conftest import ROOT
 from .make_samples import SAMPLES, encoded, picture
 
-COMMANDS = ("predict", "score", "download", "train", "export", "evaluate", "inspect")
+COMMANDS = ("predict", "score", "download", "train", "export", "evaluate", "inspect", "demo")
 
 
 def nnpipe(*arguments, cwd=None, stdin=None, timeout=60, **environment):

@@ -36,7 +36,7 @@ def answer(classifier: Classifier, body: bytes, as_json: bool, wanted: Wanted) -
     if reading.probabilities is None or reading.pixels is None:
         raise HTTPException(422, reading.reason)
     told = {**reading._asdict(), "pixels": reading.pixels.tolist()}
-    network = classifier.model.network
+    network = classifier.network
     inputs = as_inputs(reading.pixels[np.newaxis])
     if wanted.activations:
         _, *hidden, logits = (_rounded(layer[0]) for layer in network.activations(inputs))
@@ -56,7 +56,7 @@ def answer(classifier: Classifier, body: bytes, as_json: bool, wanted: Wanted) -
 
 
 def _rounded(array: np.ndarray) -> Any:
-    return array.astype(np.float64).round(6).tolist()
+    return array.round(6).tolist()
 
 
 def from_bytes(body: bytes) -> Picture:

@@ -24,7 +24,6 @@ from starlette.datastructures import MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from threadpoolctl import threadpool_limits
 
 from nnpipe import __version__
 from nnpipe.classifier import Classifier
@@ -68,9 +67,7 @@ def create_app(classifier: Classifier | None = None, allow_origins: Sequence[str
         app.state.classifier = classifier or Classifier.load(os.getenv("NNPIPE_DEMO_WEIGHTS"))
         app.state.under_way = 0
         app.state.pool = ThreadPoolExecutor(cores(), "reader")
-        # On one thread, as 'nnpipe predict' does it, BLAS adds in the same order.
-        with threadpool_limits(1, "blas"):
-            yield
+        yield
         app.state.pool.shutdown(wait=False, cancel_futures=True)
 
     app = FastAPI(

@@ -114,7 +114,7 @@ def measure(
     return Measured(
         about=about,
         labelled=labelled,
-        probabilities=softmax(logits.astype(np.float64) / metadata.temperature),
+        probabilities=softmax(logits / metadata.temperature),
         evaluation=evaluation,
         robustness=robustness.measure(
             classifier.model.network, as_inputs(images), labels.astype(np.int64)

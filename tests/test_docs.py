@@ -3,6 +3,8 @@
 import json
 import re
 import shlex
+import tomllib
+from itertools import chain
 
 import pytest
 import typer
@@ -80,3 +82,13 @@ def test_every_module_is_on_the_map():
     for path in (ROOT / "nnpipe").iterdir():
         if path.suffix == ".py" and path.stem != "__init__":
             assert re.search(rf"\b{path.stem}\b", CONTRIBUTING), path.stem
+
+
+def test_every_dependency_is_accounted_for():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"].values()
+    dependencies = chain(project["dependencies"], *extras)
+    _, table = CONTRIBUTING.split("## Dependencies")
+    for dependency in dependencies:
+        name = re.match(r"[\w-]+", dependency).group()
+        assert name == "nnpipe" or re.search(rf"\b{name}\b", table, re.IGNORECASE), name

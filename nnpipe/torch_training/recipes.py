@@ -102,6 +102,16 @@ RECIPES = {
             mixture=Mixture(),
         ),
         Recipe(
+            "long",
+            epochs=600,
+            batch_size=256,
+            lr=0.004,
+            schedule=True,
+            averaging=0.9995,
+            distortions=Distortions(),
+            mixture=Mixture(),
+        ),
+        Recipe(
             "distilled",
             epochs=300,
             batch_size=256,
@@ -109,7 +119,6 @@ RECIPES = {
             schedule=True,
             averaging=0.9995,
             distortions=Distortions(),
-            mixture=Mixture(),
             distillation=Distillation(),
         ),
     )

@@ -102,16 +102,6 @@ RECIPES = {
             mixture=Mixture(),
         ),
         Recipe(
-            "long",
-            epochs=600,
-            batch_size=256,
-            lr=0.004,
-            schedule=True,
-            averaging=0.9995,
-            distortions=Distortions(),
-            mixture=Mixture(),
-        ),
-        Recipe(
             "distilled",
             epochs=300,
             batch_size=256,
@@ -119,6 +109,7 @@ RECIPES = {
             schedule=True,
             averaging=0.9995,
             distortions=Distortions(),
+            mixture=Mixture(),
             distillation=Distillation(),
         ),
     )

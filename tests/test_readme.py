@@ -24,12 +24,10 @@ BLOCKS = re.findall(r"(?ms)^```(\w*)\n(.*?)^```", README)
 # Blocks of commands, and what README says they print.
 ANSWERS = dict(re.findall(r"(?ms)^```bash\n(nnpipe .*?)^```\n(?:\n^```\n(.*?)^```)?", README))
 TO_BEGIN, MEANWHILE = (text for kind, text in BLOCKS if kind == "bash" and "prefect" in text)
-STAGES = [  # a command, or a stage's command and flow
-    command
-    for line in README.splitlines()
-    if line.startswith("| ")
-    for command in re.findall(r"`((?:nnpipe|python -m flows)[^`]+)`", line)
-]
+STAGES = re.findall(  # each stage's command, and its flow
+    r"`((?:nnpipe|python -m flows)[^`]+)`(?= \|)",
+    README[README.index("## Every stage") : README.index("Flows run on Prefect's")],
+)
 
 
 class Shell(NamedTuple):
@@ -141,7 +139,8 @@ def test_what_is_deployed_runs_when_asked(scheduled):
 @pytest.mark.slow
 def test_every_stage_runs_by_command_and_as_a_flow(scheduled):
     """Placeholders stand for what a user would give, and one epoch is enough here."""
-    scheduled.run("nnpipe train --dataset mnist --epochs 1 --run mine")
+    mine = scheduled.folder / "weights/runs/mine"
+    shutil.copytree(scheduled.folder / "weights", mine, ignore=lambda _, names: {"runs", "former"})
     for command in STAGES:
         output = "scores.csv" if "score" in command else "weights/model_weights.npz"
         for word, meaning in {

@@ -76,7 +76,7 @@ def _listen(host: str, port: int) -> socket.socket:
         if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
             why = f"port {port} of {host} is in use; choose another with --port, 0 for any"
         raise ServerError(why) from None
-    # asyncio sets this on what it accepts, but not for sockets that it has not opened itself. Without
-    # it, the end of an answer waits 40 ms till the client has confirmed the beginning.
+    # asyncio sets this on what it accepts, but not for sockets that it has not opened itself.
+    # Without it, the end of an answer waits 40 ms till the client has confirmed the beginning.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listening

@@ -33,12 +33,18 @@ def fresh(small_dataset, distilled):
     return Fresh(mixture.Pool(images, labels), pools, distilled, seed=0)
 
 
+def shown_in(examples, number):
+    """The batches of an epoch."""
+    return [examples.batch(rows) for rows in examples.rows(number)]
+
+
 # --- what is shown ----------------------------------------------------------------------------
 
 
 def test_the_loss_is_the_mean_over_digits_and_the_weighted_mean_over_strangers(fresh, distilled):
     torch.manual_seed(0)
-    for (images, targets), digits in fresh.batches_of_both(1):
+    for rows in fresh.rows(1):
+        (images, targets), digits = fresh.batch_of_both(rows)
         logits = build()(images)
         labels = targets[:digits].argmax(1)
         strangers = -logits[digits:].log_softmax(1).mean()
@@ -51,11 +57,11 @@ def test_every_digit_is_shown_once_an_epoch_in_another_order(small_dataset):
     labels = torch.arange(200) % 10
     images = (torch.arange(200) / 200).view(-1, 1, 1, 1).expand(-1, 1, 28, 28)
     fresh = Fresh(mixture.Pool(images, labels), None, recipe("classic", batch_size=64), seed=0)
-    orders = [torch.cat([batch.images[:, 0] for batch in fresh.batches(n)]) for n in (1, 2)]
+    orders = [torch.cat([batch.images[:, 0] for batch in shown_in(fresh, n)]) for n in (1, 2)]
     assert not torch.equal(*orders)
     for order in orders:
         assert torch.equal(order.sort().values, images[:, 0, 0, 0])
-    again = torch.cat([batch.images[:, 0] for batch in fresh.batches(2)])
+    again = torch.cat([batch.images[:, 0] for batch in shown_in(fresh, 2)])
     assert torch.equal(again, orders[1])
 
 
@@ -83,8 +89,8 @@ def test_answers_are_softened_and_averaged():
 def test_teachers_are_asked_once_a_round_and_never_about_strangers(fresh):
     teacher = Sure(7)
     answered = Answered(fresh, [teacher], SMALL)
-    epochs = [list(answered.batches(number)) for number in (1, 2, 3, 4)]
-    digits = sum(count for _, count in fresh.batches_of_both(1))
+    epochs = [shown_in(answered, number) for number in (1, 2, 3, 4)]
+    digits = sum(fresh.batch_of_both(rows)[1] for rows in fresh.rows(1))
     assert teacher.asked == SMALL.rounds * digits
 
     for batches in epochs:
@@ -105,8 +111,8 @@ def test_teachers_are_asked_once_a_round_and_never_about_strangers(fresh):
 
 def test_a_round_differs_from_what_is_fresh_by_half_a_grey_level(fresh):
     answered = Answered(fresh, [Sure(0)], SMALL)
-    kept = torch.cat([batch.images for batch in answered.batches(1)])
-    bent = torch.cat([batch.images for batch in fresh.batches(1)])
+    kept = torch.cat([batch.images for batch in shown_in(answered, 1)])
+    bent = torch.cat([batch.images for batch in shown_in(fresh, 1)])
     found, expected = (np.sort(images.sum(1)) for images in (kept, bent))
     np.testing.assert_allclose(found, expected, atol=784 * 0.5 / 255)
 
@@ -163,6 +169,16 @@ def test_killed_anywhere_it_goes_on_and_ends_with_the_same_weights(
 # --- a step -----------------------------------------------------------------------------------
 
 
+class Noise:
+    """Twenty batches of it, with answers that are noise, too."""
+
+    def __init__(self):
+        self.images, self.targets = torch.rand(640, 784), torch.rand(640, 10).softmax(1)
+
+    def batch(self, rows):
+        return Examples(self.images[rows], self.targets[rows])
+
+
 def test_a_step_is_that_of_a_plain_loop():
     """Adam, its schedule, the temperature and the running mean, beside PyTorch's own."""
     chosen = replace(recipe("distilled"), averaging=0.7)
@@ -175,13 +191,15 @@ def test_a_step_is_that_of_a_plain_loop():
             plain, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.7)
         ),
     )
-    update = Update(model, average, chosen)
+    noise = Noise()
+    update = Update(model, average, chosen, noise)
     optimiser = torch.optim.Adam(plain.parameters(), lr=chosen.lr)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda k: schedule((k + 90) / 200))
-    for step in range(90, 110):  # where the mean spans few steps no more
-        x, targets = torch.rand(32, 784), torch.rand(32, 10).softmax(1)
+    steps = range(90, 110)  # where the mean spans few steps no more
+    for step, rows in zip(steps, torch.arange(640).split(32), strict=True):
         update.prepare(step, 200)
-        update(Examples(x, targets))
+        update(rows)
+        x, targets = noise.batch(rows)
         loss = -(targets * (plain(x) / 3).log_softmax(1)).sum(1).mean()
         optimiser.zero_grad()
         loss.backward()

@@ -21,12 +21,6 @@ class Examples(NamedTuple):
     targets: Tensor  # (n, 10) float32: the probabilities wanted, times the weight in the loss
 
 
-def _shuffled(rows: Tensor, seed: int, number: int) -> tuple[torch.Generator, Tensor]:
-    """An epoch's random stream, and the order of the rows that was drawn from it first."""
-    rng = torch.Generator(rows.device).manual_seed(seed * 1_000_003 + number)
-    return rng, torch.randperm(len(rows), generator=rng, device=rows.device)
-
-
 class Fresh:
     """The training digits in random order, each once an epoch, mixed and bent anew each time."""
 
@@ -34,22 +28,27 @@ class Fresh:
         """Take ``digits`` and ``pools``, on the device, as ``recipe`` says."""
         self.digits, self.pools, self.recipe, self.seed = digits, pools, recipe, seed
         self.steps = math.ceil(len(digits.labels) / recipe.batch_size)
+        self.rng = torch.Generator(digits.labels.device)
 
-    def batches(self, number: int) -> Iterator[Examples]:
-        """The batches of an epoch, which is counted from 1 and has a random stream of its own."""
-        return (examples for examples, _ in self.batches_of_both(number))
+    def rows(self, number: int) -> Iterator[Tensor]:
+        """The digits of each batch of an epoch, int64 (n,). Epochs are counted from 1, and each
+        has a random stream of its own, from which `batch` goes on to draw.
+        """
+        order = _shuffled(self.digits.labels, self.rng, self.seed, number)
+        return iter(torch.split(order, self.recipe.batch_size))
 
-    def batches_of_both(self, number: int) -> Iterator[tuple[Examples, int]]:
-        """Batches, each with the number of its digits; what comes after them is none."""
-        images, labels = self.digits
-        rng, order = _shuffled(labels, self.seed, number)
-        for batch in torch.split(order, self.recipe.batch_size):
-            x, y = images[batch], labels[batch]
-            if self.recipe.mixture and self.pools:
-                x, y = mix(x, y, self.pools, self.recipe.mixture, rng)
-            if self.recipe.distortions:
-                x = distort(x, self.recipe.distortions, rng)
-            yield Examples(x.flatten(1), self._targets(y, len(x))), len(y)
+    def batch(self, rows: Tensor) -> Examples:
+        """What is shown of these digits."""
+        return self.batch_of_both(rows)[0]
+
+    def batch_of_both(self, rows: Tensor) -> tuple[Examples, int]:
+        """A batch, and the number of its digits; what comes after them is none."""
+        x, y = self.digits.images[rows], self.digits.labels[rows]
+        if self.recipe.mixture and self.pools:
+            x, y = mix(x, y, self.pools, self.recipe.mixture, self.rng)
+        if self.recipe.distortions:
+            x = distort(x, self.recipe.distortions, self.rng)
+        return Examples(x.flatten(1), self._targets(y, len(x))), len(y)
 
     def _targets(self, labels: Tensor, n: int) -> Tensor:
         """One-hot for digits, even for strangers; weighted so that the mean over the batch is the
@@ -75,26 +74,43 @@ class Answered:
         """Ask ``teachers`` about what is ``fresh``."""
         self.fresh, self.teachers, self.by = fresh, teachers, by
         self.steps = fresh.steps
-        self.rounds: dict[int, Examples] = {}
+        self.rng = torch.Generator(fresh.rng.device)
+        self.asked = set[int]()
+        self.images = self.targets = torch.empty(0)  # (rounds, n, …), from the first round on
 
-    def batches(self, number: int) -> Iterator[Examples]:
-        """The batches of an epoch, which is counted from 1."""
-        chosen = (number - 1) % self.by.rounds + 1
-        if chosen not in self.rounds:
-            self.rounds[chosen] = self._ask(chosen)
-        images, targets = self.rounds[chosen]
-        _, order = _shuffled(images, self.fresh.seed, number)
-        for batch in torch.split(order, math.ceil(len(images) / self.steps)):
-            yield Examples(images[batch].float() / 255, targets[batch])
+    def rows(self, number: int) -> Iterator[Tensor]:
+        """The pictures of each batch of an epoch, which is counted from 1."""
+        chosen = (number - 1) % self.by.rounds
+        if chosen not in self.asked:
+            self._ask(chosen)
+        n = self.images.shape[1]
+        order = _shuffled(self.images[chosen], self.rng, self.fresh.seed, number)
+        return iter(torch.split(order + chosen * n, math.ceil(n / self.steps)))
 
-    def _ask(self, number: int) -> Examples:
-        """A round of all digits, images in [0, 255] as uint8, with answers."""
+    def batch(self, rows: Tensor) -> Examples:
+        """What is shown of these pictures, and the teachers' answers."""
+        images, targets = self.images.flatten(0, 1)[rows], self.targets.flatten(0, 1)[rows]
+        return Examples(images.float() / 255, targets)
+
+    def _ask(self, chosen: int) -> None:
+        """Fill a round, counted from 0, with all digits, images in [0, 255], and with answers."""
         parts = []
-        for (images, targets), digits in self.fresh.batches_of_both(number):
+        for rows in self.fresh.rows(chosen + 1):
+            (images, targets), digits = self.fresh.batch_of_both(rows)
             pixels = (images * 255).round().to(torch.uint8)
             softened = answer(self.teachers, pixels[:digits].float() / 255, self.by.temperature)
             # Nobody knows what a stranger is.
             weights = targets[:digits].sum(1, keepdim=True)
             parts.append((pixels, torch.cat([weights * softened, targets[digits:]])))
         images, targets = (torch.cat(part) for part in zip(*parts, strict=True))
-        return Examples(images, targets)
+        if not self.asked:
+            self.images = images.new_empty(self.by.rounds, *images.shape)
+            self.targets = targets.new_empty(self.by.rounds, *targets.shape)
+        self.images[chosen], self.targets[chosen] = images, targets
+        self.asked.add(chosen)
+
+
+def _shuffled(of: Tensor, rng: torch.Generator, seed: int, number: int) -> Tensor:
+    """Begin an epoch's random stream; the order of its rows is the first to be drawn from it."""
+    rng.manual_seed(seed * 1_000_003 + number)
+    return torch.randperm(len(of), generator=rng, device=of.device)

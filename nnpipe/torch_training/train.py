@@ -167,7 +167,7 @@ def _fit(
 ) -> tuple[StateDict, list[Epoch]]:
     """Train a model, from the checkpoint if there is one; the state of its best epoch."""
     average = copy.deepcopy(model).eval() if recipe.averaging else model
-    update = Update(model, average, recipe)
+    update = Update(model, average, recipe, examples)
     best, history = _state(average), list[Epoch]()
     if checkpoint and checkpoint.exists():
         progress = _load_checkpoint(checkpoint, settings)
@@ -181,12 +181,12 @@ def _fit(
         start = time.perf_counter()
         model.train()
         update.total.zero_()
-        pictures = 0
-        for step, batch in enumerate(examples.batches(number), start=(number - 1) * examples.steps):
+        shown = 0
+        for step, rows in enumerate(examples.rows(number), start=(number - 1) * examples.steps):
             update.prepare(step, recipe.epochs * examples.steps)
-            update(batch)
-            pictures += len(batch.images)
-        loss = float(update.total) / pictures
+            update(rows)
+            shown += len(rows)
+        loss = float(update.total) / shown
         check_loss(loss, number, recipe.lr)
         validation_loss, accuracy = _measure(average, *validation)
         check_loss(validation_loss, number, recipe.lr)

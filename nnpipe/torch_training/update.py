@@ -3,10 +3,10 @@
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
-from nnpipe.torch_training.examples import Examples
+from nnpipe.torch_training.examples import Answered, Fresh
 from nnpipe.torch_training.recipes import Recipe, schedule
 
 EAGER_STEPS = 3
@@ -17,15 +17,18 @@ class Update:
     """Moves a model's weights, and their running mean, by one batch.
 
     On a GPU the kernels of so small a network are done before the next one is started. So a step is
-    captured once, as a CUDA graph, and from then on replayed as a whole. For that, whatever changes
-    from step to step is a tensor that keeps its place: pictures, targets, the learning rate.
+    captured once, from making its pictures to the mean, as a CUDA graph, and from then on replayed
+    as a whole. For that, whatever changes from step to step is a tensor that keeps its place: the
+    rows of the pictures, the learning rate, the share of the mean.
     """
 
-    def __init__(self, model: nn.Module, average: nn.Module, recipe: Recipe) -> None:
-        """Prepare to train ``model`` by ``recipe``, and to keep the mean in ``average``, which is
-        the model itself if the recipe keeps none.
+    def __init__(
+        self, model: nn.Module, average: nn.Module, recipe: Recipe, examples: Fresh | Answered
+    ) -> None:
+        """Prepare to train ``model`` on ``examples`` by ``recipe``, and to keep the mean in
+        ``average``, which is the model itself if the recipe keeps none.
         """
-        self.model, self.recipe = model, recipe
+        self.model, self.recipe, self.examples = model, recipe, examples
         device = next(model.parameters()).device
         self.rate = torch.tensor(recipe.lr, device=device)
         self.share = torch.ones((), device=device)
@@ -40,7 +43,7 @@ class Update:
         self.averaged = [(mean, value) for mean, value in both if mean.is_floating_point()]
         self.temperature = recipe.distillation.temperature if recipe.distillation else 1.0
         self.eager_steps = 0
-        self.captured: tuple[torch.cuda.CUDAGraph, Examples] | None = None
+        self.captured: tuple[torch.cuda.CUDAGraph, Tensor] | None = None
 
     def load(self, optimiser: dict[str, Any]) -> None:
         """Go on from an optimiser's state."""
@@ -55,41 +58,42 @@ class Update:
             # At first the mean spans few steps, lest it remember the weights before training.
             self.share.fill_(max(1 - self.recipe.averaging, 9 / (10 + step)))
 
-    def __call__(self, batch: Examples) -> None:
-        """Take the step, eagerly or by replaying a captured one."""
+    def __call__(self, rows: Tensor) -> None:
+        """Take the step that shows these rows, eagerly or by replaying a captured one."""
         if not self.on_gpu:
-            return self._step(batch)
+            return self._step(rows)
         if self.captured is None and self.eager_steps == EAGER_STEPS:
-            self.captured = self._capture(batch)
-        if self.captured and self.captured[1].images.shape == batch.images.shape:
+            self.captured = self._capture(rows)
+        if self.captured and self.captured[1].shape == rows.shape:
             graph, place = self.captured
-            for there, here in zip(place, batch, strict=True):
-                there.copy_(here)
+            place.copy_(rows)
             return graph.replay()
         # PyTorch wants the steps before a capture on a stream of their own.
         self.eager_steps += 1
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
-            self._step(batch)
+            self._step(rows)
         torch.cuda.current_stream().wait_stream(stream)
         return None
 
-    def _step(self, batch: Examples) -> None:
-        logits = self.model(batch.images)
-        loss = functional.cross_entropy(logits / self.temperature, batch.targets)
+    def _step(self, rows: Tensor) -> None:
+        images, targets = self.examples.batch(rows)
+        logits = self.model(images)
+        loss = functional.cross_entropy(logits / self.temperature, targets)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
         with torch.no_grad():
             for mean, value in self.averaged:
                 mean.lerp_(value, self.share)
-            self.total += loss * len(batch.images)
+            self.total += loss * len(rows)
 
-    def _capture(self, batch: Examples) -> tuple[torch.cuda.CUDAGraph, Examples]:
-        """Record the step without taking it, and the place where it looks for its batch."""
-        place = Examples(*(tensor.clone() for tensor in batch))
+    def _capture(self, rows: Tensor) -> tuple[torch.cuda.CUDAGraph, Tensor]:
+        """Record the step without taking it, and the place where it looks for its rows."""
+        place = rows.clone()
         graph = torch.cuda.CUDAGraph()
+        graph.register_generator_state(self.examples.rng)
         self.optimiser.zero_grad(set_to_none=True)
         with torch.cuda.graph(graph):
             self._step(place)

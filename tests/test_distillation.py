@@ -214,3 +214,14 @@ def test_a_step_is_that_of_a_plain_loop():
     ):
         for name in found:
             torch.testing.assert_close(found[name], expected[name], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU to replay steps on")
+@pytest.mark.parametrize("name", ["classic", "augmented", "distilled"])
+def test_replayed_steps_are_eager_ones(small_dataset, distilled, monkeypatch, name):
+    chosen = distilled if name == "distilled" else recipe(name, epochs=2, batch_size=64)
+    replayed, _ = torch_train.train(small_dataset, chosen, device="cuda")
+    monkeypatch.setattr("nnpipe.torch_training.update.EAGER_STEPS", float("inf"))
+    eager, _ = torch_train.train(small_dataset, chosen, device="cuda")
+    for weight in eager:
+        torch.testing.assert_close(replayed[weight], eager[weight], rtol=1e-2, atol=1e-3)

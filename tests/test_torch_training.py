@@ -6,13 +6,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from sklearn.neighbors import KNeighborsClassifier
 
 from nnpipe.datasets import Digits
 from nnpipe.errors import ExportError, TrainingError
 from nnpipe.network import Layer, Network
 from nnpipe.preprocess import as_inputs
-from nnpipe.preprocess.drawing import look_like_mnist
 from nnpipe.torch_training import mixture
 from nnpipe.torch_training import train as torch_train
 from nnpipe.torch_training.distortions import distort, press
@@ -236,17 +234,6 @@ def test_the_same_seed_draws_the_same_pools(small_dataset, pools):
         assert torch.equal(getattr(pools, kind).images, getattr(again, kind).images)
         assert not torch.equal(getattr(pools, kind).images, getattr(other, kind).images)
     assert torch.equal(pools.strangers, again.strangers)
-
-
-def test_redrawn_digits_are_the_same_digits_and_pass_the_preprocessing(small_dataset):
-    """Their neighbours among the originals mostly have the same label."""
-    rng = np.random.default_rng(0)
-    digits = small_dataset.training
-    redrawn = [mixture.redraw(image, rng) for image in digits.images[:300]]
-    assert look_like_mnist(np.stack(redrawn).astype(np.float32)).mean() > 0.95
-    near = KNeighborsClassifier(3).fit(as_inputs(digits.images[300:]), digits.labels[300:])
-    assert near.score(as_inputs(np.stack(redrawn)), digits.labels[:300]) > 0.7
-    assert not any((a == b).all() for a, b in zip(redrawn, digits.images[:300], strict=True))
 
 
 def test_a_batch_gets_the_shares_asked_for_and_strangers_come_last(images, pools):

@@ -10,11 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageFilter
 from torch import Tensor
 
-from nnpipe.datasets import Digits, drawn, strangers
-from nnpipe.preprocess import SIDE, Pixels, as_inputs, drawing
+from nnpipe.datasets import Digits, drawn, redrawn, strangers
+from nnpipe.preprocess import SIDE, Pixels, as_inputs
 from nnpipe.torch_training.recipes import Mixture
 
 ABROAD = 60_000
@@ -52,9 +51,7 @@ def draw_pools(digits: Digits, seed: int, device: torch.device) -> Pools:
 
     return Pools(
         abroad=pool(drawn.draw(labels, rng, drawn.ABROAD), labels),
-        redrawn=pool(
-            np.stack([redraw(image, rng) for image in digits.images[some]]), digits.labels[some]
-        ),
+        redrawn=pool(redrawn.redraw_all(digits.images[some], rng), digits.labels[some]),
         strangers=torch.cat(
             [
                 tensor(drawn.draw(nothing, rng, strangers.scribbles(rng))),
@@ -62,25 +59,6 @@ def draw_pools(digits: Digits, seed: int, device: torch.device) -> Pools:
             ]
         ),
     )
-
-
-def redraw(image: Pixels, rng: np.random.Generator) -> Pixels:
-    """Enlarge a digit, write it with another pen, stretch it as tight scans are, and draw it as
-    `preprocess` draws whatever it finds in a picture.
-
-    Args:
-        image: shape (28, 28), as MNIST has it.
-        rng: chooses pen and proportions.
-    """
-    much = rng.random() < 0.5
-    stretch = np.exp(rng.uniform(0, np.log(1.8)) if much else rng.normal(0, 0.1))
-    large = Image.fromarray(image).resize(
-        (round(4 * SIDE * stretch), 4 * SIDE), Image.Resampling.BICUBIC
-    )
-    soft = np.asarray(large.filter(ImageFilter.GaussianBlur(rng.uniform(0, 2))), np.float32)
-    # Where the edge is cut decides how wide the stroke is, and how steeply, how sharp.
-    ink = ((soft - rng.uniform(50, 190)) * rng.uniform(2, 8) + 127).clip(0, 255)
-    return drawing.draw(ink) if ink.max() == 255 else image
 
 
 def mix(

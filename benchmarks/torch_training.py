@@ -47,7 +47,7 @@ from nnpipe.torch_training.train import train
 EPOCHS, BATCH, LR = 20, 128, 0.001  # as tutorials have them
 CLASSIC = recipe("classic")
 TARGETS = {"cpu": 0.985, "cuda": 0.99}  # of `augmented`
-SCHEDULES = {"cpu": 8, "cuda": 20}  # epochs that it is given for them
+SCHEDULES = {"cpu": 8, "cuda": 40}  # epochs that it is given for them
 
 Way = Callable[[int], StateDict]
 """Trains for so many epochs."""

@@ -20,7 +20,7 @@ app = Flask(__name__)
 def plain() -> Response:
     """Resize to 28×28, one forward pass, ten probabilities: no preprocessing but that."""
     picture = Image.open(io.BytesIO(request.get_data())).convert("L").resize((28, 28))
-    x = np.asarray(picture, np.float32).reshape(1, 784) / 255
+    x = 1 - np.asarray(picture, np.float32).reshape(1, 784) / 255  # ink is dark on the page
     a = np.maximum(x @ W1 + b1, 0)
     a = np.maximum(a @ W2 + b2, 0)
     probabilities = softmax(a @ W3 + b3)[0]

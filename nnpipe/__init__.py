@@ -3,4 +3,4 @@
 from nnpipe.classifier import Classifier, Reading
 
 __all__ = ["Classifier", "Reading"]
-__version__ = "0.1.0"
+__version__ = "1.0.0"

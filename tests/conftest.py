@@ -1,6 +1,8 @@
 """What the tests share: small data, a quickly trained model, and the real MNIST where it is."""
 
 import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,20 @@ from nnpipe.preprocess import PREPROCESSING_VERSION
 
 ROOT = Path(__file__).parent.parent
 SHARED = Path(os.environ.get("NNPIPE_SHARED", ROOT.parent / "shared"))
+
+
+def copy_of_the_project(folder):
+    """What a clone would hold, were everything committed."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    for name in listed.stdout.decode().split("\0"):
+        if name and (ROOT / name).exists():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
 
 
 @pytest.fixture(scope="session")

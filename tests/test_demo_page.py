@@ -903,7 +903,7 @@ def test_nothing_runs_over_the_edge_of_a_phone(visit, width):
     page.expect("#why-title", "Why 4 and not 9?")
     assert overflow() <= 0
     page["#clear"].click()
-    page.draw(np.random.default_rng(0).uniform(0.1, 0.9, (60, 2)))
+    page.draw(np.random.default_rng(0).uniform(0.15, 0.85, (70, 2)))
     assert page.answer == "?"
     assert overflow() <= 0
     assert page["#seen"].is_visible()

@@ -104,7 +104,7 @@ def fresh(tmp_path_factory):
     root = tmp_path_factory.mktemp("registry") / "weights"
     write(root, GOOD)
     for number in (1, 2, 3):
-        write(root / "runs" / f"r{number}", noisy(GOOD, 0.0005, number), seed=number)
+        write(root / "runs" / f"r{number}", noisy(GOOD, 1e-6, number), seed=number)
     return root
 
 
@@ -354,7 +354,7 @@ def test_what_is_no_finished_run_is_one_sentence(root):
     (root / "runs/empty").mkdir()
     with pytest.raises(WeightsError, match="there is no such weights file"):
         promote(root / "runs/empty", root, root)
-    weights.save(root / "runs/half" / WEIGHTS, noisy(GOOD, 0.0005), ABOUT, GOLDEN)
+    weights.save(root / "runs/half" / WEIGHTS, noisy(GOOD, 1e-6), ABOUT, GOLDEN)
     with pytest.raises(TrainingError, match="is no finished run"):
         promote(root / "runs/half", root, root)
     with pytest.raises(PromotionError, match="none: is no folder"):
@@ -390,7 +390,7 @@ def test_where_there_is_no_champion_a_whole_candidate_becomes_one(root):
 
 def test_a_champion_that_was_put_there_by_hand_is_kept_too(root):
     up(root, "r1")
-    write(root, noisy(GOOD, 0.0005, 7), seed=7)
+    write(root, noisy(GOOD, 1e-6, 7), seed=7)
     by_hand = content(root)
     up(root, "r2")
     assert rollback(root).name == "0003-replaced-by-hand"

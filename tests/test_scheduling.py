@@ -20,7 +20,7 @@ from PIL import Image
 from nnpipe import weights
 from nnpipe.datasets import drawn
 
-from .conftest import ROOT
+from .conftest import copy_of_the_project
 from .make_samples import SAMPLES
 
 pytestmark = pytest.mark.slow
@@ -159,20 +159,6 @@ class Site:
     def logs_of(self, flow_run):
         wanted = {"logs": {"flow_run_id": {"any_": [flow_run]}}}
         return "\n".join(line["message"] for line in self.ask("logs/filter", **wanted))
-
-
-def copy_of_the_project(folder):
-    """What a clone would hold, were everything committed."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        check=True,
-    )
-    for name in listed.stdout.decode().split("\0"):
-        if name and (ROOT / name).exists():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
 
 
 @pytest.fixture(scope="module")

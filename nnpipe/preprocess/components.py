@@ -155,8 +155,8 @@ def label(mask: Mask) -> Labels:
     """
     span = mask.shape[1] + 2
     change = np.diff(mask.astype(np.int8), axis=1, prepend=0, append=0)
-    row, start = np.nonzero(change == 1)
-    stop = np.nonzero(change == -1)[1]  # one past the last pixel
+    row, start = _places(change == 1)
+    stop = _places(change == -1)[1]  # one past the last pixel
     # A run touches those in the row above it that begin before it has ended, corners included,
     # and end after it has begun.
     first = np.searchsorted(row * span + stop, (row - 1) * span + start, side="left")
@@ -176,9 +176,14 @@ def label(mask: Mask) -> Labels:
     return labels
 
 
+def _places(mask: Mask) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Rows and columns of what is set, as `np.nonzero` gives them, in a fraction of its time."""
+    return np.divmod(np.flatnonzero(mask), mask.shape[1])
+
+
 def measure(labels: Labels, strength: Grey) -> list[Mark]:
     """Mass and extent of every label but 0."""
-    y, x = np.nonzero(labels)
+    y, x = _places(labels != 0)
     number = labels[y, x] - 1
     count = int(number.max()) + 1
     mass = np.bincount(number, strength[y, x], count)

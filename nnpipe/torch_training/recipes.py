@@ -29,10 +29,10 @@ class Distortions:
 class Mixture:
     """What is added to each batch, as shares of it; see `mixture`."""
 
-    abroad: float = 0.6  # digits in the forms of other countries
-    redrawn: float = 0.5  # training digits as `preprocess` would draw them
-    strangers: float = 0.5  # what is no digit: letters and scribbles
-    weight: float = 0.25  # of the strangers' loss beside the digits'
+    abroad: float = 0.3  # digits in the forms of other countries
+    redrawn: float = 0.25  # training digits as `preprocess` would draw them
+    strangers: float = 0.25  # what is no digit: letters and scribbles
+    weight: float = 0.1  # of the strangers' loss beside the digits'
 
 
 @dataclass(frozen=True)

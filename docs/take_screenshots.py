@@ -42,7 +42,9 @@ def draw(page: Page, address: str) -> None:
     """Draw a 4, and ask why it is not a 9."""
     page.goto(address)
     page.wait_for_selector("#answer[data-kind]")
-    paper = page.locator("#canvas").bounding_box() or {}
+    paper = page.locator("#canvas").bounding_box()
+    if not paper:
+        sys.exit("the page shows no canvas")
     for stroke in FOUR:
         for number, (x, y) in enumerate(stroke):
             place = paper["x"] + x * paper["width"], paper["y"] + y * paper["height"]

@@ -8,12 +8,9 @@ import io
 import json
 import logging
 import sys
-import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +20,7 @@ from nnpipe import __version__
 from nnpipe.classifier import Classifier, Reading
 from nnpipe.errors import NnpipeError, PictureError, PromotionError, needs
 from nnpipe.preprocess import Picture, read_file
+from nnpipe.progress import How, bar, rate
 
 INCOMPLETE = 3
 INTERRUPTED = 130  # as shells have it for Ctrl-C
@@ -202,14 +200,6 @@ def _as_blocks(pixels: Any) -> str:
     return "\n".join("".join(" ░▒▓█"[level // 52] * 2 for level in row) for row in pixels)
 
 
-class Progress(StrEnum):
-    """How a long run tells how far it is, on stderr."""
-
-    AUTO = "auto"
-    JSON = "json"
-    NONE = "none"
-
-
 @app.command()
 def score(
     source: Annotated[
@@ -236,8 +226,8 @@ def score(
         bool, typer.Option("--retry-errors", help="Score only the rows that were errors.")
     ] = False,
     progress: Annotated[
-        Progress, typer.Option(help="A bar if this is a terminal, JSON lines, or nothing.")
-    ] = Progress.AUTO,
+        How, typer.Option(help="A bar if this is a terminal, JSON lines, or nothing.")
+    ] = How.AUTO,
 ) -> None:
     """Read every picture of a folder, or of another source, and write one row for each file.
 
@@ -248,7 +238,7 @@ def score(
     from nnpipe import scoring
 
     try:
-        with _telling(progress) as advance:
+        with rate("scoring", progress) as advance:
             summary = scoring.score(
                 source, out, weights, reject_rate, workers, incremental, retry_errors, advance
             )
@@ -321,7 +311,7 @@ def train(
     kind = recipe or ("sgd" if engine == "numpy" else DEFAULT)
     with (
         open_run(runs_dir, run, dataset, kind, f"seed{seed}") as folder,
-        _progress("training") as advance,
+        bar("training") as advance,
     ):
         hint = "" if engine == "numpy" else f"; if interrupted, go on with --run {folder.name}"
         _say(f"training into {folder}{hint}")
@@ -514,56 +504,6 @@ def rollback(
 
 def _say(line: str) -> None:
     print(line, file=sys.stderr)
-
-
-SECONDS_BETWEEN_LINES = 5
-
-
-@contextmanager
-def _telling(how: Progress) -> Iterator[Callable[[int, int], None] | None]:
-    """Tell how far scoring is, and how fast: call it with the number of rows done and of all."""
-    start = said = time.monotonic()
-    ended = False
-    before: int | None = None  # rows that were done when the command was given
-
-    def rate(done: int) -> float:
-        nonlocal before
-        before = done if before is None else before
-        return (done - before) / max(time.monotonic() - start, 1e-9)
-
-    def line(done: int, of: int) -> None:
-        nonlocal said, ended
-        speed = rate(done)
-        if (done == of and not ended) or time.monotonic() - said >= SECONDS_BETWEEN_LINES:
-            said, ended = time.monotonic(), done == of
-            left = round((of - done) / speed, 1) if speed else None
-            told = {"done": done, "of": of, "rate": round(speed, 1), "seconds_left": left}
-            _say(json.dumps(told))
-
-    if how is Progress.AUTO:
-        with _progress("scoring") as advance:
-            yield lambda done, of: advance(done, of, f"{rate(done):,.0f} a second")
-    else:
-        yield line if how is Progress.JSON else None
-
-
-@contextmanager
-def _progress(what: str) -> Iterator[Callable[..., None]]:
-    """Show a bar on a terminal, and nothing elsewhere. Call it with (done, of all, a remark)."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn as TimeLeft
-
-    console = Console(stderr=True)
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeLeft())
-    with Progress(
-        *columns,
-        TextColumn("{task.fields[remark]}"),
-        console=console,
-        disable=not console.is_terminal,
-    ) as bar:
-        task = bar.add_task(what, total=None, remark="")
-        yield lambda done, of, remark="": bar.update(task, completed=done, total=of, remark=remark)
 
 
 if __name__ == "__main__":

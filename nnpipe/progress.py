@@ -1,0 +1,68 @@
+"""How a long command tells how far it is, on stderr."""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+
+SECONDS_BETWEEN_LINES = 5
+
+Advance = Callable[[int, int, str], None]
+"""Called with how much is done, of how much, and a remark."""
+
+
+class How(StrEnum):
+    """A bar if this is a terminal, lines of JSON, or nothing."""
+
+    AUTO = "auto"
+    JSON = "json"
+    NONE = "none"
+
+
+@contextmanager
+def bar(what: str) -> Iterator[Advance]:
+    """Show a bar on a terminal, and nothing elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as TimeLeft
+
+    console = Console(stderr=True)
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeLeft())
+    with Progress(
+        *columns,
+        TextColumn("{task.fields[remark]}"),
+        console=console,
+        disable=not console.is_terminal,
+    ) as shown:
+        task = shown.add_task(what, total=None, remark="")
+        yield lambda done, of, remark: shown.update(task, completed=done, total=of, remark=remark)
+
+
+@contextmanager
+def rate(what: str, how: How) -> Iterator[Callable[[int, int], None] | None]:
+    """Tell how much is done, of how much, and how many a second; None if nothing is to be told."""
+    start = said = time.monotonic()
+    ended = False
+    before: int | None = None  # what was done when the command was given
+
+    def speed(done: int) -> float:
+        nonlocal before
+        before = done if before is None else before
+        return (done - before) / max(time.monotonic() - start, 1e-9)
+
+    def line(done: int, of: int) -> None:
+        nonlocal said, ended
+        now = speed(done)
+        if (done == of and not ended) or time.monotonic() - said >= SECONDS_BETWEEN_LINES:
+            said, ended = time.monotonic(), done == of
+            left = round((of - done) / now, 1) if now else None
+            told = {"done": done, "of": of, "rate": round(now, 1), "seconds_left": left}
+            print(json.dumps(told), file=sys.stderr)
+
+    if how is How.AUTO:
+        with bar(what) as advance:
+            yield lambda done, of: advance(done, of, f"{speed(done):,.0f} a second")
+    else:
+        yield line if how is How.JSON else None

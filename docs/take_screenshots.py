@@ -31,9 +31,9 @@ FOUR = [  # in shares of the paper
 def demo() -> Iterator[str]:
     """The drawing page's address, while it is served."""
     command = [sys.executable, "-m", "nnpipe.cli", "demo", "--no-open", "--port", "0"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         try:
-            yield next(re.findall(r"http://\S+\d", line)[0] for line in process.stdout or ())
+            yield next(re.findall(r"http://\S+\d", line)[0] for line in process.stderr or ())
         finally:
             process.terminate()
 
@@ -68,8 +68,10 @@ def open_last_run(page: Page, server: str) -> None:
         "flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}},
     }
     (run,) = page.request.post(f"{server}/api/flow_runs/filter", data=asked).json()
-    page.goto(f"{server}/runs/flow-run/{run['id']}?tab=Artifacts")
-    page.wait_for_timeout(8000)  # the graph is laid out
+    page.goto(f"{server}/runs/flow-run/{run['id']}")
+    page.wait_for_timeout(8000)  # till the graph is laid out
+    page.get_by_text("Artifacts", exact=True).click()
+    page.wait_for_timeout(2000)
 
 
 def save(page: Page, path: Path) -> None:
@@ -79,9 +81,10 @@ def save(page: Page, path: Path) -> None:
     print(path, path.stat().st_size)
 
 
-def new_page(browser: Browser, width: int, height: int) -> Page:
-    """A window of that size."""
-    return browser.new_page(viewport={"width": width, "height": height})
+def new_page(browser: Browser, width: int, height: int, scale: float = 1) -> Page:
+    """A window of that size, shown smaller by ``scale``."""
+    viewport = {"width": width, "height": height}
+    return browser.new_page(viewport=viewport, device_scale_factor=scale)
 
 
 def main() -> None:
@@ -98,7 +101,7 @@ def main() -> None:
             page = new_page(browser, 1280, 800)
             draw(page, address)
             save(page, chosen.out / "demo.png")
-        page = new_page(browser, 896, 898)
+        page = new_page(browser, 1120, 1240, 0.8)
         page.goto((ROOT / "reports/champion/report.html").as_uri())
         save(page, chosen.out / "report.png")
         if chosen.prefect:

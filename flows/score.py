@@ -52,7 +52,8 @@ def task_runner(kind: Runner, workers: int, dask_address: str | None) -> TaskRun
     try:
         from prefect_dask.task_runners import DaskTaskRunner
     except ModuleNotFoundError:
-        raise MissingExtraError("Dask needs prefect-dask: pip install 'nnpipe[dask]'") from None
+        why = "Dask needs prefect-dask: pip install '.[dask]' in nnpipe's folder"
+        raise MissingExtraError(why) from None
     if dask_address:
         return DaskTaskRunner(address=dask_address)
     return DaskTaskRunner(cluster_kwargs={"n_workers": workers, "threads_per_worker": 1})

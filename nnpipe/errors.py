@@ -72,5 +72,6 @@ def needs(extra: str, what: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise MissingExtraError(
-            f"{what} needs {error.name}, which is not installed: pip install 'nnpipe[{extra}]'"
+            f"{what} needs {error.name}, which is not installed: "
+            f"pip install '.[{extra}]' in nnpipe's folder"
         ) from None

@@ -90,5 +90,6 @@ def in_one_line(said: Exception | str) -> str:
 
 def _unknown(url: str, error: Exception) -> Exception:
     if isinstance(error, ModuleNotFoundError) and error.name in ("fsspec", "upath"):
-        return MissingExtraError(f"{url}: URLs and archives need more: pip install 'nnpipe[batch]'")
+        why = "URLs and archives need more: pip install '.[batch]' in nnpipe's folder"
+        return MissingExtraError(f"{url}: {why}")
     return ScoringError(f"{url}: cannot be opened ({error})")

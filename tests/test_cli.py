@@ -368,15 +368,15 @@ def test_failures_are_one_sentence_and_leave_nothing(run, tmp_path, arguments, m
         (
             "torch",
             ["train", "--dataset", "drawn"],
-            "needs torch, which is not installed: pip install 'nnpipe[train]'",
+            "needs torch, which is not installed: pip install '.[train]' in nnpipe's folder",
         ),
         (
             "pandas",
             ["evaluate"],
-            "needs pandas, which is not installed: pip install 'nnpipe[report]'",
+            "needs pandas, which is not installed: pip install '.[report]' in nnpipe's folder",
         ),
-        ("jinja2", ["evaluate"], "pip install 'nnpipe[report]'"),
-        ("pyarrow", ["score", SAMPLES, "--out", "x.parquet"], "pip install 'nnpipe[batch]'"),
+        ("jinja2", ["evaluate"], "pip install '.[report]' in nnpipe's folder"),
+        ("pyarrow", ["score", SAMPLES, "--out", "x.parquet"], "pip install '.[batch]' in nnpipe's"),
     ],
 )
 def test_a_missing_extra_is_one_sentence(run, monkeypatch, package, arguments, message):

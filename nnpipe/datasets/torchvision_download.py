@@ -32,7 +32,8 @@ def main() -> None:
     try:
         from torchvision.datasets.utils import download_url
     except ModuleNotFoundError:
-        fail("import", "downloading MNIST needs torchvision: pip install 'nnpipe[train]'")
+        why = "downloading MNIST needs torchvision: pip install '.[train]' in nnpipe's folder"
+        fail("import", why)
     except (ImportError, RuntimeError) as error:
         fail(
             "import",

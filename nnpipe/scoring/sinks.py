@@ -162,7 +162,8 @@ def _pyarrow() -> Any:
         from pyarrow import parquet
     except ModuleNotFoundError:
         raise MissingExtraError(
-            "Parquet needs pyarrow: pip install 'nnpipe[batch]', or name a .csv or .jsonl file"
+            "Parquet needs pyarrow: pip install '.[batch]' in nnpipe's folder, "
+            "or name a .csv or .jsonl file"
         ) from None
     return pa, parquet
 

@@ -193,7 +193,10 @@ def test_a_data_folder_that_cannot_be_made_ends_in_one_sentence(tmp_path, mnist_
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        ("raise ModuleNotFoundError(name='torchvision')", r"pip install 'nnpipe\[train\]'"),
+        (
+            "raise ModuleNotFoundError(name='torchvision')",
+            r"pip install '\.\[train\]' in nnpipe's folder",
+        ),
         (
             "raise RuntimeError('operator torchvision::nms does not exist')",
             "torchvision does not fit the installed torch.*nms does not exist.*from one index",

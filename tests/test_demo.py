@@ -569,6 +569,6 @@ def test_a_missing_extra_is_one_sentence(tmp_path):
     assert done.returncode == 1
     assert re.fullmatch(
         r"nnpipe: the drawing page needs \w+, which is not installed: "
-        r"pip install 'nnpipe\[demo\]'\n",
+        r"pip install '\.\[demo\]' in nnpipe's folder\n",
         done.stderr,
     )

@@ -223,7 +223,9 @@ def test_without_torch_a_pytorch_model_is_one_sentence(root, monkeypatch):
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.delattr("nnpipe.torch_training.model", raising=False)
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(MissingExtraError, match=r"needs torch, .* pip install 'nnpipe\[train\]'"):
+    with pytest.raises(
+        MissingExtraError, match=r"needs torch, .* pip install '\.\[train\]' in nnpipe's folder"
+    ):
         judge(folder / WEIGHTS, root / WEIGHTS, root)
     assert judge(root / "runs/r1" / WEIGHTS, root / WEIGHTS, root).promote  # it has none
 

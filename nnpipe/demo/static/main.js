@@ -173,6 +173,7 @@ function showLayers(reading) {
     showUnits($(id), values, 32);
     const firing = values.filter((value) => value > 0).length;
     $(id).ariaLabel = `${name} hidden layer: ${firing} of ${values.length} units fire`;
+    $(`${id}-size`).textContent = values.length;
     $(`${id}-count`).textContent = reading ? `– ${firing} fire` : "";
   }
 }

@@ -254,6 +254,17 @@ def draw_misread(network: Network, test: datasets.Digits) -> Figure:
     q = network.probabilities(wiped[np.newaxis])[0]
     print(f"  without the bar, {bar.sum()} of {np.count_nonzero(x)} pixels with ink:", end=" ")
     print(f"{q.argmax()} with {q.max():.2%}")
+    rest = evidence(network, wiped, label, rival=answer)
+    print(f"  z[{label}] − z[{answer}] = {rest.difference:+.2f}: of the biases {rest.bias:+.2f}")
+    print(
+        f"  of the pixels above {rest.pixels[upper].sum():+.2f}, of the stem from there on "
+        f"{rest.pixels[~upper].sum():+.2f}"
+    )
+    on, then_on = (
+        np.concatenate([a[0] > 0 for a in network.activations(picture[np.newaxis])[1:-1]])
+        for picture in (x, wiped)
+    )
+    print(f"  {np.sum(on != then_on)} of {on.size} hidden units have switched")
 
     figure = Figure((7.2, 2.7), layout="constrained")
     left, middle, right = figure.subplots(1, 3)

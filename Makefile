@@ -5,10 +5,12 @@ PYTHON ?= python3
 VENV := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-all lint bench samples clean
+.PHONY: help setup run demo test test-all lint bench samples clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+setup: .venv/.ready  ## Set up .venv, which the other targets do, too, when needed
 
 run: .venv/.ready  ## Download MNIST, train, export, evaluate and score samples/, in Prefect
 	$(VENV) -m flows.pipeline $(ARGS)

@@ -135,6 +135,10 @@ def _read_arrays(path: Path) -> dict[str, Array]:
             f"{path}: there is no such weights file; train one with 'nnpipe train' and export it "
             "with 'nnpipe export'"
         ) from None
+    except IsADirectoryError:
+        raise WeightsError(
+            f"{path}: is a folder; name the weights file in it, as {path}/model_weights.npz"
+        ) from None
     except OSError as error:
         raise WeightsError(f"{path}: could not be read ({error.strerror or error})") from error
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, RuntimeError) as error:

@@ -246,7 +246,7 @@ def test_every_byte_flipped_is_an_error_or_changes_nothing(tmp_path, metadata, s
 def test_a_missing_file_and_a_folder_are_errors(tmp_path):
     with pytest.raises(WeightsError, match=r"none\.npz: there is no such weights file"):
         weights.load(tmp_path / "none.npz")
-    with pytest.raises(WeightsError, match="could not be read"):
+    with pytest.raises(WeightsError, match="is a folder; name the weights file in it"):
         weights.load(tmp_path)
 
 

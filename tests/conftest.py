@@ -74,6 +74,31 @@ def small_pools(monkeypatch):
 
 
 @pytest.fixture
+def rounding_processor(monkeypatch):
+    """Products round their factors to bfloat16 wherever PyTorch's settings allow a processor to."""
+    import torch
+    from torch.nn import functional
+
+    linear, convolve = functional.linear, functional.conv2d
+
+    def rounded(*tensors):
+        return [tensor.bfloat16().to(tensor.dtype) for tensor in tensors]
+
+    def fast_linear(images, weight, bias=None):
+        if torch.get_float32_matmul_precision() != "highest":
+            images, weight = rounded(images, weight)
+        return linear(images, weight, bias)
+
+    def fast_convolve(images, weight, *options):
+        if torch.backends.cudnn.allow_tf32:
+            images, weight = rounded(images, weight)
+        return convolve(images, weight, *options)
+
+    monkeypatch.setattr(functional, "linear", fast_linear)
+    monkeypatch.setattr(functional, "conv2d", fast_convolve)
+
+
+@pytest.fixture
 def metadata():
     """Metadata as a weights file has them."""
     return weights.Metadata(

@@ -10,6 +10,7 @@ from nnpipe.torch_training import mixture
 from nnpipe.torch_training import train as torch_train
 from nnpipe.torch_training.examples import Answered, Examples, Fresh
 from nnpipe.torch_training.model import build, to_network
+from nnpipe.torch_training.precision import products
 from nnpipe.torch_training.recipes import Distillation, recipe, schedule
 from nnpipe.torch_training.teachers import answer, build_teacher
 from nnpipe.torch_training.update import Update
@@ -130,6 +131,22 @@ def test_a_teacher_is_drawn_by_its_seed_and_leaves_other_randomness_alone():
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
     assert first(torch.rand(3, 784)).shape == (3, 10)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_teacher_is_measured_in_float32_and_answers_in_bfloat16(
+    small_dataset, rounding_processor, fast
+):
+    teacher = build_teacher(4, seed=0).eval()
+    images, labels = torch_train._on_device(small_dataset.validation, CPU)
+    with torch.no_grad(), products(fast=False):
+        logits = torch.nn.Sequential(*teacher)(images.flatten(1))
+    with products(fast=fast):
+        loss, _ = torch_train._measure(teacher, images, labels)
+        answers = answer([teacher], images.flatten(1), temperature=1.0)
+    assert loss == pytest.approx(float(functional.cross_entropy(logits, labels)), rel=1e-6)
+    difference = float((answers - logits.softmax(1)).abs().max())
+    assert (difference > 1e-6) == fast
 
 
 def test_teachers_learn_from_labels_and_the_network_from_them(small_dataset, distilled):

@@ -22,6 +22,7 @@ from nnpipe.torch_training.model import (
     to_network,
     to_state_dict,
 )
+from nnpipe.torch_training.precision import products
 from nnpipe.torch_training.recipes import LAST, RECIPES, Distortions, Mixture, recipe, schedule
 
 
@@ -43,6 +44,42 @@ def test_each_recipe_learns_and_keeps_the_best_epoch(small_dataset, name):
     assert accuracy == pytest.approx(max(e.validation_accuracy for e in history), abs=1e-6)
     assert accuracy > 0.8
     assert history[-1].loss < history[0].loss
+
+
+def test_validation_figures_are_those_of_the_weights_on_a_processor_that_rounds(
+    small_dataset, rounding_processor
+):
+    chosen = recipe("classic", epochs=3, batch_size=64)
+    state, history = torch_train.train(small_dataset, chosen)
+    best = max(history, key=lambda epoch: epoch.validation_accuracy)
+    images, labels = small_dataset.validation
+    probabilities = to_network(state).probabilities(as_inputs(images))
+    loss = -np.log(probabilities[np.arange(len(labels)), labels]).mean()
+    assert best.validation_loss == pytest.approx(loss, rel=1e-5)
+    assert best.validation_accuracy == (probabilities.argmax(1) == labels).mean()
+
+
+def test_an_export_is_checked_in_full_precision(network, small_dataset, rounding_processor):
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        check_parity(to_state_dict(network), network, small_dataset.test)
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def test_the_precision_of_products_is_set_and_restored():
+    def settings():
+        return torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+
+    before = settings()
+    with products(fast=True):
+        assert settings() == ("medium", True)
+        with products(fast=False):
+            assert settings() == ("highest", False)
+        assert settings() == ("medium", True)
+    assert settings() == before
 
 
 def test_the_same_seed_gives_the_same_weights(small_dataset):

@@ -77,5 +77,5 @@ def _fields(points: int, device: torch.device) -> Tensor:
     position = torch.linspace(0, points - 1, SIDE, device=device)
     bumps = torch.exp(-((torch.arange(points, device=device)[:, None] - position) ** 2))
     bumps = bumps / bumps.norm(dim=0)
-    elastic = torch.einsum("iy,jx->ijyx", bumps, bumps).reshape(points**2, SIDE**2)
+    elastic = (bumps[:, None, :, None] * bumps[:, None, :]).reshape(points**2, SIDE**2)
     return torch.cat([torch.stack([x, y, torch.ones_like(x)]).view(3, SIDE**2), elastic])

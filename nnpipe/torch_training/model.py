@@ -13,6 +13,7 @@ from nnpipe.errors import ExportError
 from nnpipe.files import replacing
 from nnpipe.network import SIZES, Layer, Network
 from nnpipe.preprocess import as_inputs
+from nnpipe.torch_training.precision import products
 
 PARITY = 1e-5
 """Largest difference of a probability between PyTorch and NumPy that an export may show."""
@@ -119,7 +120,7 @@ def check_parity(state: StateDict, network: Network, digits: Digits) -> Parity:
     model = build(network.sizes)
     model.load_state_dict(state)
     X = as_inputs(digits.images)
-    with torch.no_grad():
+    with torch.no_grad(), products(fast=False):
         expected = model(torch.from_numpy(X)).softmax(1).numpy()
     found = network.probabilities(X)
     difference = float(np.abs(found - expected).max())

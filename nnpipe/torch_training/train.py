@@ -2,8 +2,6 @@
 
 import copy
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +20,7 @@ from nnpipe.preprocess import SIDE, as_inputs
 from nnpipe.torch_training.examples import Answered, Fresh
 from nnpipe.torch_training.mixture import Pool, draw_pools
 from nnpipe.torch_training.model import StateDict, build, to_state_dict
+from nnpipe.torch_training.precision import products
 from nnpipe.torch_training.recipes import Recipe
 from nnpipe.torch_training.teachers import build_teacher
 from nnpipe.torch_training.update import Update
@@ -92,18 +91,6 @@ def train(
         OutputError: the checkpoint cannot be written.
     """
     place = choose_device(device)
-    with _fast_products():
-        return _train(dataset, recipe, seed, place, checkpoint, on_epoch)
-
-
-def _train(
-    dataset: Dataset,
-    recipe: Recipe,
-    seed: int,
-    place: torch.device,
-    checkpoint: Path | None,
-    on_epoch: OnEpoch | None,
-) -> tuple[StateDict, list[Epoch]]:
     digits, validation = _on_device(dataset.training, place), _on_device(dataset.validation, place)
     pools = draw_pools(dataset.training, seed, place) if recipe.mixture else None
     fresh = Fresh(digits, pools, recipe, seed)
@@ -132,21 +119,6 @@ def _train(
     examples = Answered(fresh, teachers, by) if by else fresh
     best, history = _fit(model, examples, validation, recipe, checkpoint, settings, on_epoch)
     return best, taught + history
-
-
-@contextmanager
-def _fast_products() -> Iterator[None]:
-    """Let matrix products round their factors, where a processor has faster ways to compute them.
-
-    Training does not notice. On a CPU this has oneDNN compute them, which uses the widest vectors
-    of any processor; MKL, PyTorch's choice otherwise, does not of every vendor's.
-    """
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("medium")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 def _on_device(digits: Digits, device: torch.device) -> Pool:
@@ -182,10 +154,11 @@ def _fit(
         model.train()
         update.total.zero_()
         shown = 0
-        for step, rows in enumerate(examples.rows(number), start=(number - 1) * examples.steps):
-            update.prepare(step, recipe.epochs * examples.steps)
-            update(rows)
-            shown += len(rows)
+        with products(fast=True):
+            for step, rows in enumerate(examples.rows(number), (number - 1) * examples.steps):
+                update.prepare(step, recipe.epochs * examples.steps)
+                update(rows)
+                shown += len(rows)
         loss = float(update.total) / shown
         check_loss(loss, number, recipe.lr)
         validation_loss, accuracy = _measure(average, *validation)
@@ -212,8 +185,9 @@ def _fit(
 
 
 @torch.no_grad()
+@products(fast=False)
 def _measure(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[float, float]:
-    """Mean cross-entropy, and the share in [0, 1] of images read right."""
+    """Mean cross-entropy, and the share in [0, 1] of images read right, in full precision."""
     logits = torch.cat([model(part.flatten(1)) for part in torch.split(images, MEASURED_AT_ONCE)])
     hits = int((logits.argmax(1) == labels).sum())
     return float(functional.cross_entropy(logits, labels)), hits / len(labels)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nnpipe import weights
-from nnpipe.datasets import drawn
+from nnpipe.datasets import drawn, mnist
 from nnpipe.network import Network
 from nnpipe.preprocess import PREPROCESSING_VERSION
 
@@ -31,12 +31,19 @@ def copy_of_the_project(folder):
             shutil.copy(ROOT / name, folder / name)
 
 
+def folder_of_mnist(*folders):
+    """The first of the folders that holds the four official MNIST files, or None."""
+    whole = (f for f in folders if all((f / name).is_file() for name in mnist.MD5))
+    return next(whole, None)
+
+
 @pytest.fixture(scope="session")
 def mnist_files() -> Path:
-    """The folder of the four official MNIST files."""
-    folder = SHARED / "mnist"
-    if not folder.exists():
-        pytest.skip(f"needs the official MNIST files in {folder}")
+    """The folder of the four official MNIST files. Tests only read it."""
+    folders = SHARED / "mnist", mnist.raw_folder(ROOT / "data")
+    folder = folder_of_mnist(*folders)
+    if not folder:
+        pytest.skip("needs the official MNIST files in {} or {}".format(*folders))
     return folder
 
 

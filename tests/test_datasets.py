@@ -13,6 +13,7 @@ from nnpipe import datasets
 from nnpipe.datasets import drawn, mnist, strangers
 from nnpipe.errors import DatasetError, MirrorError, MissingExtraError, OutputError
 
+from .conftest import folder_of_mnist
 from .mirror import serving
 
 IMAGES = "train-images-idx3-ubyte.gz"
@@ -31,6 +32,21 @@ def no_mirror_variable(monkeypatch):
 
 def left_behind(folder):
     return [path.name for path in folder.rglob("*") if path.is_file() or ".download" in path.name]
+
+
+# --- where the tests get MNIST -----------------------------------------------------------------
+
+
+def test_tests_take_mnist_from_shared_else_from_data(tmp_path):
+    """`make run` leaves it in data/; three files of the four are no data set."""
+    shared, data = tmp_path / "shared" / "mnist", mnist.raw_folder(tmp_path / "data")
+    assert folder_of_mnist(shared, data) is None
+    for folder in (data, shared):
+        folder.mkdir(parents=True)
+        for name in mnist.MD5:
+            assert folder_of_mnist(shared, data) != folder
+            (folder / name).touch()
+        assert folder_of_mnist(shared, data) == folder
 
 
 # --- the download -----------------------------------------------------------------------------

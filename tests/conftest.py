@@ -3,13 +3,14 @@
 import os
 import shutil
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from nnpipe import weights
-from nnpipe.datasets import drawn, mnist
+from nnpipe.datasets import drawn, mnist, strangers
 from nnpipe.network import Network
 from nnpipe.preprocess import PREPROCESSING_VERSION
 
@@ -71,13 +72,27 @@ def small_dataset():
     return Dataset("drawn", "0" * 64, digits(2000), digits(500), digits(500))
 
 
-@pytest.fixture
-def small_pools(monkeypatch):
-    """Training with a mixture of few pictures: a hundred thousand take a while to draw."""
-    from nnpipe.torch_training import mixture
+@pytest.fixture(scope="session")
+def pools_drawn():
+    """Pools that a test has drawn before, by what they are drawn from."""
+    return {}
 
+
+@pytest.fixture
+def small_pools(monkeypatch, pools_drawn):
+    """Training with a mixture of few pictures, drawn once: a hundred thousand take a while."""
+    from nnpipe.torch_training import mixture, train
+
+    def draw_once(digits, seed, device):
+        key = digits.images.tobytes(), digits.labels.tobytes(), seed, device
+        if key not in pools_drawn:
+            pools_drawn[key] = mixture.draw_pools(digits, seed, device)
+        return pools_drawn[key]
+
+    monkeypatch.setattr(train, "draw_pools", draw_once)
     for name in ("ABROAD", "REDRAWN", "STRANGERS"):
         monkeypatch.setattr(mixture, name, 300)
+    monkeypatch.setattr(strangers, "scribbles", partial(strangers.scribbles, count=300))
 
 
 @pytest.fixture

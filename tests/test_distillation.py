@@ -30,7 +30,7 @@ def distilled():
 def fresh(small_dataset, distilled):
     images = torch.from_numpy(small_dataset.training.images[:200].copy()).view(-1, 1, 28, 28) / 255
     labels = torch.from_numpy(small_dataset.training.labels[:200].astype(np.int64))
-    pools = mixture.draw_pools(Digits(*(p[:200] for p in small_dataset.training)), 0, CPU)
+    pools = torch_train.draw_pools(Digits(*(p[:200] for p in small_dataset.training)), 0, CPU)
     return Fresh(mixture.Pool(images, labels), pools, distilled, seed=0)
 
 
@@ -149,11 +149,13 @@ def test_a_teacher_is_measured_in_float32_and_answers_in_bfloat16(
     assert (difference > 1e-6) == fast
 
 
+@pytest.mark.slow
 def test_teachers_learn_from_labels_and_the_network_from_them(small_dataset, distilled):
-    chosen = replace(distilled, epochs=12, distillation=replace(SMALL, epochs=4))
+    chosen = replace(distilled, epochs=8, distillation=replace(SMALL, epochs=3))
     state, history = torch_train.train(small_dataset, chosen)
-    assert [epoch.teacher for epoch in history] == [1] * 4 + [2] * 4 + [0] * 12
-    assert all(epochs[-1].validation_accuracy > 0.8 for epochs in (history[:8], history))
+    assert [epoch.teacher for epoch in history] == [1] * 3 + [2] * 3 + [0] * 8
+    # Three seeds gave 91.4 to 91.6 % for the teachers, and 87.8 to 88.6 % for the network.
+    assert all(epochs[-1].validation_accuracy > 0.8 for epochs in (history[:6], history))
     found = to_network(state).logits(small_dataset.validation.images.reshape(-1, 784) / 255)
     accuracy = (found.argmax(1) == small_dataset.validation.labels).mean()
     assert accuracy == max(epoch.validation_accuracy for epoch in history if not epoch.teacher)
@@ -163,12 +165,15 @@ class KilledError(Exception):
     pass
 
 
-@pytest.mark.parametrize(("teacher", "number"), [(1, 1), (2, 1), (2, 2), (0, 3)])
+@pytest.mark.parametrize(
+    ("teacher", "number"),
+    [(2, 1), *(pytest.param(*at, marks=pytest.mark.slow) for at in ((1, 1), (2, 2), (0, 3)))],
+)
 def test_killed_anywhere_it_goes_on_and_ends_with_the_same_weights(
     small_dataset, distilled, tmp_path, monkeypatch, teacher, number
 ):
     monkeypatch.setattr(torch_train, "SECONDS_BETWEEN_CHECKPOINTS", 0)
-    few = replace(small_dataset, training=Digits(*(p[:500] for p in small_dataset.training)))
+    few = replace(small_dataset, training=Digits(*(p[:200] for p in small_dataset.training)))
     expected, history = torch_train.train(few, distilled)
 
     def kill(epoch):

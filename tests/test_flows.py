@@ -183,8 +183,9 @@ def many_pictures(tmp_path, monkeypatch):
     monkeypatch.setattr(plan, "SHARD_FILES", 10)
     folder = tmp_path / "in"
     folder.mkdir()
+    pictures = [encoded(picture(digit), "PNG") for digit in range(10)]
     for number in range(400):
-        (folder / f"{number}.png").write_bytes(encoded(picture(number % 10), "PNG"))
+        (folder / f"{number}.png").write_bytes(pictures[number % 10])
     return folder
 
 
@@ -205,6 +206,7 @@ def test_a_full_disk_in_a_task_is_the_sentence_of_the_flow(tmp_path, many_pictur
         score_folder(str(many_pictures), str(tmp_path / "out.csv"))
 
 
+@pytest.mark.slow
 def test_shards_that_are_lost_are_given_out_again(tmp_path, many_pictures, monkeypatch):
     """As when the machine dies that has them; but not for ever."""
     calls = []
@@ -234,6 +236,7 @@ def events_of(out):
         return client.request("POST", "/events/filter", json={"filter": match}).json()["events"]
 
 
+@pytest.mark.slow
 def test_a_run_that_has_drifted_emits_an_event_and_others_none(tmp_path, many_pictures, caplog):
     """By many tasks, but once for all; 400 digits that are drawn all alike are drift."""
     done = score_folder(str(many_pictures), str(tmp_path / "drifted.csv"), workers=2)
@@ -362,6 +365,7 @@ def small(tmp_path, **more):
     }
 
 
+@pytest.mark.slow
 def test_what_is_done_is_not_done_again_unless_something_has_changed(tmp_path, few_digits):
     first = pipeline(**small(tmp_path))
     again = pipeline(**small(tmp_path))
@@ -385,6 +389,7 @@ def test_what_is_done_is_not_done_again_unless_something_has_changed(tmp_path, f
     assert json.loads((mended.evaluated.report / "metrics.json").read_text())["n"] == 500
 
 
+@pytest.mark.slow
 def test_other_code_is_another_key(tmp_path, few_digits, monkeypatch):
     first = pipeline(**small(tmp_path))
     monkeypatch.setattr(flows.caching, "code_version", lambda: "another")
@@ -426,6 +431,7 @@ def test_a_run_that_failed_says_what_to_do(caplog, error, advice):
     assert advice in said[0]
 
 
+@pytest.mark.slow
 def test_a_drawn_candidate_never_replaces_the_champion(tmp_path, few_digits):
     weights_dir = tmp_path / "weights"
     shutil.copytree(ROOT / "weights", weights_dir, ignore=shutil.ignore_patterns("runs", "former"))
@@ -456,6 +462,7 @@ def test_a_server_that_is_not_there_is_one_sentence(tmp_path):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_an_accuracy_below_what_is_expected_fails_the_run(tmp_path, few_digits):
     datasets.prepare("drawn", tmp_path / "data")
     given = {"dataset": "drawn", "data_dir": tmp_path / "data", "out": tmp_path / "report"}

@@ -91,6 +91,7 @@ def test_the_same_seed_gives_the_same_weights(small_dataset):
     assert not equal(first, other)
 
 
+@pytest.mark.slow
 def test_the_mean_of_the_weights_is_steadier_than_the_weights(small_dataset):
     """Averaged over many steps, weights waver less about their way; and they read no worse."""
     chosen = replace(recipe("augmented", epochs=8, batch_size=64), schedule=False, lr=0.01)
@@ -107,12 +108,12 @@ class KilledError(Exception):
     pass
 
 
-@pytest.mark.parametrize("at", [1, 3])
+@pytest.mark.parametrize("at", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_killed_training_goes_on_and_ends_with_the_same_weights(
     small_dataset, tmp_path, monkeypatch, at
 ):
     monkeypatch.setattr(torch_train, "SECONDS_BETWEEN_CHECKPOINTS", 0)
-    chosen = recipe("augmented", epochs=5)
+    chosen = recipe("augmented", epochs=4)
     expected, history = torch_train.train(small_dataset, chosen)
 
     def kill(epoch):
@@ -126,7 +127,7 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_weights(
     found, resumed = torch_train.train(
         small_dataset, chosen, checkpoint=checkpoint, on_epoch=seen.append
     )
-    assert [epoch.number for epoch in seen] == list(range(at + 1, 6))
+    assert [epoch.number for epoch in seen] == list(range(at + 1, 5))
     assert equal(found, expected)
     assert [e.loss for e in resumed] == [e.loss for e in history]
 
@@ -261,7 +262,7 @@ def test_another_pen_keeps_what_is_ink_and_what_is_paper(images):
 
 @pytest.fixture
 def pools(small_dataset):
-    return mixture.draw_pools(small_dataset.training, 0, torch.device("cpu"))
+    return torch_train.draw_pools(small_dataset.training, 0, torch.device("cpu"))
 
 
 def test_the_same_seed_draws_the_same_pools(small_dataset, pools):
@@ -291,6 +292,7 @@ def test_a_last_batch_of_one_digit_needs_no_stranger(small_dataset):
     assert np.isfinite(epoch.loss)
 
 
+@pytest.mark.slow
 def test_trained_against_strangers_the_network_doubts_them(small_dataset, pools):
     """Its confidence in letters and scribbles it has not seen is far below that in digits."""
     unseen = mixture.draw_pools(small_dataset.test, 9, torch.device("cpu")).strangers

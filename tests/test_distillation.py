@@ -138,15 +138,16 @@ def test_a_teacher_is_measured_in_float32_and_answers_in_bfloat16(
     small_dataset, rounding_processor, fast
 ):
     teacher = build_teacher(4, seed=0).eval()
+    teacher[-1].weight.data *= 100  # so sure of itself that rounding shows
     images, labels = torch_train._on_device(small_dataset.validation, CPU)
     with torch.no_grad(), products(fast=False):
         logits = torch.nn.Sequential(*teacher)(images.flatten(1))
     with products(fast=fast):
         loss, _ = torch_train._measure(teacher, images, labels)
         answers = answer([teacher], images.flatten(1), temperature=1.0)
-    assert loss == pytest.approx(float(functional.cross_entropy(logits, labels)), rel=1e-6)
+    assert loss == pytest.approx(float(functional.cross_entropy(logits, labels)), rel=1e-5)
     difference = float((answers - logits.softmax(1)).abs().max())
-    assert (difference > 1e-6) == fast
+    assert (difference > 1e-4) == fast
 
 
 @pytest.mark.slow

@@ -419,6 +419,10 @@ def demo(
         list[str] | None,
         typer.Option(help="Origin of a page elsewhere that may ask the API; may be repeated."),
     ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(help="Name the server answers to, such as a proxy's; may be repeated."),
+    ] = None,
     open_page: Annotated[
         bool, typer.Option("--open/--no-open", help="Open the page in a browser.")
     ] = True,
@@ -427,7 +431,14 @@ def demo(
     with needs("demo", "the drawing page"):
         from nnpipe.demo.server import serve
 
-    serve(Classifier.load(weights), host, port, allow_origin or (), open_page)
+    serve(
+        Classifier.load(weights),
+        host,
+        port,
+        allow_origins=allow_origin or (),
+        allow_hosts=allow_host or (),
+        open_page=open_page,
+    )
 
 
 @models_app.command("list")

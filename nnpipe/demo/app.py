@@ -2,8 +2,9 @@
 
     uvicorn nnpipe.demo.app:app
 
-takes its settings from the environment: ``NNPIPE_DEMO_WEIGHTS``, a weights file, and
-``NNPIPE_DEMO_ORIGINS``, the origins of pages that may ask it from elsewhere, separated by spaces.
+takes its settings from the environment: ``NNPIPE_DEMO_WEIGHTS``, a weights file;
+``NNPIPE_DEMO_ORIGINS``, the origins of pages that may ask it from elsewhere, separated by spaces;
+and ``NNPIPE_DEMO_HOSTS``, the names it answers to, such as the proxy's, separated by spaces.
 No request names a file: the page's own are listed when the application is made.
 """
 
@@ -28,6 +29,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from nnpipe import __version__
 from nnpipe.classifier import Classifier
 from nnpipe.demo import answers, limits, schema
+from nnpipe.demo.hosts import Hosts
 from nnpipe.errors import NnpipeError
 from nnpipe.scoring.pool import cores
 
@@ -46,7 +48,12 @@ HEADERS = {
 """Sent with every answer."""
 
 
-def create_app(classifier: Classifier | None = None, allow_origins: Sequence[str] = ()) -> FastAPI:
+def create_app(
+    classifier: Classifier | None = None,
+    *,
+    allow_origins: Sequence[str] = (),
+    allow_hosts: Sequence[str] = (),
+) -> FastAPI:
     """Make the application.
 
     Args:
@@ -54,18 +61,24 @@ def create_app(classifier: Classifier | None = None, allow_origins: Sequence[str
             when the application starts.
         allow_origins: origins of pages elsewhere that may ask the API, such as
             ``https://example.org``; "*" stands for all.
+        allow_hosts: names that the server answers to beside ``localhost``, this machine's own name
+            and all addresses; "*" stands for all.
 
     Raises:
-        NnpipeError: an origin is none.
+        NnpipeError: an origin or a name is none.
     """
     for origin in allow_origins:
         if not re.fullmatch(r"\*|https?://[^/\s]+", origin):
             raise NnpipeError(f"{origin} is no origin; expected one like https://example.org, or *")
+    for name in allow_hosts:
+        if not re.fullmatch(r"\*|[^\s/:*]+", name):
+            raise NnpipeError(f"{name} is not a host name; expected one like example.org, or *")
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.classifier = classifier or Classifier.load(os.getenv("NNPIPE_DEMO_WEIGHTS"))
         app.state.under_way = 0
+        app.state.readers = asyncio.Semaphore(cores())
         app.state.pool = ThreadPoolExecutor(cores(), "reader")
         yield
         app.state.pool.shutdown(wait=False, cancel_futures=True)
@@ -84,6 +97,7 @@ def create_app(classifier: Classifier | None = None, allow_origins: Sequence[str
         allow_methods=["GET", "POST"],
         allow_headers=["Content-Type"],
     )
+    app.add_middleware(Hosts, names=allow_hosts)
     app.add_middleware(_Headers)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(Exception, _failed)
@@ -113,24 +127,30 @@ async def predict(
     """Read the digit in a picture, as `nnpipe predict` does."""
     state = request.app.state
     if state.under_way >= limits.MAX_UNDER_WAY:
-        why = "too many requests are under way; come again"
-        raise HTTPException(429, why, {"Retry-After": "1"})
+        raise HTTPException(429, "too many requests are under way; come again", limits.BUSY)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     as_json = kind == "application/json"
     wanted = answers.Wanted(activations, evidence, rival)
     state.under_way += 1
     try:
         body = await limits.receive(request, limits.MAX_JSON if as_json else limits.MAX_BODY)
+        await limits.wait(request, state.readers)
         work = state.pool.submit(answers.answer, state.classifier, body, as_json, wanted)
-        async with asyncio.timeout(limits.SECONDS):
-            content = await asyncio.wrap_future(work)
-    except TimeoutError:
-        raise HTTPException(422, limits.TOO_LONG.format(limits.SECONDS)) from None
+        reading = asyncio.wrap_future(work)
+
+        def release(_: object) -> None:
+            """Free the reader when its thread has ended, which may be after the time is up."""
+            state.readers.release()
+            reading.cancelled() or reading.exception()  # or asyncio logs an error
+
+        reading.add_done_callback(release)
+        if not (await asyncio.wait([reading], timeout=limits.SECONDS))[0]:
+            raise HTTPException(422, limits.TOO_LONG.format(limits.SECONDS))
     except ClientDisconnect:
-        raise HTTPException(400, "the body ended too early") from None
+        raise HTTPException(400, "the client has left") from None
     finally:
         state.under_way -= 1
-    return Response(content, media_type="application/json")
+    return Response(reading.result(), media_type="application/json")
 
 
 async def model(request: Request) -> schema.Model:
@@ -182,4 +202,7 @@ class _Headers:
         await self.app(scope, receive, send_with_headers)
 
 
-app = create_app(allow_origins=os.getenv("NNPIPE_DEMO_ORIGINS", "").split())
+app = create_app(
+    allow_origins=os.getenv("NNPIPE_DEMO_ORIGINS", "").split(),
+    allow_hosts=os.getenv("NNPIPE_DEMO_HOSTS", "").split(),
+)

@@ -15,6 +15,7 @@ import uvicorn
 
 from nnpipe.classifier import Classifier
 from nnpipe.demo.app import create_app
+from nnpipe.demo.guard import Guard
 from nnpipe.errors import ServerError
 
 logger = logging.getLogger(__name__)
@@ -24,7 +25,9 @@ def serve(
     classifier: Classifier,
     host: str = "127.0.0.1",
     port: int = 8000,
+    *,
     allow_origins: Sequence[str] = (),
+    allow_hosts: Sequence[str] = (),
     open_page: bool = False,
 ) -> None:
     """Serve the page, and say where, till Ctrl-C or a signal to end.
@@ -34,13 +37,15 @@ def serve(
         host: name or address to listen on.
         port: 0 takes a free one.
         allow_origins: of pages elsewhere that may ask the API.
+        allow_hosts: names that it answers to beside the host, ``localhost`` and this machine's own.
         open_page: open the page in a browser, where there is a screen.
 
     Raises:
         ServerError: it cannot listen there.
-        NnpipeError: an origin is none.
+        NnpipeError: an origin or a name is none.
     """
-    app = create_app(classifier, allow_origins)
+    names = [*allow_hosts] if ":" in host or not host else [host, *allow_hosts]
+    app = create_app(classifier, allow_origins=allow_origins, allow_hosts=names)
     with _listen(host, port) as listening:
         address, port, *_ = listening.getsockname()
         ip = ipaddress.ip_address(address)
@@ -58,8 +63,12 @@ def serve(
             threading.Thread(target=webbrowser.open, args=[url], daemon=True).start()
         config = uvicorn.Config(
             app,
+            http=Guard,
+            ws="none",
+            backlog=256,
+            loop="asyncio",  # uvloop reads 256 KiB at a time
             access_log=False,
-            log_level="warning",
+            log_level="error",  # or each request that is none is a line
             server_header=False,
             timeout_graceful_shutdown=3,
         )

@@ -431,14 +431,8 @@ def demo(
     with needs("demo", "the drawing page"):
         from nnpipe.demo.server import serve
 
-    serve(
-        Classifier.load(weights),
-        host,
-        port,
-        allow_origins=allow_origin or (),
-        allow_hosts=allow_host or (),
-        open_page=open_page,
-    )
+    names = allow_host or ()
+    serve(Classifier.load(weights), host, port, allow_origin or (), open_page, allow_hosts=names)
 
 
 @models_app.command("list")

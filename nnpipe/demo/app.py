@@ -3,8 +3,8 @@
     uvicorn nnpipe.demo.app:app
 
 takes its settings from the environment: ``NNPIPE_DEMO_WEIGHTS``, a weights file;
-``NNPIPE_DEMO_ORIGINS``, the origins of pages that may ask it from elsewhere, separated by spaces;
-and ``NNPIPE_DEMO_HOSTS``, the names it answers to, such as the proxy's, separated by spaces.
+``NNPIPE_DEMO_ORIGINS``, the origins of pages that may ask it from elsewhere; and
+``NNPIPE_DEMO_HOSTS``, the names it answers to, such as a proxy's. Spaces separate them.
 No request names a file: the page's own are listed when the application is made.
 """
 
@@ -21,7 +21,7 @@ from typing import Annotated, Any
 from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, Response
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -29,7 +29,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from nnpipe import __version__
 from nnpipe.classifier import Classifier
 from nnpipe.demo import answers, limits, schema
-from nnpipe.demo.hosts import Hosts
+from nnpipe.demo.hosts import answers_to
 from nnpipe.errors import NnpipeError
 from nnpipe.scoring.pool import cores
 
@@ -47,11 +47,16 @@ HEADERS = {
 }
 """Sent with every answer."""
 
+OTHER_HOST = (
+    "this server does not answer to the name in the Host header; "
+    "--allow-host or NNPIPE_DEMO_HOSTS allows a name"
+)
+
 
 def create_app(
     classifier: Classifier | None = None,
-    *,
     allow_origins: Sequence[str] = (),
+    *,
     allow_hosts: Sequence[str] = (),
 ) -> FastAPI:
     """Make the application.
@@ -61,24 +66,19 @@ def create_app(
             when the application starts.
         allow_origins: origins of pages elsewhere that may ask the API, such as
             ``https://example.org``; "*" stands for all.
-        allow_hosts: names that the server answers to beside ``localhost``, this machine's own name
-            and all addresses; "*" stands for all.
+        allow_hosts: names that it answers to beside this machine's; "*" stands for all.
 
     Raises:
-        NnpipeError: an origin or a name is none.
+        NnpipeError: an origin is none.
     """
     for origin in allow_origins:
         if not re.fullmatch(r"\*|https?://[^/\s]+", origin):
             raise NnpipeError(f"{origin} is no origin; expected one like https://example.org, or *")
-    for name in allow_hosts:
-        if not re.fullmatch(r"\*|[^\s/:*]+", name):
-            raise NnpipeError(f"{name} is not a host name; expected one like example.org, or *")
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.classifier = classifier or Classifier.load(os.getenv("NNPIPE_DEMO_WEIGHTS"))
         app.state.under_way = 0
-        app.state.readers = asyncio.Semaphore(cores())
         app.state.pool = ThreadPoolExecutor(cores(), "reader")
         yield
         app.state.pool.shutdown(wait=False, cancel_futures=True)
@@ -97,8 +97,7 @@ def create_app(
         allow_methods=["GET", "POST"],
         allow_headers=["Content-Type"],
     )
-    app.add_middleware(Hosts, names=allow_hosts)
-    app.add_middleware(_Headers)
+    app.add_middleware(_Door, names={name.lower() for name in allow_hosts})
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(Exception, _failed)
     app.post(
@@ -111,7 +110,7 @@ def create_app(
     app.get("/healthz", response_model=schema.Health)(healthz)
     app.get("/", include_in_schema=False)(_file(STATIC / "index.html"))
     for path in STATIC.iterdir():
-        app.get(f"/static/{path.name}", include_in_schema=False)(_file(path))
+        app.get(f"/{path.name}", include_in_schema=False)(_file(path))
     return app
 
 
@@ -134,23 +133,23 @@ async def predict(
     state.under_way += 1
     try:
         body = await limits.receive(request, limits.MAX_JSON if as_json else limits.MAX_BODY)
-        await limits.wait(request, state.readers)
         work = state.pool.submit(answers.answer, state.classifier, body, as_json, wanted)
-        reading = asyncio.wrap_future(work)
-
-        def release(_: object) -> None:
-            """Free the reader when its thread has ended, which may be after the time is up."""
-            state.readers.release()
-            reading.cancelled() or reading.exception()  # or asyncio logs an error
-
-        reading.add_done_callback(release)
-        if not (await asyncio.wait([reading], timeout=limits.SECONDS))[0]:
-            raise HTTPException(422, limits.TOO_LONG.format(limits.SECONDS))
+        reading, leaving = asyncio.wrap_future(work), asyncio.ensure_future(request.receive())
+        first = asyncio.FIRST_COMPLETED
+        await asyncio.wait((reading, leaving), timeout=limits.WAIT, return_when=first)
+        leaving.cancel()
+        if work.cancel():  # no reader has taken it
+            why = f"all readers are busy for {limits.WAIT:g} seconds; come again"
+            raise HTTPException(503, why, limits.BUSY)
+        async with asyncio.timeout(limits.SECONDS):
+            content = await reading
+    except TimeoutError:
+        raise HTTPException(422, limits.TOO_LONG.format(limits.SECONDS)) from None
     except ClientDisconnect:
-        raise HTTPException(400, "the client has left") from None
+        raise HTTPException(400, "the body ended too early") from None
     finally:
         state.under_way -= 1
-    return Response(reading.result(), media_type="application/json")
+    return Response(content, media_type="application/json")
 
 
 async def model(request: Request) -> schema.Model:
@@ -187,11 +186,11 @@ async def _failed(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": "this is a bug of the server; its log says more"}, 500, HEADERS)
 
 
-class _Headers:
-    """Puts `HEADERS` on every answer."""
+class _Door:
+    """Refuses requests for other hosts, and puts `HEADERS` on every answer."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    def __init__(self, app: ASGIApp, names: set[str]) -> None:
+        self.app, self.names = app, names
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_with_headers(message: Message) -> None:
@@ -199,7 +198,11 @@ class _Headers:
                 MutableHeaders(scope=message).update(HEADERS)
             await send(message)
 
-        await self.app(scope, receive, send_with_headers)
+        app = self.app
+        if scope["type"] == "http":
+            host = Headers(scope=scope).get("host", "")
+            app = app if answers_to(host, self.names) else JSONResponse({"detail": OTHER_HOST}, 421)
+        await app(scope, receive, send_with_headers)
 
 
 app = create_app(

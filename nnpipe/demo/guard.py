@@ -1,12 +1,11 @@
 """How much a connection may ask for before the application sees a request: bytes, lines, time.
 
-uvicorn itself bounds none of them. The command `nnpipe demo` serves with this class, and
-``uvicorn nnpipe.demo.app:app --http nnpipe.demo.guard:Guard --ws none`` does, too.
+uvicorn itself bounds none of them. The command `nnpipe demo` serves with this class, and so does
+``uvicorn nnpipe.demo.app:app --http nnpipe.demo.guard:Guard --loop asyncio --ws none``.
 """
 
 import asyncio
 import json
-from http import HTTPStatus
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -31,15 +30,15 @@ REQUEST_SECONDS = 40.0
 to less, so this ends only connections whose client does not take its answer."""
 
 MAX_CONNECTIONS = 200
-"""Open connections. A new one beyond this replaces the one that has been idle the longest."""
+"""Open connections. A new one beyond this replaces one that waits for its client."""
 
 MAX_PER_CLIENT = 50
 """Open connections from one address, likewise. This is less than `limits.MAX_UNDER_WAY`, so no
 client takes all of those places."""
 
-TOO_LARGE = (
-    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-    f"the head of the request has more than {MAX_HEAD >> 10} KiB or {MAX_HEADERS} lines",
+NOT_HTTP = (
+    "this is not an HTTP/1.1 request, or its head has more than "
+    f"{MAX_HEAD >> 10} KiB or {MAX_HEADERS} lines"
 )
 
 
@@ -50,15 +49,6 @@ class Guard(HttpToolsProtocol, asyncio.BufferedProtocol):
     bytes at a time rather than 256 KiB, and serves other connections in between.
     """
 
-    end: asyncio.TimerHandle
-    """What ends the connection when its time is up."""
-
-    size = 0
-    """Bytes since the last complete head or piece of a body."""
-
-    refusal = HTTPStatus.BAD_REQUEST, "this is not an HTTP/1.1 request"
-    """What `send_400_response` answers."""
-
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start; if there are too many connections, end one that waits for its client.
 
@@ -67,17 +57,18 @@ class Guard(HttpToolsProtocol, asyncio.BufferedProtocol):
         """
         super().connection_made(transport)
         self.buffer = bytearray(READ)
+        self.size = 0  # bytes since the last complete head or piece of a body
         self.end = self.loop.call_later(HEAD_SECONDS, self.abort)
-        guards = [c for c in self.connections if isinstance(c, Guard)]
-        mine = [c for c in guards if c.client and self.client and c.client[0] == self.client[0]]
-        crowd = mine if len(mine) > MAX_PER_CLIENT else guards
-        if crowd is mine or len(guards) > MAX_CONNECTIONS:
-            waiting = [c for c in crowd if (c.idle or c.cycle.more_body) and c is not self]
-            if waiting:
-                min(waiting, key=lambda c: (not c.idle, c.end.when())).abort()
-            else:
+        everyone = [c for c in self.connections if isinstance(c, Guard)]
+        mine = [c for c in everyone if c.client and self.client and c.client[0] == self.client[0]]
+        for crowd, limit in ((mine, MAX_PER_CLIENT), (everyone, MAX_CONNECTIONS)):
+            others = [c for c in crowd if (c.idle or c.cycle.more_body) and c is not self]
+            if len(crowd) > limit and others:
+                return min(others, key=lambda c: (not c.idle, c.end.when())).abort()
+            if len(crowd) > limit:
                 why = "too many connections are open; come again"
-                self.refuse(HTTPStatus.SERVICE_UNAVAILABLE, why)
+                return self.refuse("503 Service Unavailable\r\nRetry-After: 1", why)
+        return None
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the clock."""
@@ -88,11 +79,6 @@ class Guard(HttpToolsProtocol, asyncio.BufferedProtocol):
     def idle(self) -> bool:
         """Whether no request is being answered."""
         return self.cycle is None or self.cycle.response_complete
-
-    def allow(self, seconds: float) -> None:
-        """Set the time until the connection ends."""
-        self.end.cancel()
-        self.end = self.loop.call_later(seconds, self.abort)
 
     def abort(self) -> None:
         """End the connection now, even if the client does not take what is written."""
@@ -108,19 +94,17 @@ class Guard(HttpToolsProtocol, asyncio.BufferedProtocol):
         self.data_received(bytes(self.buffer[:nbytes]))
 
     def data_received(self, data: bytes) -> None:
-        """Parse bytes; the parser calls the `on_` methods."""
+        """Parse bytes; the parser calls the `on_` methods. What they raise ends in a refusal."""
         if self.size > MAX_HEAD:
-            self.refuse(*TOO_LARGE)
-        else:
-            self.size += len(data)
-            super().data_received(data)
+            return self.send_400_response(NOT_HTTP)
+        self.size += len(data)
+        return super().data_received(data)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header line or a trailer."""
         super().on_header(name, value)
         if len(self.headers) > MAX_HEADERS:
-            self.refusal = TOO_LARGE
-            raise ValueError  # stops the parser, and uvicorn calls send_400_response
+            raise ValueError
 
     def on_headers_complete(self) -> None:
         """Start to answer."""
@@ -140,18 +124,19 @@ class Guard(HttpToolsProtocol, asyncio.BufferedProtocol):
         super().on_response_complete()
         self.allow(HEAD_SECONDS if self.idle else REQUEST_SECONDS)
 
+    def allow(self, seconds: float) -> None:
+        """Set the time until the connection ends."""
+        self.end.cancel()
+        self.end = self.loop.call_later(seconds, self.abort)
+
     def send_400_response(self, msg: str) -> None:
         """Refuse what the parser refuses."""
-        self.refuse(*self.refusal)
+        self.refuse("400 Bad Request", NOT_HTTP)
 
-    def refuse(self, status: HTTPStatus, why: str) -> None:
-        """Answer with one sentence and close; if an answer is under way, close without a word."""
-        if not self.idle:
-            return self.abort()
-        body = json.dumps({"detail": why}).encode()
-        head = (
-            f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: application/json\r\n"
-            f"Content-Length: {len(body)}\r\nRetry-After: 1\r\nConnection: close\r\n\r\n"
-        )
-        self.transport.write(head.encode() + body)
-        return self.transport.close()
+    def refuse(self, status: str, why: str) -> None:
+        """Answer in a sentence, and close; in the middle of another answer, only close."""
+        body = json.dumps({"detail": why})
+        head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nConnection: close"
+        if self.idle:
+            self.transport.write(f"{head}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+        self.transport.close()

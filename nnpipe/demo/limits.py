@@ -11,7 +11,6 @@ import time
 
 from fastapi import HTTPException, Request
 from PIL import Image
-from starlette.requests import ClientDisconnect
 
 from nnpipe.errors import PictureError
 
@@ -31,13 +30,13 @@ MAX_UNDER_WAY = 64
 """Requests that are being received, waiting or read; the next one is asked to come again."""
 
 SECONDS = 10.0
-"""Seconds in which a body must arrive, and seconds in which a picture must be read."""
+"""Seconds in which a body must arrive, and seconds in which a reader must read it."""
 
 WAIT = 5.0
-"""Seconds that a request waits for a free reader, of which there is one for each core."""
+"""Seconds that a request waits for a free reader. There is one for each core."""
 
 BUSY = {"Retry-After": "1"}
-"""Seconds, in the headers of answers that ask to come again."""
+"""Header of answers that ask to come again, in seconds."""
 
 TOO_LONG = "reading the picture takes longer than {:g} seconds"
 
@@ -90,28 +89,6 @@ async def receive(request: Request, limit: int) -> bytes:
     if not content:
         raise HTTPException(422, "the body is empty; send a picture")
     return bytes(content)
-
-
-async def wait(request: Request, readers: asyncio.Semaphore) -> None:
-    """Wait for a free reader, and take it.
-
-    Raises:
-        HTTPException: 503, there is none in time.
-        ClientDisconnect: the client has left.
-    """
-    free = asyncio.ensure_future(readers.acquire())
-    gone = asyncio.ensure_future(request.receive())  # the body is here, so nothing else can come
-    both = (free, gone)
-    try:
-        first, _ = await asyncio.wait(both, timeout=WAIT, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in both:
-            task.cancel()
-    if free in first:
-        return
-    if gone in first:
-        raise ClientDisconnect
-    raise HTTPException(503, f"all readers are busy for {WAIT:g} seconds; come again", BUSY)
 
 
 def check_header(picture: Deadline) -> None:

@@ -25,10 +25,10 @@ def serve(
     classifier: Classifier,
     host: str = "127.0.0.1",
     port: int = 8000,
-    *,
     allow_origins: Sequence[str] = (),
-    allow_hosts: Sequence[str] = (),
     open_page: bool = False,
+    *,
+    allow_hosts: Sequence[str] = (),
 ) -> None:
     """Serve the page, and say where, till Ctrl-C or a signal to end.
 
@@ -37,15 +37,14 @@ def serve(
         host: name or address to listen on.
         port: 0 takes a free one.
         allow_origins: of pages elsewhere that may ask the API.
-        allow_hosts: names that it answers to beside the host, ``localhost`` and this machine's own.
         open_page: open the page in a browser, where there is a screen.
+        allow_hosts: names that it answers to beside `host` and this machine's own.
 
     Raises:
         ServerError: it cannot listen there.
-        NnpipeError: an origin or a name is none.
+        NnpipeError: an origin is none.
     """
-    names = [*allow_hosts] if ":" in host or not host else [host, *allow_hosts]
-    app = create_app(classifier, allow_origins=allow_origins, allow_hosts=names)
+    app = create_app(classifier, allow_origins, allow_hosts=[host, *allow_hosts])
     with _listen(host, port) as listening:
         address, port, *_ = listening.getsockname()
         ip = ipaddress.ip_address(address)
@@ -64,11 +63,11 @@ def serve(
         config = uvicorn.Config(
             app,
             http=Guard,
+            loop="asyncio",  # uvloop reads 256 KiB at a time
             ws="none",
             backlog=256,
-            loop="asyncio",  # uvloop reads 256 KiB at a time
             access_log=False,
-            log_level="error",  # or each request that is none is a line
+            log_level="error",  # else each refused connection is a line
             server_header=False,
             timeout_graceful_shutdown=3,
         )

@@ -28,6 +28,7 @@ from nnpipe.errors import NnpipeError
 from .conftest import ROOT
 from .serving import ENVIRONMENT, PREDICT, SECONDS, process, serving
 
+POST = b"POST /api/predict HTTP/1.1\r\nHost: localhost\r\n"
 SAMPLES = sorted((ROOT / "samples").iterdir())
 
 
@@ -249,9 +250,7 @@ def test_a_body_without_a_length_is_limited_too(client):
 def test_a_body_without_end_is_not_read_to_its_end(client):
     sent = 0
     with socket.create_connection(("127.0.0.1", client.port), timeout=SECONDS) as connection:
-        connection.sendall(
-            b"POST /api/predict HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
-        )
+        connection.sendall(POST + b"Transfer-Encoding: chunked\r\n\r\n")
         chunk = b"100000\r\n" + bytes(2**20) + b"\r\n"
         while not select.select([connection], [], [], 0)[0] and sent < 2**30:
             connection.sendall(chunk)
@@ -263,9 +262,7 @@ def test_a_body_without_end_is_not_read_to_its_end(client):
 
 def test_a_client_that_leaves_early_is_no_error(here, caplog):
     with socket.create_connection(("127.0.0.1", here.port), timeout=SECONDS) as connection:
-        connection.sendall(
-            b"POST /api/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\nx"
-        )
+        connection.sendall(POST + b"Content-Length: 99\r\n\r\nx")
         time.sleep(0.2)
     assert here.post(THREE).status == 200
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
@@ -370,6 +367,7 @@ def hanging(monkeypatch, **settings):
         monkeypatch.setattr(limits, name, value, raising=False)
     app = create_app(Classifier.load())
     with serving(app) as client, ThreadPoolExecutor(2) as threads:
+        client.get("/healthz")  # now the application has started
         try:
             yield app, client, threads, go_on
         finally:
@@ -400,19 +398,18 @@ def test_a_picture_that_only_waited_is_asked_to_come_again(monkeypatch):
 
 
 def test_the_time_to_read_a_picture_begins_when_a_reader_takes_it(monkeypatch):
-    with hanging(monkeypatch, WAIT=SECONDS, SECONDS=1) as (app, client, threads, go_on):
+    with hanging(monkeypatch, WAIT=SECONDS, SECONDS=1) as (_, client, threads, _):
         monkeypatch.setattr(answers, "answer", lambda *_: time.sleep(0.7) or b"{}")
         both = [threads.submit(client.post, THREE) for _ in range(2)]
         assert [future.result(SECONDS).status for future in both] == [200, 200]
 
 
 def test_a_client_that_leaves_gives_up_its_place(monkeypatch):
-    with hanging(monkeypatch, WAIT=SECONDS) as (app, client, threads, go_on):
+    with hanging(monkeypatch, WAIT=SECONDS) as (app, client, threads, _):
         threads.submit(client.post, THREE)
         assert until(lambda: app.state.under_way == 1)
         with socket.create_connection(("127.0.0.1", client.port)) as connection:
-            head = b"POST /api/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\n"
-            connection.sendall(head + b"abc")
+            connection.sendall(POST + b"Content-Length: 3\r\n\r\nabc")
             assert until(lambda: app.state.under_way == 2)
         assert until(lambda: app.state.under_way == 1)
 

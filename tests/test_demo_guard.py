@@ -15,7 +15,9 @@ from .serving import SECONDS, serving
 
 HOST = b"Host: localhost\r\n"
 GET = b"GET /healthz HTTP/1.1\r\n" + HOST
+LENGTH = b"Content-Length: 1\r\n"
 POST = b"POST /api/predict HTTP/1.1\r\n" + HOST
+CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -60,11 +62,11 @@ REFUSED = {
     "a long trailer": POST
     + b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX: "
     + b"a" * 30_000,
-    "many trailers": POST + b"Transfer-Encoding: chunked\r\n\r\n0\r\n" + b"a: b\r\n" * 101,
-    "a long extension": POST + b"Transfer-Encoding: chunked\r\n\r\n1;" + b"a" * 30_000,
+    "many trailers": CHUNKED + b"0\r\n" + b"a: b\r\n" * 101,
+    "a long extension": CHUNKED + b"1;" + b"a" * 30_000,
     "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(200),
-    "two lengths": POST + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\naa",
+    "two lengths": POST + LENGTH + b"Content-Length: 2\r\n\r\naa",
     "a length and chunks": POST
     + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "a negative length": POST + b"Content-Length: -1\r\n\r\n",
@@ -112,11 +114,9 @@ def test_a_body_is_read_after_the_client_has_asked_whether_to_send_it(client):
 
 
 def test_a_few_pipelined_requests_are_answered_in_order_and_many_are_not(client):
-    assert (
-        exchange(client, 5 * (GET + b"\r\n") + GET + b"Connection: close\r\n\r\n").count(b"200 OK")
-        == 6
-    )
-    assert exchange(client, 50 * (GET + b"\r\n")).count(b"200 OK") < 50
+    request, last = GET + b"\r\n", GET + b"Connection: close\r\n\r\n"
+    assert exchange(client, 5 * request + last).count(b"200 OK") == 6
+    assert exchange(client, 50 * request).count(b"200 OK") < 50
 
 
 @pytest.mark.parametrize("start", [b"", b"GET /hea", GET + b"X: a", b"\r\n"], ids=repr)
@@ -182,6 +182,19 @@ def test_idle_connections_are_few_in_all(client, monkeypatch):
         time.sleep(0.3)
         assert sum(map(closed, connections)) >= 15
         assert client.get("/healthz").status == 200
+    finally:
+        for connection in connections:
+            connection.close()
+
+
+def test_one_client_does_not_take_all_places_for_pictures(client):
+    """Its own bodies that do not come make room for its next picture."""
+    connections = [connect(client) for _ in range(100)]
+    try:
+        for connection in connections:
+            with contextlib.suppress(ConnectionError):
+                connection.sendall(POST + b"Content-Length: 9\r\n\r\na")
+        assert client.post(b"hello").status == 415
     finally:
         for connection in connections:
             connection.close()

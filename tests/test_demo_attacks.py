@@ -1,15 +1,19 @@
 """While clients attack the drawing page, it answers others within half a second."""
 
 import contextlib
+import io
 import os
 import socket
 import statistics
 import threading
 import time
+from functools import partial
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from .serving import SECONDS, process
+from .serving import SECONDS, Client, process
 
 BOUND = 0.5  # seconds for an answer of /healthz
 HOST = b"Host: localhost\r\n"
@@ -48,6 +52,11 @@ def hold(port, stop, start, number):
             stack.enter_context(connection)
             connection.sendall(start)
         stop.wait(SECONDS)
+
+
+def post(port, stop, body, kind):
+    """Post a picture, and wait for the answer."""
+    assert Client(port).post(body, kind=kind).status in (200, 422, 503)
 
 
 def repeat(attack, port, stop, arguments):
@@ -109,3 +118,42 @@ def test_others_are_answered_within_half_a_second(server, attack, arguments, cli
     before = memory(pid)
     assert any(latency(client, attack, arguments, clients) < BOUND for _ in range(2))
     assert memory(pid) - before < 64 * 2**20
+
+
+def encode(kind, **options):
+    """A picture with nearly as many pixels as are read; such are the slowest."""
+    stream = io.BytesIO()
+    levels = (np.add.outer(np.arange(4990), np.arange(4990)) // 7).astype(np.uint8)
+    Image.fromarray(levels).convert("RGB").save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def frames(number):
+    """A GIF of so many empty frames."""
+    stream = io.BytesIO()
+    first, second = (Image.new("L", (60, 60), level) for level in (0, 255))
+    first.save(stream, "GIF", save_all=True, append_images=[second])
+    frame = b"\x2c\0\0\0\0\x01\0\x01\0\0" + b"\x02" + b"\x02\x4c\x01" + b"\0"
+    return stream.getvalue()[:-1] + number * frame + b"\x3b"
+
+
+SLOW = {
+    "PNG": partial(encode, "PNG"),
+    "JPEG": partial(encode, "JPEG", progressive=True, quality=30),
+    "lossy WebP": partial(encode, "WEBP", method=0),
+    "lossless WebP": partial(encode, "WEBP", method=0, lossless=True),
+    "GIF of many frames": partial(frames, 500_000),
+    "TIFF": partial(encode, "TIFF", compression="tiff_adobe_deflate"),
+    "AVIF": partial(encode, "AVIF", speed=10),
+    "JSON": lambda: b"[" + b"1," * 500_000 + b"1]",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", SLOW.values(), ids=SLOW)
+def test_others_are_answered_while_all_readers_read_the_slowest_pictures(server, make):
+    """What decodes a picture lets the event loop go on."""
+    body = make()
+    kind = "application/json" if body.startswith(b"[") else "image/png"
+    _, client = server
+    assert any(latency(client, post, [body, kind], 4) < BOUND for _ in range(2))

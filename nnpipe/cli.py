@@ -419,6 +419,10 @@ def demo(
         list[str] | None,
         typer.Option(help="Origin of a page elsewhere that may ask the API; may be repeated."),
     ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(help="Name the server answers to, such as a proxy's; may be repeated."),
+    ] = None,
     open_page: Annotated[
         bool, typer.Option("--open/--no-open", help="Open the page in a browser.")
     ] = True,
@@ -427,7 +431,8 @@ def demo(
     with needs("demo", "the drawing page"):
         from nnpipe.demo.server import serve
 
-    serve(Classifier.load(weights), host, port, allow_origin or (), open_page)
+    names = allow_host or ()
+    serve(Classifier.load(weights), host, port, allow_origin or (), open_page, allow_hosts=names)
 
 
 @models_app.command("list")

@@ -87,10 +87,10 @@ def process(*arguments, **environment):
 
 
 @contextmanager
-def serving(app):
+def serving(app, **options):
     """A server in a thread, where a test can change what the application does."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        running = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
+        running = uvicorn.Server(uvicorn.Config(app, log_level="critical", **options))
         thread = threading.Thread(target=running.run, args=[[listening]])
         thread.start()
         try:

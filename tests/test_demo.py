@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from nnpipe.errors import NnpipeError
 from .conftest import ROOT
 from .serving import ENVIRONMENT, PREDICT, SECONDS, process, serving
 
+POST = b"POST /api/predict HTTP/1.1\r\nHost: localhost\r\n"
 SAMPLES = sorted((ROOT / "samples").iterdir())
 
 
@@ -146,8 +148,8 @@ def test_the_page_and_its_files_are_served(client):
     assert page.headers.get_content_type() == "text/html"
     assert page.content == (STATIC / "index.html").read_bytes()
     for path in STATIC.iterdir():
-        assert client.get(f"/static/{path.name}").content == path.read_bytes()
-    kinds = {client.get(f"/static/{p.name}").headers["content-type"] for p in STATIC.glob("*.js")}
+        assert client.get(f"/{path.name}").content == path.read_bytes()
+    kinds = {client.get(f"/{p.name}").headers["content-type"] for p in STATIC.glob("*.js")}
     assert kinds <= {"text/javascript; charset=utf-8", "application/javascript"}
 
 
@@ -248,9 +250,7 @@ def test_a_body_without_a_length_is_limited_too(client):
 def test_a_body_without_end_is_not_read_to_its_end(client):
     sent = 0
     with socket.create_connection(("127.0.0.1", client.port), timeout=SECONDS) as connection:
-        connection.sendall(
-            b"POST /api/predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
-        )
+        connection.sendall(POST + b"Transfer-Encoding: chunked\r\n\r\n")
         chunk = b"100000\r\n" + bytes(2**20) + b"\r\n"
         while not select.select([connection], [], [], 0)[0] and sent < 2**30:
             connection.sendall(chunk)
@@ -262,7 +262,7 @@ def test_a_body_without_end_is_not_read_to_its_end(client):
 
 def test_a_client_that_leaves_early_is_no_error(here, caplog):
     with socket.create_connection(("127.0.0.1", here.port), timeout=SECONDS) as connection:
-        connection.sendall(b"POST /api/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\nx")
+        connection.sendall(POST + b"Content-Length: 99\r\n\r\nx")
         time.sleep(0.2)
     assert here.post(THREE).status == 200
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
@@ -312,6 +312,7 @@ def test_a_reader_that_hangs_is_not_waited_for(monkeypatch):
     monkeypatch.setattr(answers, "answer", hang_on_short_bodies)
     monkeypatch.setattr(application, "cores", lambda: 2)
     monkeypatch.setattr(limits, "SECONDS", 0.3)
+    monkeypatch.setattr(limits, "WAIT", 0.1)
     try:
         with serving(create_app(Classifier.load())) as client:
             response = client.post(b"x")
@@ -351,6 +352,78 @@ def test_reading_does_not_keep_others_waiting(monkeypatch):
         assert client.post(THREE).status == 200
 
 
+@contextmanager
+def hanging(monkeypatch, **settings):
+    """A server whose only reader hangs until the event is set, and that event."""
+    go_on = threading.Event()
+
+    def hang(*_):
+        go_on.wait(SECONDS)
+        return b"{}"
+
+    monkeypatch.setattr(answers, "answer", hang)
+    monkeypatch.setattr(application, "cores", lambda: 1)
+    for name, value in settings.items():
+        monkeypatch.setattr(limits, name, value, raising=False)
+    app = create_app(Classifier.load())
+    with serving(app) as client, ThreadPoolExecutor(2) as threads:
+        client.get("/healthz")  # now the application has started
+        try:
+            yield app, client, threads, go_on
+        finally:
+            go_on.set()
+
+
+def until(condition, seconds=3):
+    """Wait for a condition, and return whether it comes true."""
+    end = time.monotonic() + seconds
+    while not (true := condition()) and time.monotonic() < end:
+        time.sleep(0.01)
+    return true
+
+
+def test_a_picture_that_only_waited_is_asked_to_come_again(monkeypatch):
+    """A 422 would say that the picture itself takes long to read."""
+    with hanging(monkeypatch, WAIT=0.3, SECONDS=2) as (app, client, threads, go_on):
+        first = threads.submit(client.post, THREE)
+        assert until(lambda: app.state.under_way == 1)
+        response = client.post(THREE)
+        assert response.status == 503
+        assert response.headers["retry-after"] == "1"
+        assert response.json["detail"] == "all readers are busy for 0.3 seconds; come again"
+        assert client.get("/healthz").status == 200
+        go_on.set()
+        assert first.result(SECONDS).status == 200
+        assert client.post(THREE).status == 200
+
+
+def test_the_time_to_read_a_picture_begins_when_a_reader_takes_it(monkeypatch):
+    with hanging(monkeypatch, WAIT=SECONDS, SECONDS=1) as (_, client, threads, _):
+        monkeypatch.setattr(answers, "answer", lambda *_: time.sleep(0.7) or b"{}")
+        both = [threads.submit(client.post, THREE) for _ in range(2)]
+        assert [future.result(SECONDS).status for future in both] == [200, 200]
+
+
+def test_a_client_that_leaves_gives_up_its_place(monkeypatch):
+    with hanging(monkeypatch, WAIT=SECONDS) as (app, client, threads, _):
+        threads.submit(client.post, THREE)
+        assert until(lambda: app.state.under_way == 1)
+        with socket.create_connection(("127.0.0.1", client.port)) as connection:
+            connection.sendall(POST + b"Content-Length: 3\r\n\r\nabc")
+            assert until(lambda: app.state.under_way == 2)
+        assert until(lambda: app.state.under_way == 1)
+
+
+@pytest.mark.parametrize("path", ["/", "/main.js", "/api/model", "/healthz", "/openapi.json"])
+def test_a_page_whose_name_points_here_reads_nothing(client, path):
+    """DNS rebinding: the browser sends the name of the stranger's page."""
+    answer = client.get(path, Host=f"rebound.example:{client.port}")
+    assert answer.status == 421
+    assert answer.json == {"detail": application.OTHER_HOST}
+    assert answer.headers["content-security-policy"]
+    assert client.get(path, Host=f"localhost:{client.port}").status == 200
+
+
 def test_pictures_are_refused_before_they_are_decoded(here, monkeypatch):
     def decode(*_):
         raise AssertionError("it is being decoded")
@@ -380,7 +453,7 @@ def test_every_answer_has_the_headers(here, monkeypatch):
         415: here.post(b"text"),
         422: here.post(THREE, f"{PREDICT}?rival=10"),
     }
-    files = [here.get(path) for path in ("/", "/static/index.html", "/openapi.json")]
+    files = [here.get(path) for path in ("/", "/index.html", "/openapi.json")]
 
     def fail(*_):
         raise RuntimeError("a secret")
@@ -402,11 +475,11 @@ def test_every_answer_has_the_headers(here, monkeypatch):
 @pytest.mark.parametrize(
     "path",
     [
-        "/static/../app.py",
-        "/static/..%2fapp.py",
-        "/static/%2e%2e/app.py",
-        "/static//etc/passwd",
-        "/static/",
+        "/../app.py",
+        "/..%2fapp.py",
+        "/%2e%2e/app.py",
+        "/static/index.html",
+        "//../../etc/passwd",
         "//etc/passwd",
         "/app.py",
     ],
@@ -466,20 +539,26 @@ def test_settings_of_uvicorn_come_from_the_environment(weights_file):
     settings = {
         "NNPIPE_DEMO_WEIGHTS": str(weights_file),
         "NNPIPE_DEMO_ORIGINS": "https://a.example https://b.example",
+        "NNPIPE_DEMO_HOSTS": "digits.example Other.Example",
     }
     with process("uvicorn", "nnpipe.demo.app:app", "--port", "0", **settings) as (_, client):
         assert client.get("/api/model").json["recipe"] == "sgd"
         for origin in ("https://a.example", "https://b.example"):
             answer = client.get("/healthz", Origin=origin)
             assert answer.headers["access-control-allow-origin"] == origin
+        names = ("digits.example", "other.example:8000", "127.0.0.1", "third.example")
+        statuses = [client.get("/healthz", Host=name).status for name in names]
+        assert statuses == [200, 200, 200, 421]
 
 
 def test_the_command_says_where_and_ends_with_ctrl_c(weights_file):
     command = ["nnpipe.cli", "demo", "--port", "0", "--no-open", "--weights", str(weights_file)]
-    with process(*command) as (running, client):
+    with process(*command, "--allow-host", "Digits.example") as (running, client):
         assert client.get("/").status == 200
         assert client.get("/api/model").json["recipe"] == "sgd"
         assert "server" not in client.get("/healthz").headers
+        names = ("digits.example", "127.0.0.1", "other.example")
+        assert [client.get("/", Host=name).status for name in names] == [200, 200, 421]
         said = running.said()
         running.process.send_signal(signal.SIGINT)
         assert running.process.wait(SECONDS) == 0

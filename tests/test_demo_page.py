@@ -634,7 +634,7 @@ def test_links_are_exact_and_never_crash(visit):
     page = visit()
     failures = page.page.evaluate(
         """async () => {
-          const { encode, decode } = await import(new URL("static/link.js", location).href);
+          const { encode, decode } = await import(new URL("link.js", location).href);
           let seed = 1;
           const random = (n) => (seed = (seed * 48271) % 2147483647) % n;
           const failures = [];
@@ -790,9 +790,8 @@ def test_a_busy_server_is_asked_again(visit):
 
 
 def test_the_page_may_lie_elsewhere_and_ask_an_api_by_its_address(visit, tmp_path):
-    """As plain files on another host: ?api= names the server, which allows it."""
-    (tmp_path / "index.html").write_bytes((STATIC / "index.html").read_bytes())
-    (tmp_path / "static").symlink_to(STATIC)
+    """The folder as it is, on another host: ?api= names the server, which allows it."""
+    (tmp_path / "page").symlink_to(STATIC)
 
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *args):
@@ -804,7 +803,7 @@ def test_the_page_may_lie_elsewhere_and_ask_an_api_by_its_address(visit, tmp_pat
     elsewhere = f"http://127.0.0.1:{files.server_port}"
     try:
         with serving(NNPIPE_DEMO_ORIGINS=elsewhere) as api:
-            page = visit(f"{elsewhere}/?api={api}", accepted=api)
+            page = visit(f"{elsewhere}/page/?api={api}", accepted=api)
             assert page.draw(*written(4)).answer == "4"
             assert urlsplit(api).netloc in page.text("#about")
             assert "?api=" in page.page.url

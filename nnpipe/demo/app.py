@@ -2,8 +2,9 @@
 
     uvicorn nnpipe.demo.app:app
 
-takes its settings from the environment: ``NNPIPE_DEMO_WEIGHTS``, a weights file, and
-``NNPIPE_DEMO_ORIGINS``, the origins of pages that may ask it from elsewhere, separated by spaces.
+takes its settings from the environment: ``NNPIPE_DEMO_WEIGHTS``, a weights file;
+``NNPIPE_DEMO_ORIGINS``, the origins of pages that may ask it from elsewhere; and
+``NNPIPE_DEMO_HOSTS``, the names it answers to, such as a proxy's. Spaces separate them.
 No request names a file: the page's own are listed when the application is made.
 """
 
@@ -20,7 +21,7 @@ from typing import Annotated, Any
 from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, Response
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -28,6 +29,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from nnpipe import __version__
 from nnpipe.classifier import Classifier
 from nnpipe.demo import answers, limits, schema
+from nnpipe.demo.hosts import answers_to
 from nnpipe.errors import NnpipeError
 from nnpipe.scoring.pool import cores
 
@@ -45,8 +47,18 @@ HEADERS = {
 }
 """Sent with every answer."""
 
+OTHER_HOST = (
+    "this server does not answer to the name in the Host header; "
+    "--allow-host or NNPIPE_DEMO_HOSTS allows a name"
+)
 
-def create_app(classifier: Classifier | None = None, allow_origins: Sequence[str] = ()) -> FastAPI:
+
+def create_app(
+    classifier: Classifier | None = None,
+    allow_origins: Sequence[str] = (),
+    *,
+    allow_hosts: Sequence[str] = (),
+) -> FastAPI:
     """Make the application.
 
     Args:
@@ -54,6 +66,7 @@ def create_app(classifier: Classifier | None = None, allow_origins: Sequence[str
             when the application starts.
         allow_origins: origins of pages elsewhere that may ask the API, such as
             ``https://example.org``; "*" stands for all.
+        allow_hosts: names that it answers to beside this machine's; "*" stands for all.
 
     Raises:
         NnpipeError: an origin is none.
@@ -84,7 +97,7 @@ def create_app(classifier: Classifier | None = None, allow_origins: Sequence[str
         allow_methods=["GET", "POST"],
         allow_headers=["Content-Type"],
     )
-    app.add_middleware(_Headers)
+    app.add_middleware(_Door, names={name.lower() for name in allow_hosts})
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(Exception, _failed)
     app.post(
@@ -97,7 +110,7 @@ def create_app(classifier: Classifier | None = None, allow_origins: Sequence[str
     app.get("/healthz", response_model=schema.Health)(healthz)
     app.get("/", include_in_schema=False)(_file(STATIC / "index.html"))
     for path in STATIC.iterdir():
-        app.get(f"/static/{path.name}", include_in_schema=False)(_file(path))
+        app.get(f"/{path.name}", include_in_schema=False)(_file(path))
     return app
 
 
@@ -113,8 +126,7 @@ async def predict(
     """Read the digit in a picture, as `nnpipe predict` does."""
     state = request.app.state
     if state.under_way >= limits.MAX_UNDER_WAY:
-        why = "too many requests are under way; come again"
-        raise HTTPException(429, why, {"Retry-After": "1"})
+        raise HTTPException(429, "too many requests are under way; come again", limits.BUSY)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     as_json = kind == "application/json"
     wanted = answers.Wanted(activations, evidence, rival)
@@ -122,8 +134,15 @@ async def predict(
     try:
         body = await limits.receive(request, limits.MAX_JSON if as_json else limits.MAX_BODY)
         work = state.pool.submit(answers.answer, state.classifier, body, as_json, wanted)
+        reading, leaving = asyncio.wrap_future(work), asyncio.ensure_future(request.receive())
+        first = asyncio.FIRST_COMPLETED
+        await asyncio.wait((reading, leaving), timeout=limits.WAIT, return_when=first)
+        leaving.cancel()
+        if work.cancel():  # no reader has taken it
+            why = f"all readers are busy for {limits.WAIT:g} seconds; come again"
+            raise HTTPException(503, why, limits.BUSY)
         async with asyncio.timeout(limits.SECONDS):
-            content = await asyncio.wrap_future(work)
+            content = await reading
     except TimeoutError:
         raise HTTPException(422, limits.TOO_LONG.format(limits.SECONDS)) from None
     except ClientDisconnect:
@@ -167,11 +186,11 @@ async def _failed(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": "this is a bug of the server; its log says more"}, 500, HEADERS)
 
 
-class _Headers:
-    """Puts `HEADERS` on every answer."""
+class _Door:
+    """Refuses requests for other hosts, and puts `HEADERS` on every answer."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    def __init__(self, app: ASGIApp, names: set[str]) -> None:
+        self.app, self.names = app, names
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_with_headers(message: Message) -> None:
@@ -179,7 +198,14 @@ class _Headers:
                 MutableHeaders(scope=message).update(HEADERS)
             await send(message)
 
-        await self.app(scope, receive, send_with_headers)
+        app = self.app
+        if scope["type"] == "http":
+            host = Headers(scope=scope).get("host", "")
+            app = app if answers_to(host, self.names) else JSONResponse({"detail": OTHER_HOST}, 421)
+        await app(scope, receive, send_with_headers)
 
 
-app = create_app(allow_origins=os.getenv("NNPIPE_DEMO_ORIGINS", "").split())
+app = create_app(
+    allow_origins=os.getenv("NNPIPE_DEMO_ORIGINS", "").split(),
+    allow_hosts=os.getenv("NNPIPE_DEMO_HOSTS", "").split(),
+)

@@ -30,7 +30,13 @@ MAX_UNDER_WAY = 64
 """Requests that are being received, waiting or read; the next one is asked to come again."""
 
 SECONDS = 10.0
-"""In which a request must have arrived, and in which it must have been answered then."""
+"""Seconds in which a body must arrive, and seconds in which a reader must read it."""
+
+WAIT = 5.0
+"""Seconds that a request waits for a free reader. There is one for each core."""
+
+BUSY = {"Retry-After": "1"}
+"""Header of answers that ask to come again, in seconds."""
 
 TOO_LONG = "reading the picture takes longer than {:g} seconds"
 

@@ -87,8 +87,10 @@ REFUSALS = {
     408: "The body did not arrive in time.",
     413: "The body or the picture is too large.",
     415: "The body is not a picture in a format that is read.",
+    421: "The Host header has a name that the server does not answer to.",
     422: "A damaged picture, an array that is none, or a parameter out of its range.",
     429: "Too many requests are under way; come again.",
+    503: "All readers are busy; come again.",
 }
 RESPONSES: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": why} for status, why in REFUSALS.items()

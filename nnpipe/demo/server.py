@@ -15,6 +15,7 @@ import uvicorn
 
 from nnpipe.classifier import Classifier
 from nnpipe.demo.app import create_app
+from nnpipe.demo.guard import Guard
 from nnpipe.errors import ServerError
 
 logger = logging.getLogger(__name__)
@@ -26,6 +27,8 @@ def serve(
     port: int = 8000,
     allow_origins: Sequence[str] = (),
     open_page: bool = False,
+    *,
+    allow_hosts: Sequence[str] = (),
 ) -> None:
     """Serve the page, and say where, till Ctrl-C or a signal to end.
 
@@ -35,12 +38,13 @@ def serve(
         port: 0 takes a free one.
         allow_origins: of pages elsewhere that may ask the API.
         open_page: open the page in a browser, where there is a screen.
+        allow_hosts: names that it answers to beside `host` and this machine's own.
 
     Raises:
         ServerError: it cannot listen there.
         NnpipeError: an origin is none.
     """
-    app = create_app(classifier, allow_origins)
+    app = create_app(classifier, allow_origins, allow_hosts=[host, *allow_hosts])
     with _listen(host, port) as listening:
         address, port, *_ = listening.getsockname()
         ip = ipaddress.ip_address(address)
@@ -58,8 +62,12 @@ def serve(
             threading.Thread(target=webbrowser.open, args=[url], daemon=True).start()
         config = uvicorn.Config(
             app,
+            http=Guard,
+            loop="asyncio",  # uvloop reads 256 KiB at a time
+            ws="none",
+            backlog=256,
             access_log=False,
-            log_level="warning",
+            log_level="error",  # else each refused connection is a line
             server_header=False,
             timeout_graceful_shutdown=3,
         )

@@ -55,7 +55,8 @@ def once(
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         parameters = inspect.signature(task.fn).bind(*args, **kwargs).arguments
         path = _path(task.name, describe, parameters)
-        done = None if force or path is None else _result(path, get_type_hints(task.fn)["return"])
+        kind: type[R] = get_type_hints(task.fn)["return"]
+        done = None if force or path is None else _result(path, kind)
         if done and all(_is_there(file, digest) for file, digest in outputs(done).items()):
             Task(
                 fn=lambda: Completed(name="Cached", data=done), name=task.name, persist_result=False

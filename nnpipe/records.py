@@ -40,9 +40,10 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
             or device.
     """
     with open(path, "rb", opener=_open_at_once) as stream:
-        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        status = os.fstat(stream.fileno())
+        if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "is a pipe or a device, expected a file", str(path))
-        content = stream.read(most + 1)
+        content = stream.read(min(status.st_size, most) + 1)
     if len(content) > most:
         raise OSError(errno.EFBIG, f"has more than {most:,} bytes", str(path))
     return content

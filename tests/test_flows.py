@@ -12,8 +12,9 @@ from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
-from distributed import Client
+from distributed import Client, LocalCluster
 
 # Before Prefect is imported: what it caches must not come from, or go to, the user's own home.
 HOME = tempfile.mkdtemp(prefix="nnpipe-prefect-")
@@ -260,6 +261,16 @@ def test_a_run_that_has_drifted_emits_an_event_and_others_none(tmp_path, many_pi
     time.sleep(1)
     assert not events_of(tmp_path / "few.csv")
     assert len(events_of(tmp_path / "drifted.csv")) == 1
+
+
+@pytest.mark.filterwarnings("ignore")  # of distributed, about ports that are taken
+def test_a_dask_cluster_of_one_machine_listens_on_loopback_only():
+    """Scheduler and dashboard; whoever reaches a Dask port can run code."""
+    runner = flows.score.task_runner("dask", 2, None)
+    with LocalCluster(**runner.cluster_kwargs | {"n_workers": 0}, asynchronous=False):
+        sockets = psutil.Process().net_connections("tcp")
+        listening = {s.laddr.ip for s in sockets if s.status == psutil.CONN_LISTEN}
+    assert listening == {"127.0.0.1"}
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import socket
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -107,11 +108,12 @@ def test_only_a_file_of_bounded_size_is_read_and_a_pipe_is_never_waited_for(tmp_
     with pytest.raises(OSError, match="has more than 3 bytes"):
         records.read_bytes(tmp_path / "file", 3)
     os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
     (tmp_path / "loop").symlink_to("loop")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "socket"))
-    for name in ("pipe", "loop", "socket", ".", "none", "/dev/zero"):
-        with pytest.raises(OSError) as caught:
+    for name in ("pipe", "loop", "socket", "folder", "none", "/dev/zero"):
+        with pytest.raises(OSError, match=re.escape(name)) as caught:
             records.read_bytes(tmp_path / name)
         assert caught.value.filename
 

@@ -10,11 +10,12 @@ import inspect
 import json
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, get_type_hints
 
-from prefect import Task
+from prefect import State, Task
 from prefect.settings import PREFECT_LOCAL_STORAGE_PATH
 from prefect.states import Completed
 
@@ -51,19 +52,21 @@ def once(
             changed since, the task runs again.
         force: whether to run in any case.
     """
+    kind: type[R] = get_type_hints(task.fn)["return"]
 
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        parameters = inspect.signature(task.fn).bind(*args, **kwargs).arguments
-        path = _path(task.name, describe, parameters)
-        kind: type[R] = get_type_hints(task.fn)["return"]
-        done = None if force or path is None else _result(path, kind)
+        path = None
+        with suppress(NnpipeError, OSError):  # the task will say what is wrong
+            path = _path(
+                task, describe(**inspect.signature(task.fn).bind(*args, **kwargs).arguments)
+            )
+        done = _result(path, kind) if path and not force else None
         if done and all(_is_there(file, digest) for file, digest in outputs(done).items()):
-            Task(
-                fn=lambda: Completed(name="Cached", data=done), name=task.name, persist_result=False
-            )()
+            cached: State[R] = Completed(name="Cached", data=done)
+            Task(fn=lambda: cached, name=task.name, persist_result=False)()
             return done
         done = task(*args, **kwargs)
-        if path is not None:
+        if path:
             try:
                 content = asdict(done)  # type: ignore[call-overload]  # a stage's dataclass
                 write_json(path, json.loads(json.dumps(content, default=str)))
@@ -74,18 +77,12 @@ def once(
     return call
 
 
-def _path(
-    name: str, describe: Callable[..., dict[str, Any] | None], parameters: dict[str, Any]
-) -> Path | None:
-    """The file of a stage's result; None if its inputs cannot be told."""
-    try:
-        inputs = describe(**parameters)
-    except (NnpipeError, OSError):
-        return None  # the task will say what is wrong
+def _path(task: Task[..., Any], inputs: dict[str, Any] | None) -> Path | None:
+    """The file of a stage's result for these inputs."""
     if inputs is None:
         return None
     # Paths may be relative, those of results, too.
-    facts = {"folder": Path.cwd(), "task": name, "code": code_version()} | inputs
+    facts = {"folder": Path.cwd(), "task": task.name, "code": code_version()} | inputs
     key = sha256(json.dumps(facts, sort_keys=True, default=str).encode())
     return Path(PREFECT_LOCAL_STORAGE_PATH.value()) / FOLDER / f"{key}.json"
 

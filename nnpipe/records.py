@@ -6,14 +6,13 @@ ends in a value of the declared type or in an error that names the field.
 
 import errno
 import json
-import math
 import os
 import re
 import reprlib
 import stat
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
-from types import NoneType, UnionType
+from types import UnionType
 from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
 MOST_BYTES = 256 * 1024 * 1024
@@ -24,6 +23,9 @@ MOST_JSON = 16 * 1024 * 1024
 
 MOST_TEXT = 10_000
 """Longest string in a record, in characters."""
+
+LARGEST = 2**63
+"""Numbers are smaller than this, without their sign; NaN is not."""
 
 DEPTH = 20
 """Most levels of lists and objects in a record."""
@@ -39,7 +41,9 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
         OSError: the file cannot be read, has more than ``most`` bytes, or is a folder, pipe, socket
             or device.
     """
-    with open(path, "rb", opener=_open_at_once) as stream:
+    # Without O_NONBLOCK, which Windows lacks, opening a pipe waits for a writer.
+    at_once = getattr(os, "O_NONBLOCK", 0)
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | at_once)) as stream:
         status = os.fstat(stream.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "is a pipe or a device, expected a file", str(path))
@@ -47,11 +51,6 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
     if len(content) > most:
         raise OSError(errno.EFBIG, f"has more than {most:,} bytes", str(path))
     return content
-
-
-def _open_at_once(path: str, flags: int) -> int:
-    # Without O_NONBLOCK, which Windows lacks, opening a pipe waits for a writer.
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def load(kind: Any, path: Path) -> Any:
@@ -92,12 +91,11 @@ def build(kind: Any, value: Any, name: str = "the document", *, depth: int = 0) 
 
     Raises:
         ValueError: a part is missing, unknown, of another type, too long, nested too deep, not
-            finite, or holds characters that cannot be printed.
+            finite or too large, or holds characters that cannot be printed.
     """
-    origin, inner, deeper = get_origin(kind), get_args(kind), depth + 1
     if kind is Any:
-        kinds: dict[type, Any] = {list: list[Any], dict: dict[str, Any]}
-        return build(kinds.get(type(value), type(value)), value, name, depth=depth)
+        kind = {list: list[Any], dict: dict[str, Any]}.get(type(value), type(value))  # type: ignore[call-overload]
+    origin, inner, deeper = get_origin(kind), get_args(kind), depth + 1
     if origin is UnionType:
         return None if value is None else build(inner[0], value, name, depth=depth)
     if depth > DEPTH:
@@ -122,10 +120,8 @@ def build(kind: Any, value: Any, name: str = "the document", *, depth: int = 0) 
     if type(value) is kind or (kind is float and type(value) is int):
         if isinstance(value, str):
             right = len(value) <= MOST_TEXT and not UNPRINTABLE.search(value)
-        elif isinstance(value, int | float):
-            right = abs(value) < 2**63 if isinstance(value, int) else math.isfinite(value)
         else:
-            right = kind is NoneType
+            right = value is None or abs(value) < LARGEST
         if right:
             return value
     expected = getattr(kind, "__name__", str(kind))

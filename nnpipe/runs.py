@@ -108,12 +108,10 @@ def read_record(run: Path) -> Record:
     path = run / RECORD
     try:
         record: Record = records.load(Record, path)
-        if record.engine not in ("torch", "numpy"):
-            raise ValueError(f"the engine is {record.engine}")
-        if all(epoch.teacher for epoch in record.history):
-            raise ValueError("it tells of no epoch")
-        if not all(0 <= epoch.validation_accuracy <= 1 for epoch in record.history):
-            raise ValueError("an accuracy is no share")
+        epochs = any(not epoch.teacher for epoch in record.history)
+        shares = all(0 <= epoch.validation_accuracy <= 1 for epoch in record.history)
+        if not (record.engine in ("torch", "numpy") and epochs and shares):
+            raise ValueError("the engine, the epochs or an accuracy cannot be")
         return record
     except FileNotFoundError:
         raise TrainingError(

@@ -192,17 +192,10 @@ def _read_array(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -
             (1, 0): np.lib.format.read_array_header_1_0,
             (2, 0): np.lib.format.read_array_header_2_0,
         }[version]
-        shape, _, dtype = read_header(stream)
-        # A header may claim any shape, and memory is taken before the data are seen.
-        if (
-            dtype.hasobject
-            or not dtype.itemsize
-            or len(stream.getbuffer()) - stream.tell()
-            != dtype.itemsize * int(np.prod(shape, dtype=object))
-        ):
-            raise ValueError("pickled objects, or a shape that does not fit the data")
-        stream.seek(0)
-        return np.asarray(np.lib.format.read_array(stream, allow_pickle=False))
+        shape, transposed, dtype = read_header(stream)
+        # A header may claim any shape: memory is taken for the data that are there, and no more.
+        array = np.frombuffer(stream.read(), dtype).reshape(shape, order="F" if transposed else "C")
+        return array.copy(order="K")
     except (ValueError, KeyError, TypeError, OverflowError, MemoryError, RecursionError) as error:
         raise WeightsError(
             f"{path}: {in_one_line(member.filename)} is not a plain NumPy array "
@@ -250,13 +243,13 @@ def _check_ranges(metadata: Metadata) -> None:
         raise ValueError(f"the layers are {sizes}")
     if not TEMPERATURES[0] <= metadata.temperature <= TEMPERATURES[1]:
         raise ValueError(f"the temperature is {metadata.temperature}")
-    for accuracy in (metadata.validation_accuracy, metadata.test_accuracy):
-        if not 0 <= (accuracy or 0) <= 1:
-            raise ValueError(f"an accuracy is {accuracy}")
+    shares: list[float | None] = [metadata.validation_accuracy, metadata.test_accuracy]
+    shares.append(metadata.rejection_threshold)
     for kept in (metadata.rejection_thresholds or {}, metadata.error_thresholds or {}):
-        for threshold in (metadata.rejection_threshold, *map(float, kept), *kept.values()):
-            if not 0 <= (threshold or 0) <= 1:
-                raise ValueError(f"a threshold, or its rate, is {threshold}")
+        shares += [*map(float, kept), *kept.values()]
+    for share in shares:
+        if not 0 <= (share or 0) <= 1:
+            raise ValueError(f"an accuracy, a threshold, or its rate, is {share}")
     if metadata.reference is not None:
         drift.check(metadata.reference)
 

@@ -205,7 +205,8 @@ SPOILT = {
     ),
     "infinite golden logits": (lambda p: spoil_golden(p, float("inf")), "Infinity is not JSON"),
     "golden logits that are NaN": (lambda p: spoil_golden(p, float("nan")), "NaN is not JSON"),
-    "huge golden logits": (lambda p: spoil_golden(p, 1e300), "does not compute what it did"),
+    "huge golden logits": (lambda p: spoil_golden(p, 1e300), "golden_logits is 1e.300, expected"),
+    "large golden logits": (lambda p: spoil_golden(p, 1e18), "does not compute what it did"),
     "golden logits in words": (lambda p: spoil_golden(p, "1"), "golden_logits is '1', expected"),
     "too many golden inputs": (
         lambda p: spoil_metadata(p, golden_inputs=["AAAA"] * 101),
@@ -217,7 +218,7 @@ SPOILT = {
     ),
     "an accuracy above 1": (
         lambda p: spoil_metadata(p, validation_accuracy=98.5),
-        "an accuracy is 98.5",
+        "an accuracy, a threshold, or its rate, is 98.5",
     ),
     "an accuracy that is NaN": (
         lambda p: spoil_metadata(p, test_accuracy=float("nan")),

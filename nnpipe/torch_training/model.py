@@ -60,12 +60,12 @@ def to_network(state: StateDict) -> Network:
             f"the PyTorch model holds {names}; expected "
             "fc1.weight, fc1.bias, fc2.weight, …, as 'nnpipe train' writes them"
         )
-    plain = (t.device.type == "cpu" and t.layout == torch.strided for t in state.values())
-    floats = (tensor.is_floating_point() for tensor in state.values())
-    if not all((*plain, *floats)) or sum(t.numel() for t in state.values()) > MOST_VALUES:
+    plain = all(t.is_cpu and t.layout == torch.strided for t in state.values())
+    floats = all(tensor.is_floating_point() for tensor in state.values())
+    if not plain or not floats or sum(t.numel() for t in state.values()) > MOST_VALUES:
         raise ExportError(
-            "the PyTorch model does not hold plain tensors of floating-point numbers, at most "
-            f"{MOST_VALUES:,} in all; train again with 'nnpipe train'"
+            f"the PyTorch model holds other things than {MOST_VALUES:,} floating-point numbers "
+            "at most; train again with 'nnpipe train'"
         )
     layers: list[Layer] = []
     for number in numbers:
@@ -99,14 +99,12 @@ def load_model(path: Path) -> StateDict:
     try:
         stream = io.BytesIO(read_bytes(path))
         if zipfile.is_zipfile(stream):
-            with zipfile.ZipFile(stream) as archive:
-                members = archive.infolist()
+            members = zipfile.ZipFile(stream).infolist()
             # PyTorch compresses nothing, so what is compressed may be a bomb.
-            if any(member.compress_type for member in members) or (
-                sum(member.file_size for member in members) > MOST_BYTES
-            ):
+            packed = any(member.compress_type for member in members)
+            if packed or sum(member.file_size for member in members) > MOST_BYTES:
                 raise ValueError("it is compressed or too large")
-            stream.seek(0)
+        stream.seek(0)
         state = torch.load(stream, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ExportError(

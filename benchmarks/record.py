@@ -90,8 +90,7 @@ def train(variant: str, seed: int, data_dir: Path, out: Path) -> None:
     test = float((read == data.test.labels).mean())
     seconds = sum(epoch.seconds for epoch in history)
     write_json(result, {"test": test, "seconds": seconds})
-    for checkpoint in folder.glob(runs.CHECKPOINTS):
-        checkpoint.unlink()
+    runs.remove_checkpoints(folder)
     print(f"{folder.name}: {seconds:.0f} s", file=sys.stderr)
 
 

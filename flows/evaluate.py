@@ -19,7 +19,7 @@ from prefect.artifacts import (
 from prefect.assets import materialize
 from prefect.runtime import flow_run
 
-from flows.caching import by_content, unless_done
+from flows.caching import once
 from flows.command import run
 from flows.export import WEIGHTS_ASSET
 from flows.hooks import HOOKS
@@ -27,6 +27,7 @@ from nnpipe import datasets, stages
 from nnpipe.classifier import champion
 from nnpipe.errors import EvaluationError
 from nnpipe.files import sha256
+from nnpipe.records import read_bytes
 from nnpipe.stages import DATA, Evaluated
 from nnpipe.weights import load
 
@@ -46,8 +47,8 @@ def _inputs(
     path = weights or champion()
     dataset = dataset or load(path).metadata.dataset
     return {
-        "weights": sha256(path.read_bytes()),
-        "champion": sha256(champion().read_bytes()),
+        "weights": sha256(read_bytes(path)),
+        "champion": sha256(read_bytes(champion())),
         "data": datasets.load(dataset, data_dir).checksum,
         "out": out.resolve() if out else None,
         "name": path.resolve().parent.name,
@@ -59,8 +60,7 @@ def _inputs(
     REPORT_ASSET,
     name="evaluate",
     asset_deps=[WEIGHTS_ASSET],
-    cache_policy=by_content(_inputs),
-    persist_result=True,
+    persist_result=False,
 )
 def evaluate_stage(
     weights: Path | None,
@@ -78,10 +78,11 @@ def evaluate_stage(
 
 def evaluate_once(force: bool, *parameters: Any, **named: Any) -> Evaluated:
     """Evaluate, unless that was done with the same weights, champion, data and code."""
-    task = unless_done(
-        evaluate_stage, lambda done: {done.report / "metrics.json": done.sha256}, force
-    )
-    return task(*parameters, **named)
+
+    def outputs(evaluated: Evaluated) -> dict[Path, str | None]:
+        return {evaluated.report / "metrics.json": evaluated.sha256}
+
+    return once(evaluate_stage, _inputs, outputs, force=force)(*parameters, **named)
 
 
 def _show(report: Path, plots: bool) -> None:

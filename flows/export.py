@@ -6,12 +6,13 @@ from typing import Any
 from prefect import flow
 from prefect.assets import materialize
 
-from flows.caching import by_content, unless_done
+from flows.caching import once
 from flows.command import run as run_by_hand
 from flows.hooks import HOOKS
 from flows.train import MODEL_ASSET
 from nnpipe import datasets, stages
 from nnpipe.files import sha256
+from nnpipe.records import read_bytes
 from nnpipe.runs import MODEL, read_record
 from nnpipe.stages import DATA, Exported
 
@@ -21,7 +22,7 @@ WEIGHTS_ASSET = "nnpipe://weights"
 def _inputs(run: Path, data_dir: Path) -> dict[str, Any]:
     return {
         "run": run.resolve(),
-        "model": sha256((run / MODEL).read_bytes()),
+        "model": sha256(read_bytes(run / MODEL)),
         "data": datasets.load(read_record(run).dataset, data_dir).checksum,
     }
 
@@ -30,8 +31,7 @@ def _inputs(run: Path, data_dir: Path) -> dict[str, Any]:
     WEIGHTS_ASSET,
     name="export",
     asset_deps=[MODEL_ASSET],
-    cache_policy=by_content(_inputs),
-    persist_result=True,
+    persist_result=False,
 )
 def export_stage(run: Path, data_dir: Path) -> Exported:
     """Export into the run's folder."""
@@ -40,7 +40,11 @@ def export_stage(run: Path, data_dir: Path) -> Exported:
 
 def export_once(run: Path, data_dir: Path, force: bool) -> Exported:
     """Export, unless that was done with the same model, data and code."""
-    return unless_done(export_stage, lambda done: {done.weights: done.sha256}, force)(run, data_dir)
+
+    def outputs(exported: Exported) -> dict[Path, str | None]:
+        return {exported.weights: exported.sha256}
+
+    return once(export_stage, _inputs, outputs, force=force)(run, data_dir)
 
 
 @flow(name="export", flow_run_name="export-{run.name}", timeout_seconds=3600, **HOOKS)

@@ -28,6 +28,9 @@ TASKS_PER_WORKER = 4
 
 MOST_TASKS = 100
 
+LOOPBACK = "127.0.0.1"
+"""Where a Dask cluster of one machine listens."""
+
 TRIES = 3
 """So often the shards of tasks that were lost, with their machine maybe, are given out."""
 
@@ -56,7 +59,9 @@ def task_runner(kind: Runner, workers: int, dask_address: str | None) -> TaskRun
         raise MissingExtraError(why) from None
     if dask_address:
         return DaskTaskRunner(address=dask_address)
-    return DaskTaskRunner(cluster_kwargs={"n_workers": workers, "threads_per_worker": 1})
+    # Dask trusts everyone who reaches its ports, and its dashboard listens everywhere by default.
+    cluster = {"host": LOOPBACK, "dashboard_address": f"{LOOPBACK}:8787"}
+    return DaskTaskRunner(cluster_kwargs={**cluster, "n_workers": workers, "threads_per_worker": 1})
 
 
 @task(

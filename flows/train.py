@@ -7,7 +7,7 @@ from typing import Any, Literal
 from prefect import flow, get_run_logger
 from prefect.assets import materialize
 
-from flows.caching import by_content, unless_done
+from flows.caching import once
 from flows.command import run as run_by_hand
 from flows.download import DATA_ASSET
 from flows.hooks import HOOKS
@@ -46,8 +46,7 @@ def _inputs(
     name="train",
     task_run_name="train-{dataset}-{recipe}-seed{seed}",
     asset_deps=[DATA_ASSET],
-    cache_policy=by_content(_inputs),
-    persist_result=True,
+    persist_result=False,
 )
 def train_stage(
     dataset: str,
@@ -94,7 +93,7 @@ def train_once(force: bool, **parameters: Any) -> Trained:
     def outputs(trained: Trained) -> dict[Path, str | None]:
         return {trained.run / MODEL: trained.sha256, trained.run / RECORD: None}
 
-    return unless_done(train_stage, outputs, force)(**parameters)
+    return once(train_stage, _inputs, outputs, force=force)(**parameters)
 
 
 @flow(name="train", flow_run_name="train-{dataset}-{recipe}-seed{seed}", **HOOKS)

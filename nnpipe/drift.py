@@ -111,15 +111,10 @@ def describe(values: Values) -> Reference:
     }
 
 
-def parse(content: Mapping[str, Mapping[str, Any]]) -> Reference:
-    """Distributions from what JSON has kept of them.
-
-    Raises:
-        ValueError, TypeError, AttributeError, OverflowError: they are none, or not of all features.
-    """
-    if content.keys() != set(FEATURES):
-        raise ValueError(f"the reference is of {', '.join(map(str, content))}")
-    return {name: Distribution(**content[name]) for name in FEATURES}
+def check(reference: Reference) -> None:
+    """Raise `ValueError` unless the distributions are of all features and no others."""
+    if reference.keys() != set(FEATURES):
+        raise ValueError(f"the reference is of {', '.join(reference) or 'nothing'}")
 
 
 def count(values: Values, reference: Reference) -> Counts:

@@ -21,16 +21,23 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from nnpipe import runs, weights
+from nnpipe import records, runs, weights
 from nnpipe.classifier import champion as shipped_champion
 from nnpipe.errors import NnpipeError, PromotionError, WeightsError
-from nnpipe.files import cannot_write, remove, replacing, sha256, write_json
+from nnpipe.files import cannot_write, replacing, sha256, write_json
+from nnpipe.places import in_one_line
 from nnpipe.rules import Decision, Rule, judge
 from nnpipe.runs import MODEL, RECORD, WEIGHTS
 
 COMPANIONS = (RECORD, MODEL)
 FORMER, INSTALLED, PROMOTION = "former", "champion.json", "promotion.json"
 SCRATCH, LOCK = ".new", ".lock"
+ARCHIVE = re.compile(r"([0-9]{4,})-.+", re.DOTALL)
+"""Name of a former champion's folder: its number and the name of its run."""
+
+UNFINISHED = re.compile(r"\.nnpipe-[0-9a-f]+\.tmp")
+"""Name of a file that `files.replacing` has not finished."""
+
 TOLD = ("dataset", "recipe", "seed", "validation_accuracy", "test_accuracy", "created")
 """What `models` tells of each, as its weights file has it."""
 
@@ -54,7 +61,7 @@ class Former:
     when: str  # it was archived, ISO 8601, UTC
     sha256: str  # of its weights
     companions: dict[str, str]  # those it has → SHA-256
-    run: str | None  # the folder it was promoted from; None: nnpipe did not promote it
+    run: Path | None  # the folder it was promoted from; None: nnpipe did not promote it
     replaced: int | None  # the number of its predecessor; None: it is the first
     rules: tuple[Rule, ...]
 
@@ -126,7 +133,7 @@ def promote(run: Path, root: Path, data_dir: Path) -> Promotion:
         former = next((f for f in again if _is_whole(root, f, files)), None)
         if former is None:
             name = run.resolve().name
-            former = _archive(root, name, files, str(run), replaced, decision.rules)
+            former = _archive(root, name, files, run, replaced, decision.rules)
         _change(root, former, replaced)
         return Promotion(decision, True, former.name, digest)
 
@@ -173,30 +180,62 @@ def _locked(root: Path) -> Iterator[None]:
     lock = root / FORMER / LOCK
     try:
         lock.parent.mkdir(exist_ok=True)
-        stream = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        stream = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         fcntl.flock(stream, fcntl.LOCK_EX)
     except OSError as error:
         raise cannot_write(lock, error) from error
     try:
-        remove(root / FORMER / SCRATCH)  # of one who died
+        _clear(root / FORMER / SCRATCH)  # of a process that died
         yield
     finally:
-        remove(root / FORMER / SCRATCH)
+        with suppress(PromotionError):
+            _clear(root / FORMER / SCRATCH)
         os.close(stream)
+
+
+def _clear(scratch: Path) -> None:
+    """Remove a scratch folder as far as nnpipe made it: files by name, and no link is followed.
+
+    Raises:
+        PromotionError: a link or a file is in its place.
+    """
+    if scratch.is_symlink() or (scratch.exists() and not scratch.is_dir()):
+        raise PromotionError(f"{scratch}: is not a folder that nnpipe made; move it elsewhere")
+    archives = (path for path in scratch.glob("*-*") if ARCHIVE.fullmatch(path.name))
+    for folder in (*(path for path in archives if not path.is_symlink()), scratch):
+        for path in folder.glob("*"):
+            own = path.name in (WEIGHTS, *COMPANIONS, INSTALLED, PROMOTION)
+            if own or UNFINISHED.fullmatch(path.name):
+                with suppress(OSError):
+                    path.unlink()
+        with suppress(OSError):  # something else is in it, or there is none
+            folder.rmdir()
 
 
 def _read(folder: Path) -> dict[str, bytes]:
     """The files of a run that make a champion, those that are there."""
-    names = [name for name in (WEIGHTS, *COMPANIONS) if (folder / name).exists()]
+    names = [name for name in (WEIGHTS, *COMPANIONS) if os.path.lexists(folder / name)]
     if WEIGHTS not in names:
         raise WeightsError(
             f"{folder / WEIGHTS}: there is no such weights file; make it with 'nnpipe export'"
         )
-    return {name: (folder / name).read_bytes() for name in names}
+    try:
+        return {name: records.read_bytes(folder / name) for name in names}
+    except OSError as error:
+        raise PromotionError(
+            f"{error.filename}: could not be read ({error.strerror}); "
+            "put the file of a run in its place, or train again"
+        ) from error
 
 
 def _digest(path: Path) -> str | None:
-    return sha256(path.read_bytes()) if path.exists() else None
+    """The SHA-256 of a file, "unreadable", or None if there is none."""
+    try:
+        return sha256(records.read_bytes(path))
+    except FileNotFoundError:
+        return None
+    except OSError:
+        return "unreadable"
 
 
 def _folders(root: Path) -> dict[int, Path]:
@@ -204,7 +243,7 @@ def _folders(root: Path) -> dict[int, Path]:
     found = {
         int(match[1]): path
         for path in (root / FORMER).glob("*-*")
-        if (match := re.match(r"([0-9]{4,})-", path.name))
+        if (match := ARCHIVE.fullmatch(path.name))
     }
     return dict(sorted(found.items(), reverse=True))
 
@@ -212,14 +251,16 @@ def _folders(root: Path) -> dict[int, Path]:
 def _former(folder: Path) -> Former:
     path = folder / PROMOTION
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        rules = tuple(Rule(**rule) for rule in fields.pop("rules"))
-        former = Former(**fields, rules=rules)
-        if former.name != folder.name or not former.companions.keys() <= set(COMPANIONS):
+        former: Former = records.load(Former, path)
+        own = former.name == folder.name and former.name.startswith(f"{former.number:04}-")
+        if not own or not former.companions.keys() <= set(COMPANIONS):
             raise ValueError("it tells of other files")
         return former
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise PromotionError(f"{path}: cannot be understood ({error!r})") from error
+    except (OSError, ValueError) as error:
+        raise PromotionError(
+            f"{path}: cannot be understood ({in_one_line(error)}); bring back another champion "
+            "with 'nnpipe models rollback NAME'"
+        ) from error
 
 
 def _order(root: Path) -> list[Former]:
@@ -231,11 +272,11 @@ def _order(root: Path) -> list[Former]:
     for number, folder in _folders(root).items():
         with suppress(PromotionError):
             found[number] = _former(folder)
-    installed: list[int] = []
-    with suppress(OSError, ValueError, TypeError):
-        installed = [int(n) for n in json.loads((root / FORMER / INSTALLED).read_text()) if n]
+    installed: list[int | None] = []
+    with suppress(OSError, ValueError):
+        installed = records.load(list[int | None], root / FORMER / INSTALLED)
     numbers = dict.fromkeys([*installed, *found])
-    return [found[number] for number in numbers if number in found]
+    return [found[number] for number in numbers if number and number in found]
 
 
 def _settled(root: Path) -> list[Former]:
@@ -271,20 +312,21 @@ def _archive(
     root: Path,
     name: str,
     files: dict[str, bytes],
-    run: str | None = None,
+    run: Path | None = None,
     replaced: int | None = None,
     rules: tuple[Rule, ...] = (),
 ) -> Former:
     """Put files among the former champions, all of them or nothing."""
     digests = {file: sha256(content) for file, content in files.items()}
     number = max(_folders(root), default=0) + 1
-    name, digest = f"{number:04}-{name}", digests.pop(WEIGHTS)
+    name = f"{number:04}-{records.UNPRINTABLE.sub('-', name)}"
+    digest = digests.pop(WEIGHTS)
     former = Former(number, name, runs.now(), digest, digests, run, replaced, rules)
     to, scratch = root / FORMER / former.name, root / FORMER / SCRATCH / former.name
     for file, content in files.items():
         with replacing(scratch / file) as stream:
             stream.write(content)
-    write_json(scratch / PROMOTION, asdict(former))
+    write_json(scratch / PROMOTION, asdict(former) | {"run": run and str(run)})
     try:
         scratch.rename(to)
     except OSError as error:
@@ -297,12 +339,13 @@ def _archived(root: Path, former: Former) -> dict[str, bytes]:
     files = {}
     for name, digest in {WEIGHTS: former.sha256, **former.companions}.items():
         path = root / FORMER / former.name / name
-        if _digest(path) != digest:
+        with suppress(OSError):
+            files[name] = records.read_bytes(path)
+        if name not in files or sha256(files[name]) != digest:
             raise PromotionError(
                 f"{path}: is missing or damaged (not the SHA-256 in {PROMOTION}); bring back "
                 "another with 'nnpipe models rollback NAME'"
             )
-        files[name] = path.read_bytes()
     return files
 
 
@@ -365,10 +408,10 @@ def models(root: Path) -> list[Model]:
                 _archived(root, _former(folder))
                 found.append(_model(folder.name, "former", folder / WEIGHTS))
         except PromotionError as error:
-            found.append(Model(folder.name, "damaged", reason=str(error)))
-    known = {digest} | {former.sha256 for former in order}
-    candidates = sorted((root / "runs").glob(f"*/{WEIGHTS}"))
-    new = (path for path in candidates if _digest(path) not in known)
+            found.append(Model(folder.name, "damaged", reason=in_one_line(error)))
+    known = {digest} - {"unreadable"} | {former.sha256 for former in order}
+    candidates = (folder / WEIGHTS for folder in sorted((root / "runs").glob("*")))
+    new = (p for p in candidates if os.path.lexists(p) and _digest(p) not in known)
     return [*found, *(_model(path.parent.name, "candidate", path) for path in new)]
 
 
@@ -376,7 +419,7 @@ def _model(name: str, state: str, path: Path) -> Model:
     try:
         metadata = weights.load(path).metadata
     except WeightsError as error:
-        return Model(name, "damaged", reason=str(error))
+        return Model(name, "damaged", reason=in_one_line(error))
     return Model(name, state, *(getattr(metadata, field) for field in TOLD))
 
 

@@ -1,5 +1,6 @@
 """Who may become the champion: the rules, asked on validation digits."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,7 +74,7 @@ def judge(candidate: Path, champion: Path, data_dir: Path) -> Decision:
 
 
 def _champion(path: Path) -> Classifier | None:
-    if not path.exists():
+    if not os.path.lexists(path):
         return None
     try:
         return Classifier.load(path)
@@ -96,7 +97,7 @@ def _same_dataset(new: Classifier, old: Classifier | None) -> Rule:
 
 def _whole(candidate: Path, new: Classifier, validation: datasets.Digits) -> Rule:
     path = candidate.parent / MODEL
-    if not path.exists():
+    if not os.path.lexists(path):
         # What PyTorch has trained must be shown to compute what PyTorch does.
         passed = new.model.metadata.engine != "torch"
         found = f"there is no {MODEL} to compare it with" if not passed else "NumPy trained it"

@@ -6,7 +6,7 @@ weights/runs/<run>/training.json        what was trained, on what, and how it we
                    checkpoint.pth       while it trains
 """
 
-import json
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,15 +17,17 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from nnpipe import records
 from nnpipe.epochs import Epoch
 from nnpipe.errors import TrainingError
 from nnpipe.files import cannot_write, sha256, write_json
+from nnpipe.places import in_one_line
 
 RECORD = "training.json"
 MODEL = "pytorch_model.pth"
 WEIGHTS = "model_weights.npz"
 CHECKPOINT = "checkpoint.pth"
-CHECKPOINTS = "checkpoint*.pth"  # the teachers', too
+CHECKPOINTS = re.compile(r"checkpoint(-teacher-[0-9]+)?\.pth")
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,8 @@ def open_run(root: Path, name: str | None, *about: str) -> Iterator[Path]:
         TrainingError: its name is no name of a folder.
         OutputError: the folder cannot be made.
     """
-    if name is not None and (name in ("", "..") or Path(name).name != name):
+    odd = name is not None and (Path(name).name != name or records.UNPRINTABLE.search(name))
+    if odd or name in ("", ".."):
         raise TrainingError(f"'{name}' is no name for a run: use letters, digits and hyphens")
     try:
         folder = root / name if name else _unused(root, about)
@@ -104,25 +107,28 @@ def read_record(run: Path) -> Record:
     """
     path = run / RECORD
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        fields["history"] = [Epoch(**epoch) for epoch in fields["history"]]
-        record = Record(**fields)
-        right = (
-            all(isinstance(text, str) for text in (record.engine, record.recipe, record.dataset))
-            and isinstance(record.seed, int)
-            and isinstance(record.parameters, dict)
-            and any(not epoch.teacher for epoch in record.history)
-            and all(0 <= epoch.validation_accuracy <= 1 for epoch in record.history)
-        )
-        if not right:
-            raise ValueError("a field has the wrong type or range")
+        record: Record = records.load(Record, path)
+        epochs = any(not epoch.teacher for epoch in record.history)
+        shares = all(0 <= epoch.validation_accuracy <= 1 for epoch in record.history)
+        if not (record.engine in ("torch", "numpy") and epochs and shares):
+            raise ValueError("the engine, the epochs or an accuracy cannot be")
         return record
     except FileNotFoundError:
         raise TrainingError(
             f"{path}: is missing, so {run} is no finished run; train with 'nnpipe train'"
         ) from None
-    except (ValueError, TypeError, KeyError, OSError) as error:
-        raise TrainingError(f"{path}: cannot be understood ({error!r})") from error
+    except (ValueError, OSError) as error:
+        raise TrainingError(
+            f"{path}: cannot be understood ({in_one_line(error)}); train again under another name"
+        ) from error
+
+
+def remove_checkpoints(run: Path) -> None:
+    """Remove the checkpoints that nnpipe writes into a run, and no other file."""
+    for path in run.iterdir():
+        if CHECKPOINTS.fullmatch(path.name):
+            with suppress(OSError):  # a folder, maybe
+                path.unlink()
 
 
 def now() -> str:

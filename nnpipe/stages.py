@@ -30,6 +30,7 @@ from nnpipe.files import check_writable, sha256
 from nnpipe.network import Array, Network, softmax
 from nnpipe.places import in_one_line
 from nnpipe.preprocess import PREPROCESSING_VERSION, SIDE, as_inputs
+from nnpipe.records import read_bytes
 
 DATA = Path("data")
 WEIGHTS = Path("weights")
@@ -164,14 +165,13 @@ def train(
     else:
         model.save_model(run / runs.MODEL, state)
     runs.write_record(run, record)
-    for checkpoint in run.glob(runs.CHECKPOINTS):
-        checkpoint.unlink()
+    runs.remove_checkpoints(run)
     return _trained(run, record)
 
 
 def _trained(run: Path, record: runs.Record) -> Trained:
     result = run / (runs.MODEL if record.engine == "torch" else runs.WEIGHTS)
-    digest = sha256(result.read_bytes())
+    digest = sha256(read_bytes(result))
     best = record.best
     return Trained(run, best.number, best.validation_accuracy, record.seconds, digest)
 

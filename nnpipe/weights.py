@@ -18,14 +18,30 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nnpipe import drift
+from nnpipe import drift, records
 from nnpipe.errors import WeightsError
 from nnpipe.files import replacing
 from nnpipe.network import Array, Layer, Network
+from nnpipe.places import in_one_line
 
 FORMAT_VERSION = 1
 MAX_BYTES = 256 * 1024 * 1024
-"""No network of this kind is larger; a zip that claims more is a bomb or something else."""
+"""Most bytes of a weights file, and of all its arrays together. No network of this kind is larger;
+a zip that claims more is a bomb or something else."""
+
+MAX_METADATA = 16 * 1024 * 1024
+"""Most bytes of the metadata, at four a character; those of nnpipe have some 70,000."""
+
+MAX_LAYERS = 32
+
+MAX_GOLDEN = 100
+"""Most golden inputs; nnpipe writes ten."""
+
+TEMPERATURES = (1e-3, 1e3)
+"""Range of a temperature. `calibration.fit_temperature` searches 0.02…50."""
+
+CENTRAL_HEADER = b"PK\1\2"
+"""What each entry in a zip's list of members begins with."""
 
 GOLDEN_TOLERANCE = 1e-3
 """Largest difference of a golden logit: BLAS libraries add in different orders (some 1e-5 for
@@ -77,7 +93,8 @@ def save(path: Path, network: Network, metadata: Metadata, golden: Array) -> Non
         golden: uint8 pixels, shape (a few, inputs), kept with the logits they give.
 
     Raises:
-        WeightsError: a weight is not finite or not float32; nothing is written.
+        WeightsError: a weight is not finite or not float32, or `load` would refuse the metadata;
+            nothing is written.
         OutputError: the file cannot be written; what stood there before is untouched.
     """
     _check_arrays(path, network)
@@ -86,13 +103,15 @@ def save(path: Path, network: Network, metadata: Metadata, golden: Array) -> Non
         "golden_inputs": [base64.b64encode(row.tobytes()).decode() for row in golden],
         "golden_logits": network.logits(_scaled(golden)).tolist(),
     }
+    text = np.array(json.dumps(content))
+    _parse_metadata(path, text)
     arrays = {
         f"{kind}{number}": array
         for number, layer in enumerate(network.layers, start=1)
         for kind, array in zip("Wb", layer, strict=True)
     }
     with replacing(path) as stream:
-        np.savez(stream, allow_pickle=False, metadata=np.array(json.dumps(content)), **arrays)
+        np.savez(stream, allow_pickle=False, metadata=text, **arrays)
 
 
 def load(path: Path) -> Model:
@@ -104,7 +123,7 @@ def load(path: Path) -> Model:
     """
     arrays = _read_arrays(path)
     content = _parse_metadata(path, arrays.pop("metadata", None))
-    network = _assemble(path, arrays, content.layer_sizes)
+    network = _assemble(path, arrays, content.metadata.layer_sizes)
     _check_arrays(path, network)
     _check_golden(path, network, content)
     return Model(network, content.metadata)
@@ -112,7 +131,6 @@ def load(path: Path) -> Model:
 
 class _Content(NamedTuple):
     metadata: Metadata
-    layer_sizes: tuple[int, ...]
     golden: Array  # uint8 (n, inputs)
     logits: Array  # float64 (n, outputs)
 
@@ -120,15 +138,27 @@ class _Content(NamedTuple):
 def _read_arrays(path: Path) -> dict[str, Array]:
     """Read every array of the zip, trusting neither its sizes nor its headers."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            if sum(member.file_size for member in archive.infolist()) > MAX_BYTES:
+        content = records.read_bytes(path, MAX_BYTES)
+        # The list of members is counted before it is read: it takes memory for each of them.
+        if content.count(CENTRAL_HEADER) > 2 * MAX_LAYERS + 1:
+            raise zipfile.BadZipFile(f"it holds more than {2 * MAX_LAYERS + 1} files")
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            members = {member.filename: member for member in archive.infolist()}
+            if any(name.endswith("/data.pkl") for name in members):
+                raise WeightsError(
+                    f"{path}: is a PyTorch model, not a weights file; turn its run into one with "
+                    f"'nnpipe export {path.parent}'"
+                )
+            if len(members) < len(archive.infolist()):
+                raise zipfile.BadZipFile("it holds two files of one name")
+            if sum(member.file_size for member in members.values()) > MAX_BYTES:
                 raise WeightsError(
                     f"{path}: claims to unpack to more than {MAX_BYTES >> 20} MiB, "
                     "so it is no weights file"
                 )
             return {
-                member.filename.removesuffix(".npy"): _read_array(path, archive, member)
-                for member in archive.infolist()
+                name.removesuffix(".npy"): _read_array(path, archive, member)
+                for name, member in members.items()
             }
     except FileNotFoundError:
         raise WeightsError(
@@ -140,33 +170,36 @@ def _read_arrays(path: Path) -> dict[str, Array]:
             f"{path}: is a folder; name the weights file in it, as {path}/model_weights.npz"
         ) from None
     except OSError as error:
-        raise WeightsError(f"{path}: could not be read ({error.strerror or error})") from error
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, RuntimeError) as error:
         raise WeightsError(
-            f"{path}: is not a whole .npz file ({error}); copy or export it again"
+            f"{path}: could not be read ({error.strerror or error}); name a weights file"
+        ) from error
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError) as error:
+        raise WeightsError(
+            f"{path}: is not a whole .npz file ({in_one_line(error)}); copy or export it again"
         ) from error
 
 
 def _read_array(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
-    stream = io.BytesIO(archive.read(member))
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        # Others unpack whole blocks, whatever was asked for.
+        raise zipfile.BadZipFile(f"compression method {member.compress_type} is not read")
+    with archive.open(member) as packed:
+        # One byte more than it claims, and a member that holds more fails its checksum.
+        stream = io.BytesIO(packed.read(member.file_size + 1))
     try:
         version = np.lib.format.read_magic(stream)
         read_header = {
             (1, 0): np.lib.format.read_array_header_1_0,
             (2, 0): np.lib.format.read_array_header_2_0,
         }[version]
-        shape, _, dtype = read_header(stream)
-        # A header may claim any shape, and memory is taken before the data are seen.
-        if dtype.hasobject or len(stream.getbuffer()) - stream.tell() != (
-            dtype.itemsize * int(np.prod(shape, dtype=object))
-        ):
-            raise ValueError("pickled objects, or a shape that does not fit the data")
-        stream.seek(0)
-        return np.asarray(np.lib.format.read_array(stream, allow_pickle=False))
-    except (ValueError, KeyError, OverflowError) as error:
+        shape, transposed, dtype = read_header(stream)
+        # A header may claim any shape: memory is taken for the data that are there, and no more.
+        array = np.frombuffer(stream.read(), dtype).reshape(shape, order="F" if transposed else "C")
+        return array.copy(order="K")
+    except (ValueError, KeyError, TypeError, OverflowError, MemoryError, RecursionError) as error:
         raise WeightsError(
-            f"{path}: {member.filename} is not a plain NumPy array ({error}); "
-            "it is damaged or was not written by nnpipe"
+            f"{path}: {in_one_line(member.filename)} is not a plain NumPy array "
+            f"({in_one_line(error)}); it is damaged or was not written by nnpipe"
         ) from error
 
 
@@ -177,33 +210,48 @@ def _parse_metadata(path: Path, array: Array | None) -> _Content:
             "make one with 'nnpipe export'"
         )
     try:
-        fields = json.loads(str(array))
-        version = fields.pop("format_version")
-    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
-        raise WeightsError(f"{path}: its metadata cannot be understood ({error!r})") from error
-    if version != FORMAT_VERSION:
-        raise WeightsError(
-            f"{path}: has format version {version!r}, and this nnpipe reads {FORMAT_VERSION}; "
-            "install the nnpipe that wrote it, or export it again"
+        if array.nbytes > MAX_METADATA:
+            raise ValueError(f"it has more than {MAX_METADATA >> 20} MiB")
+        fields = records.parse(str(array))
+        if not isinstance(fields, dict) or "format_version" not in fields:
+            raise ValueError("it names no format version")
+        if (version := fields["format_version"]) != FORMAT_VERSION:
+            raise WeightsError(
+                f"{path}: has format version {in_one_line(repr(version))[:40]}, and this nnpipe "
+                f"reads {FORMAT_VERSION}; install the nnpipe that wrote it, or export it again"
+            )
+        golden, logits = fields.pop("golden_inputs", None), fields.pop("golden_logits", None)
+        metadata: Metadata = records.build(Metadata, fields, "it")
+        _check_ranges(metadata)
+        if not isinstance(golden, list) or not 1 <= len(golden) <= MAX_GOLDEN:
+            raise ValueError(f"no golden inputs, or more than {MAX_GOLDEN}")
+        return _Content(
+            metadata,
+            np.stack([np.frombuffer(base64.b64decode(text), np.uint8) for text in golden]),
+            np.array(records.build(list[list[float]], logits, "golden_logits"), np.float64),
         )
-    try:
-        golden = [np.frombuffer(base64.b64decode(g), np.uint8) for g in fields.pop("golden_inputs")]
-        logits = np.array(fields.pop("golden_logits"), np.float64)
-        sizes = tuple(int(size) for size in fields.pop("layer_sizes"))
-        if not golden or len(sizes) < 2 or min(sizes) < 1:
-            raise ValueError("no golden inputs, or no layers")
-        if fields.get("reference") is not None:
-            fields["reference"] = drift.parse(fields["reference"])
-        metadata = Metadata(layer_sizes=sizes, **fields)
-        if not 0 < metadata.temperature < float("inf"):
-            raise ValueError(f"the temperature is {metadata.temperature}")
-        for kept in (metadata.rejection_thresholds or {}, metadata.error_thresholds or {}):
-            for threshold in (metadata.rejection_threshold, *map(float, kept), *kept.values()):
-                if not 0 <= (threshold or 0) <= 1:
-                    raise ValueError(f"a threshold, or its rate, is {threshold}")
-        return _Content(metadata, sizes, np.stack(golden), logits)
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise WeightsError(f"{path}: its metadata cannot be understood ({error!r})") from error
+    except (ValueError, TypeError) as error:
+        reason = in_one_line(error)[:300]
+        raise WeightsError(
+            f"{path}: its metadata cannot be understood ({reason}); export it again"
+        ) from error
+
+
+def _check_ranges(metadata: Metadata) -> None:
+    sizes = metadata.layer_sizes
+    if not 2 <= len(sizes) <= MAX_LAYERS + 1 or min(sizes) < 1:
+        raise ValueError(f"the layers are {sizes}")
+    if not TEMPERATURES[0] <= metadata.temperature <= TEMPERATURES[1]:
+        raise ValueError(f"the temperature is {metadata.temperature}")
+    shares: list[float | None] = [metadata.validation_accuracy, metadata.test_accuracy]
+    shares.append(metadata.rejection_threshold)
+    for kept in (metadata.rejection_thresholds or {}, metadata.error_thresholds or {}):
+        shares += [*map(float, kept), *kept.values()]
+    for share in shares:
+        if not 0 <= (share or 0) <= 1:
+            raise ValueError(f"an accuracy, a threshold, or its rate, is {share}")
+    if metadata.reference is not None:
+        drift.check(metadata.reference)
 
 
 def _assemble(path: Path, arrays: dict[str, Array], sizes: tuple[int, ...]) -> Network:
@@ -240,7 +288,8 @@ def _check_golden(path: Path, network: Network, content: _Content) -> None:
     outputs = (len(content.golden), network.sizes[-1])
     if content.golden.shape[1] != network.sizes[0] or content.logits.shape != outputs:
         raise WeightsError(f"{path}: its golden inputs do not fit the network")
-    difference = float(np.abs(network.logits(_scaled(content.golden)) - content.logits).max())
+    with np.errstate(over="ignore", invalid="ignore"):
+        difference = float(np.abs(network.logits(_scaled(content.golden)) - content.logits).max())
     # Written so that NaN is a failure too.
     if not difference <= GOLDEN_TOLERANCE * max(1.0, float(np.abs(content.logits).max())):
         raise WeightsError(

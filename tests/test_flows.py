@@ -9,9 +9,12 @@ import threading
 import time
 from dataclasses import asdict
 from itertools import chain
+from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
-from distributed import Client
+from distributed import Client, LocalCluster
 
 # Before Prefect is imported: what it caches must not come from, or go to, the user's own home.
 HOME = tempfile.mkdtemp(prefix="nnpipe-prefect-")
@@ -22,6 +25,7 @@ os.environ |= {
 }
 from prefect import flow  # noqa: E402
 from prefect.client.orchestration import get_client  # noqa: E402
+from prefect.results import ResultRecord  # noqa: E402
 from prefect.testing.utilities import prefect_test_harness  # noqa: E402
 
 import flows.caching  # noqa: E402
@@ -36,7 +40,7 @@ from flows.pipeline import pipeline  # noqa: E402
 from flows.promote import promote  # noqa: E402
 from flows.score import score_folder  # noqa: E402
 from flows.train import train  # noqa: E402
-from nnpipe import datasets, runs, scoring  # noqa: E402
+from nnpipe import datasets, runs, scoring, stages  # noqa: E402
 from nnpipe.errors import (  # noqa: E402
     MirrorError,
     NnpipeError,
@@ -44,6 +48,7 @@ from nnpipe.errors import (  # noqa: E402
     ScoringError,
     WeightsError,
 )
+from nnpipe.files import sha256  # noqa: E402
 from nnpipe.scoring import plan  # noqa: E402
 from nnpipe.scoring.pool import run_shards  # noqa: E402
 
@@ -261,6 +266,16 @@ def test_a_run_that_has_drifted_emits_an_event_and_others_none(tmp_path, many_pi
     assert len(events_of(tmp_path / "drifted.csv")) == 1
 
 
+@pytest.mark.filterwarnings("ignore")  # of distributed, about ports that are taken
+def test_a_dask_cluster_of_one_machine_listens_on_loopback_only():
+    """Scheduler and dashboard; whoever reaches a Dask port can run code."""
+    runner = flows.score.task_runner("dask", 2, None)
+    with LocalCluster(**runner.cluster_kwargs | {"n_workers": 0}, asynchronous=False):
+        sockets = psutil.Process().net_connections("tcp")
+        listening = {s.laddr.ip for s in sockets if s.status == psutil.CONN_LISTEN}
+    assert listening == {"127.0.0.1"}
+
+
 @pytest.fixture
 def dask_cluster(tmp_path):
     """A scheduler and two workers, each a process of its own: the address, and the workers."""
@@ -471,3 +486,118 @@ def test_an_accuracy_below_what_is_expected_fails_the_run(tmp_path, few_digits):
     assert state.is_failed()
     assert "digits were read right, expected at least 100.00%" in state.message
     assert (tmp_path / "report" / "report.html").exists()
+
+
+class Harmful:
+    """Unpickling it writes a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+@pytest.fixture
+def quick_training(monkeypatch):
+    """A stage `train` that trains nothing; the list counts its calls."""
+    calls = []
+
+    def train(folder, **settings):
+        calls.append(settings)
+        (folder / runs.MODEL).write_bytes(b"model")
+        (folder / runs.RECORD).write_text("{}")
+        return stages.Trained(folder, 1, 0.9, 1.0, sha256(b"model"))
+
+    monkeypatch.setattr(stages, "train", train)
+    monkeypatch.setattr(datasets, "load", lambda name, folder: SimpleNamespace(checksum="0"))
+    return calls
+
+
+def states_of(flow_name):
+    """The names of the states of all task runs, from the server, with those of the flow's runs."""
+    with get_client(sync_client=True) as client:
+        return [run.state.name for run in client.read_task_runs() if run.name.startswith(flow_name)]
+
+
+def test_a_stage_is_done_once_for_the_same_content_and_its_run_is_cached(tmp_path, quick_training):
+    given = {"runs_dir": tmp_path / "runs", "data_dir": tmp_path}
+    first = train(**given)
+    assert train(**given) == first
+    assert len(quick_training) == 1
+    for _ in range(300):
+        if "Cached" in states_of("train"):
+            break
+        time.sleep(0.1)
+    assert "Cached" in states_of("train")
+    assert train(**given, force=True).run != first.run
+    assert len(quick_training) == 2
+
+
+class Value:
+    """A setting of Prefect."""
+
+    def __init__(self, path):
+        self.value = lambda: path
+
+
+class Plain:
+    """A task without Prefect."""
+
+    name = "train"
+
+    def __init__(self, fn):
+        self.fn = fn
+
+    def __call__(self, *args, **kwargs):
+        return self.fn(*args, **kwargs)
+
+
+def stored():
+    return [path for path in Path(HOME, "storage").rglob("*") if path.is_file()]
+
+
+def test_a_pickle_in_the_shared_storage_is_never_loaded(tmp_path, quick_training, caplog):
+    """Under the name of every result, as a record that names its own serializer."""
+    given = {"runs_dir": tmp_path / "runs", "data_dir": tmp_path}
+    first = train(**given)
+    assert stored()
+    for number, path in enumerate(stored()):
+        for key in (path, path.parent.parent / path.stem, path.parent / path.stem):
+            record = ResultRecord(
+                result=Harmful(tmp_path / f"harm-{number}"),
+                metadata={"storage_key": str(key), "serializer": {"type": "pickle"}},
+            )
+            key.write_bytes(record.serialize())
+    again = train(**given)
+    assert not list(tmp_path.glob("harm*"))
+    assert again.run != first.run
+    assert "is not a result of nnpipe and is not used" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda path: (path.unlink(), os.mkfifo(path)),
+        lambda path: (path.unlink(), path.mkdir()),
+        lambda path: (path.unlink(), path.symlink_to(path)),
+        lambda path: path.write_text(path.read_text().replace("0.9", "NaN")),
+        lambda path: path.write_text("[" * 100_000),
+    ],
+    ids=["pipe", "folder", "loop", "NaN", "depth"],
+)
+def test_a_result_that_is_damaged_is_made_again(tmp_path, quick_training, monkeypatch, spoil):
+    """Called without Prefect's server, which has no part in it."""
+    monkeypatch.setattr(flows.caching, "PREFECT_LOCAL_STORAGE_PATH", Value(tmp_path / "storage"))
+    kept = tmp_path / "run"
+    kept.mkdir()
+
+    def stage() -> stages.Trained:
+        return stages.train(kept)
+
+    once = flows.caching.once(Plain(stage), dict, lambda done: {done.run / runs.MODEL: done.sha256})
+    once()
+    (path,) = (tmp_path / "storage").rglob("*.json")
+    spoil(path)
+    assert once().run == kept
+    assert len(quick_training) == 2

@@ -17,7 +17,7 @@ PACKAGE = ROOT / "nnpipe"
 LAYERS = [
     {"errors"},
     {"places", "epochs", "progress"},
-    {"files"},
+    {"files", "records"},
     {"network", "preprocess", "drift"},
     {"weights", "training", "calibration", "attribution"},
     {"classifier", "datasets", "runs", "evaluation", "explain"},

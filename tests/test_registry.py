@@ -28,6 +28,8 @@ from nnpipe.rules import judge
 from nnpipe.runs import MODEL, RECORD, WEIGHTS
 
 from .conftest import ROOT
+from .damage import DAMAGE
+from .test_weights import spoil_metadata
 
 NAMES = (WEIGHTS, MODEL, RECORD)
 RULES = ["dataset", "whole", "not worse", "recall"]
@@ -797,3 +799,104 @@ def test_the_champion_of_an_installed_nnpipe_is_left_alone(monkeypatch):
     monkeypatch.setattr(registry, "shipped_champion", lambda: inside)
     with pytest.raises(PromotionError, match=r"is part of the installed nnpipe .* --weights-dir"):
         registry.default_root()
+
+
+# --- what else may be in the place of a file --------------------------------------------------
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+def test_a_damaged_candidate_is_one_line_of_the_list(root, how):
+    for name in ("r1", "r2"):
+        (root / "runs" / name / RECORD).unlink()
+        DAMAGE[how](root / "runs" / name / WEIGHTS)
+    found = {model.name: model for model in models(root)}
+    assert found["r3"].state == "candidate"
+    for name in ("r1", "r2"):
+        assert found[name].state == "damaged"
+        assert f"{name}/model_weights.npz: " in found[name].reason
+        assert found[name].reason.isprintable()
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+def test_a_damaged_archive_is_one_line_of_the_list(root, how):
+    archives = [registry._archive(root, name, content(root)) for name in ("a", "b", "c")]
+    folders = [root / "former" / former.name for former in archives]
+    DAMAGE[how](folders[0] / "promotion.json")
+    DAMAGE[how](folders[1] / WEIGHTS)
+    (root / "former/champion.json").write_text("[3, 1]")
+    DAMAGE[how](root / "former/champion.json")
+    write(root, noisy(GOOD, 1e-6, 9))
+    states = {model.name: model for model in models(root)}
+    assert states["0003-c"].state == "former"
+    for name in ("0001-a", "0002-b"):
+        assert states[name].state == "damaged"
+        assert states[name].reason.isprintable()
+
+
+@pytest.mark.parametrize("how", ["pipe", "folder", "loop", "socket"])
+def test_what_is_no_file_in_a_run_is_one_sentence(root, how):
+    before = content(root)
+    for name in (WEIGHTS, MODEL, RECORD):
+        folder = shutil.copytree(root / "runs/r1", root / "runs" / f"no-{name}")
+        (folder / name).touch()
+        DAMAGE[how](folder / name)
+        with pytest.raises(PromotionError, match=f"{name}: could not be read"):
+            promote(folder, root, root)
+    assert content(root) == before
+
+
+@pytest.mark.parametrize("how", ["pipe", "loop"])
+def test_a_champion_that_is_no_file_comes_back(root, how):
+    up(root, "r1")
+    DAMAGE[how](root / WEIGHTS)
+    assert models(root)[0].state == "damaged"
+    with pytest.raises(WeightsError, match="'nnpipe models rollback' brings back"):
+        promote(root / "runs/r2", root, root)
+    assert rollback(root).name == "0002-r1"
+    assert content(root) == content(root / "runs/r1")
+
+
+def test_the_list_survives_metadata_of_wrong_types(root, command):
+    for name, change in (("r1", {"test_accuracy": "good"}), ("r2", {"recipe": "\x1b[2J\ud800"})):
+        spoil_metadata(root / "runs" / name / WEIGHTS, **change)
+    code, out, err = command("list")
+    assert code == 0
+    assert [line.split()[:2] for line in out.splitlines()[2:]] == [
+        ["r1", "damaged"],
+        ["r2", "damaged"],
+        ["r3", "candidate"],
+    ]
+    assert "test_accuracy is 'good', expected float" in err
+    assert (out + err).replace("\n", "").isprintable()
+
+
+def test_the_scratch_folder_loses_only_files_of_nnpipe(root, tmp_path):
+    """A link in its place is refused, and what is linked to is not touched."""
+    scratch, mine = root / "former/.new", tmp_path / "mine"
+    (scratch / "0007-x").mkdir(parents=True)
+    mine.mkdir()
+    (mine / WEIGHTS).write_text("mine")
+    for path in (scratch / WEIGHTS, scratch / "0007-x/promotion.json", scratch / "notes.txt"):
+        path.write_text("x")
+    (scratch / ".nnpipe-0123456789ab.tmp").touch()
+    (scratch / "0008-linked").symlink_to(mine)
+    up(root, "r1")
+    assert {path.name for path in scratch.iterdir()} == {"notes.txt", "0008-linked"}
+    assert (mine / WEIGHTS).read_text() == "mine"
+
+    shutil.rmtree(scratch)
+    scratch.symlink_to(mine)
+    before = content(root)
+    with pytest.raises(PromotionError, match=r"\.new: is not a folder that nnpipe made"):
+        promote(root / "runs/r2", root, root)
+    assert content(root) == before
+    assert [path.name for path in mine.iterdir()] == [WEIGHTS]
+    assert (mine / WEIGHTS).read_text() == "mine"
+
+
+def test_a_run_whose_name_cannot_be_printed_is_archived_under_another(root):
+    folder = shutil.copytree(root / "runs/r1", root / "runs/a\x1b\n")
+    done = promote(folder, root, root)
+    assert done.name == "0002-a--"
+    assert registry._former(root / "former" / done.name).run == folder
+    assert {model.name: model.state for model in models(root)}["0002-a--"] == "champion"

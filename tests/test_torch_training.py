@@ -1,5 +1,7 @@
+import os
 import subprocess
 import sys
+import zipfile
 from dataclasses import asdict, replace
 from itertools import pairwise
 
@@ -352,6 +354,10 @@ class Harmful:
         (lambda p: torch.save({"fc1.weight": Harmful()}, p), "is not a PyTorch state dict"),
         (lambda p: torch.save({"fc1.weight": 3}, p), "something other than a state dict"),
         (lambda p: torch.save([1], p), "something other than a state dict"),
+        (lambda p: (p.unlink(), os.mkfifo(p)), "could not be read .is a pipe or a device"),
+        (lambda p: (p.unlink(), p.mkdir()), "could not be read .Is a directory"),
+        (lambda p: (p.unlink(), p.symlink_to(p)), "could not be read"),
+        (lambda p: deflated(p), "it is compressed or too large"),
     ],
 )
 def test_what_is_no_model_is_refused(tmp_path, network, spoil, message):
@@ -361,6 +367,15 @@ def test_what_is_no_model_is_refused(tmp_path, network, spoil, message):
     with pytest.raises(ExportError, match=message) as caught:
         load_model(path)
     assert "\n" not in str(caught.value)
+
+
+def deflated(path):
+    """Write the same zip compressed, as a bomb would be."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
 
 
 SPOILT = {
@@ -373,6 +388,16 @@ SPOILT = {
     "weights that are a vector": lambda s: s.update({"fc1.weight": torch.zeros(784)}),
     "layers that do not fit": lambda s: s.update({"fc2.weight": torch.zeros(64, 100)}),
     "other inputs": lambda s: s.update({"fc1.weight": torch.zeros(128, 100)}),
+    "a tensor that claims terabytes": lambda s: s.update(
+        {
+            "fc1.weight": torch.zeros(1, 1).expand(10**9, 784),
+            "fc1.bias": torch.zeros(1).expand(10**9),
+        }
+    ),
+    "a sparse tensor": lambda s: s.update({"fc1.weight": torch.zeros(128, 784).to_sparse()}),
+    "a tensor without data": lambda s: s.update({"fc1.bias": torch.zeros(128, device="meta")}),
+    "complex numbers": lambda s: s.update({"fc1.bias": torch.zeros(128, dtype=torch.complex64)}),
+    "names with control characters": lambda s: s.update({"\x1b[2J": torch.zeros(3)}),
     "other outputs": lambda s: s.update(
         {"fc3.weight": torch.zeros(7, 64), "fc3.bias": torch.zeros(7)}
     ),
@@ -385,6 +410,11 @@ def test_a_model_of_other_layers_is_refused(network, how):
     SPOILT[how](state)
     with pytest.raises(ExportError, match="the PyTorch model"):
         to_network(state)
+
+
+def test_parameters_are_exported_as_tensors_are(network):
+    state = {name: torch.nn.Parameter(t) for name, t in to_state_dict(network).items()}
+    assert (to_network(state).layers[0].W == network.layers[0].W).all()
 
 
 def test_a_model_in_half_precision_is_exported(network):

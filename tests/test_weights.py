@@ -1,5 +1,9 @@
 import io
 import json
+import os
+import socket
+import tracemalloc
+import warnings
 import zipfile
 from dataclasses import replace
 
@@ -59,6 +63,13 @@ def spoil_metadata(path, **changes):
     spoil(path, metadata=np.array(json.dumps(fields)))
 
 
+def spoil_text(path, old, new):
+    with np.load(path) as file:
+        text = str(file["metadata"])
+    assert old in text
+    spoil(path, metadata=np.array(text.replace(old, new)))
+
+
 def array(path, name):
     with np.load(path) as file:
         return file[name]
@@ -81,6 +92,60 @@ def with_member(path, name, content):
     with zipfile.ZipFile(path, "w") as archive:
         for member, data in (members | {name: content}).items():
             archive.writestr(member, data)
+
+
+def lies(path):
+    """The list of members claims that one has 100 bytes; it unpacks to 300 MiB."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("W1.npy", bytes(300 << 20))
+    content = bytearray(path.read_bytes())
+    at = content.index(b"PK\x01\x02") + 24
+    content[at : at + 4] = (100).to_bytes(4, "little")
+    path.write_bytes(content)
+
+
+def twice(path):
+    with zipfile.ZipFile(path, "a") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        archive.writestr("W1.npy", b"another")
+
+
+def many(path):
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(1000):
+            archive.writestr(f"W{number}.npy", b"")
+
+
+def packed(path, method):
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("W1.npy", bytes(3 << 20))
+
+
+def pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+def loop(path):
+    path.unlink()
+    path.symlink_to(path)
+
+
+def socket_at(path):
+    path.unlink()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+
+
+def spoil_golden(path, value):
+    with np.load(path) as file:
+        logits = json.loads(str(file["metadata"]))["golden_logits"]
+    logits[0][0] = value
+    spoil_metadata(path, golden_logits=logits)
+
+
+def nested(depth):
+    return json.loads("[" * depth + "]" * depth)
 
 
 def truncate(path, n):
@@ -125,6 +190,89 @@ SPOILT = {
     "text": (lambda p: p.write_text("W1 = 0"), "is not a whole .npz file"),
     "an encrypted zip": (encrypted, "is not a whole .npz file"),
     "a zip bomb": (bomb, "claims to unpack to more than 256 MiB"),
+    "a member that claims to be small": (lies, "is not a whole .npz file"),
+    "two members of one name": (twice, "two files of one name"),
+    "a thousand members": (many, "more than 65 files"),
+    "bzip2": (lambda p: packed(p, zipfile.ZIP_BZIP2), "compression method 12 is not read"),
+    "LZMA": (lambda p: packed(p, zipfile.ZIP_LZMA), "compression method 14 is not read"),
+    "a pipe": (pipe, "could not be read .is a pipe or a device, expected a file"),
+    "a socket": (socket_at, "could not be read"),
+    "a link to itself": (loop, "could not be read"),
+    "a device": (lambda p: (p.unlink(), p.symlink_to("/dev/zero")), "is a pipe or a device"),
+    "more bytes than any weights have": (
+        lambda p: os.truncate(p, weights.MAX_BYTES + 1),
+        "has more than 268,435,456 bytes",
+    ),
+    "infinite golden logits": (lambda p: spoil_golden(p, float("inf")), "Infinity is not JSON"),
+    "golden logits that are NaN": (lambda p: spoil_golden(p, float("nan")), "NaN is not JSON"),
+    "huge golden logits": (lambda p: spoil_golden(p, 1e300), "golden_logits is 1e.300, expected"),
+    "large golden logits": (lambda p: spoil_golden(p, 1e18), "does not compute what it did"),
+    "golden logits in words": (lambda p: spoil_golden(p, "1"), "golden_logits is '1', expected"),
+    "too many golden inputs": (
+        lambda p: spoil_metadata(p, golden_inputs=["AAAA"] * 101),
+        "no golden inputs, or more than 100",
+    ),
+    "an accuracy in words": (
+        lambda p: spoil_metadata(p, test_accuracy="good"),
+        "test_accuracy is 'good', expected float",
+    ),
+    "an accuracy above 1": (
+        lambda p: spoil_metadata(p, validation_accuracy=98.5),
+        "an accuracy, a threshold, or its rate, is 98.5",
+    ),
+    "an accuracy that is NaN": (
+        lambda p: spoil_metadata(p, test_accuracy=float("nan")),
+        "NaN is not JSON",
+    ),
+    "a threshold that is infinite": (
+        lambda p: spoil_text(p, '"rejection_threshold": null', '"rejection_threshold": 1e999'),
+        "rejection_threshold is inf, expected float",
+    ),
+    "a temperature near zero": (
+        lambda p: spoil_metadata(p, temperature=1e-300),
+        "the temperature is 1e-300",
+    ),
+    "a seed in words": (lambda p: spoil_metadata(p, seed="0"), "seed is '0', expected int"),
+    "a seed that is true": (lambda p: spoil_metadata(p, seed=True), "seed is True, expected int"),
+    "a seed without end": (
+        lambda p: spoil_text(p, '"seed": 0', '"seed": 1e999'),
+        "seed is inf, expected int",
+    ),
+    "a recipe that is a number": (lambda p: spoil_metadata(p, recipe=7), "recipe is 7, expected"),
+    "a lone surrogate": (
+        lambda p: spoil_metadata(p, recipe="a\ud800"),
+        "recipe is 'a.ud800', expected str",
+    ),
+    "a control character": (
+        lambda p: spoil_metadata(p, dataset="\x1b[2J"),
+        "dataset is '.x1b.2J', expected str",
+    ),
+    "a control character in parameters": (
+        lambda p: spoil_metadata(p, parameters={"a\n": 1}),
+        "a key of parameters is 'a.n', expected str",
+    ),
+    "parameters nested deep": (
+        lambda p: spoil_metadata(p, parameters={"a": nested(300)}),
+        "is nested too deep",
+    ),
+    "a text without end": (
+        lambda p: spoil_metadata(p, recipe="a" * 100_000),
+        "recipe is 'aaa.*aaa', expected str",
+    ),
+    "metadata of 20 MiB": (
+        lambda p: spoil(p, metadata=np.array(" " * (5 << 20))),
+        "more than 16 MiB",
+    ),
+    "an unknown field": (lambda p: spoil_metadata(p, x=1), "has the unknown field 'x'"),
+    "a reference in a list": (lambda p: spoil_metadata(p, reference=[1]), "reference is .1.,"),
+    "a reference of one feature": (
+        lambda p: spoil_metadata(p, reference={"ink": {"edges": [0.5], "counts": [1, 1]}}),
+        "the reference is of ink",
+    ),
+    "a reference in words": (
+        lambda p: spoil_metadata(p, reference={"ink": {"edges": ["a"], "counts": [1, 1]}}),
+        "edges is 'a', expected float",
+    ),
     "an array whose header claims terabytes": (
         lambda p: with_member(
             p,
@@ -206,6 +354,42 @@ def test_a_spoilt_file_is_an_error_that_says_what_is_wrong(weights_file, how):
         weights.load(weights_file)
     assert str(weights_file) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("how", ["a member that claims to be small", "a zip bomb", "bzip2"])
+def test_a_bomb_takes_little_memory(weights_file, how):
+    """What is unpacked is bounded by what the list of members claims, and that by a limit."""
+    SPOILT[how][0](weights_file)
+    tracemalloc.start()
+    try:
+        with pytest.raises(WeightsError):
+            weights.load(weights_file)
+        assert tracemalloc.get_traced_memory()[1] < 20 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.pth", "weights.npz"])
+def test_a_pytorch_model_as_weights_is_an_error_that_names_export(tmp_path, network, name):
+    """Whatever it is called."""
+    from nnpipe.torch_training.model import save_model, to_state_dict
+
+    save_model(tmp_path / name, to_state_dict(network))
+    expected = f"is a PyTorch model, not a weights file; .* 'nnpipe export {tmp_path}'"
+    with pytest.raises(WeightsError, match=expected):
+        weights.load(tmp_path / name)
+
+
+def test_what_could_not_be_loaded_is_not_saved(tmp_path, network, metadata, golden):
+    for wrong in (
+        {"seed": "0"},
+        {"temperature": 0.0},
+        {"recipe": "a\x00"},
+        {"test_accuracy": 98.0},
+    ):
+        with pytest.raises(WeightsError, match="cannot be understood"):
+            weights.save(tmp_path / "w.npz", network, replace(metadata, **wrong), golden)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_transposed_square_layer_is_caught_by_its_golden_logits(tmp_path, metadata):

@@ -1,5 +1,7 @@
 """The network as a PyTorch module, its file, and the way of its weights to NumPy and back."""
 
+import io
+import zipfile
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -12,11 +14,16 @@ from nnpipe.datasets import Digits
 from nnpipe.errors import ExportError
 from nnpipe.files import replacing
 from nnpipe.network import SIZES, Layer, Network
+from nnpipe.places import in_one_line
 from nnpipe.preprocess import as_inputs
+from nnpipe.records import MOST_BYTES, read_bytes
 from nnpipe.torch_training.precision import products
 
 PARITY = 1e-5
 """Largest difference of a probability between PyTorch and NumPy that an export may show."""
+
+MOST_VALUES = 64 * 1024 * 1024
+"""Most weights and biases of a model. A few bytes can claim any number: an expanded tensor."""
 
 StateDict = dict[str, Tensor]
 
@@ -49,13 +56,21 @@ def to_network(state: StateDict) -> Network:
     numbers = range(1, len(state) // 2 + 1)
     expected = [f"fc{number}.{kind}" for number in numbers for kind in ("weight", "bias")]
     if not expected or set(state) != set(expected):
+        names = in_one_line(", ".join(map(str, state)) or "nothing")[:200]
         raise ExportError(
-            f"the PyTorch model holds {', '.join(map(str, state)) or 'nothing'}; expected "
+            f"the PyTorch model holds {names}; expected "
             "fc1.weight, fc1.bias, fc2.weight, …, as 'nnpipe train' writes them"
+        )
+    plain = all(t.is_cpu and t.layout == torch.strided for t in state.values())
+    floats = all(tensor.is_floating_point() for tensor in state.values())
+    if not plain or not floats or sum(t.numel() for t in state.values()) > MOST_VALUES:
+        raise ExportError(
+            f"the PyTorch model holds other things than {MOST_VALUES:,} floating-point numbers "
+            "at most; train again with 'nnpipe train'"
         )
     layers: list[Layer] = []
     for number in numbers:
-        W, b = (state[f"fc{number}.{kind}"].cpu().float().numpy() for kind in ("weight", "bias"))
+        W, b = (state[f"fc{number}.{kind}"].detach().float().numpy() for kind in ("weight", "bias"))
         inputs = layers[-1].b.size if layers else SIZES[0]
         if W.shape != (b.size, inputs) or b.ndim != 1:
             raise ExportError(
@@ -83,14 +98,26 @@ def load_model(path: Path) -> StateDict:
         ExportError: the file is missing, damaged, or holds anything but tensors.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        stream = io.BytesIO(read_bytes(path))
+        if zipfile.is_zipfile(stream):
+            members = zipfile.ZipFile(stream).infolist()
+            # PyTorch compresses nothing, so what is compressed may be a bomb.
+            packed = any(member.compress_type for member in members)
+            if packed or sum(member.file_size for member in members) > MOST_BYTES:
+                raise ValueError("it is compressed or too large")
+        stream.seek(0)
+        state = torch.load(stream, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ExportError(
             f"{path}: there is no such PyTorch model; train one with 'nnpipe train'"
         ) from None
+    except OSError as error:
+        raise ExportError(
+            f"{path}: could not be read ({error.strerror or error}); train again"
+        ) from error
     except Exception as error:  # a damaged pickle can raise anything
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ExportError(f"{path}: is not a PyTorch state dict ({reason})") from error
+        reason = in_one_line(str(error).partition("\n")[0] or type(error).__name__)
+        raise ExportError(f"{path}: is not a PyTorch state dict ({reason}); train again") from error
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise ExportError(f"{path}: holds something other than a state dict of tensors")
     return state

@@ -1,0 +1,128 @@
+"""Records: JSON documents that become dataclasses, with nothing in them taken on trust.
+
+A file may come from anywhere and may be damaged. Reading one never waits, takes bounded memory, and
+ends in a value of the declared type or in an error that names the field.
+"""
+
+import errno
+import json
+import os
+import re
+import reprlib
+import stat
+from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
+from types import UnionType
+from typing import Any, NoReturn, get_args, get_origin, get_type_hints
+
+MOST_BYTES = 256 * 1024 * 1024
+"""Largest file that is read into memory, in bytes."""
+
+MOST_JSON = 16 * 1024 * 1024
+"""Largest JSON document, in bytes; those of nnpipe have a few thousand."""
+
+MOST_TEXT = 10_000
+"""Longest string in a record, in characters."""
+
+LARGEST = 2**63
+"""Numbers are smaller than this, without their sign; NaN is not."""
+
+DEPTH = 20
+"""Most levels of lists and objects in a record."""
+
+UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""Control characters, line separators and lone surrogates: no text of a record holds them."""
+
+
+def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
+    """Read a regular file, and never wait for one.
+
+    Raises:
+        OSError: the file cannot be read, has more than ``most`` bytes, or is a folder, pipe, socket
+            or device.
+    """
+    # Without O_NONBLOCK, which Windows lacks, opening a pipe waits for a writer.
+    at_once = getattr(os, "O_NONBLOCK", 0)
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | at_once)) as stream:
+        status = os.fstat(stream.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "is a pipe or a device, expected a file", str(path))
+        content = stream.read(min(status.st_size, most) + 1)
+    if len(content) > most:
+        raise OSError(errno.EFBIG, f"has more than {most:,} bytes", str(path))
+    return content
+
+
+def load(kind: Any, path: Path) -> Any:
+    """Read a JSON file as a value of type ``kind``; see `build`.
+
+    Raises:
+        OSError: see `read_bytes`.
+        ValueError: the file is not UTF-8, not JSON, or not a ``kind``.
+    """
+    return build(kind, parse(read_bytes(path, MOST_JSON).decode()))
+
+
+def parse(text: str) -> Any:
+    """Parse JSON, in which NaN and Infinity are errors.
+
+    Raises:
+        ValueError: it is no such JSON, or is nested too deep.
+    """
+    try:
+        return json.loads(text, parse_constant=_refuse)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def build(kind: Any, value: Any, name: str = "the document", *, depth: int = 0) -> Any:
+    """Make a value of type ``kind`` from what JSON holds, checking every part.
+
+    Args:
+        kind: a dataclass, ``list[X]``, ``tuple[X, ...]``, ``dict[str, X]``, ``X | None``, ``Any``,
+            ``str``, ``int``, ``float``, ``bool`` or ``Path``.
+        value: from `parse`.
+        name: what an error calls the value.
+        depth: levels above the value.
+
+    Raises:
+        ValueError: a part is missing, unknown, of another type, too long, nested too deep, not
+            finite or too large, or holds characters that cannot be printed.
+    """
+    if kind is Any:
+        kind = {list: list[Any], dict: dict[str, Any]}.get(type(value), type(value))  # type: ignore[call-overload]
+    origin, inner, deeper = get_origin(kind), get_args(kind), depth + 1
+    if origin is UnionType:
+        return None if value is None else build(inner[0], value, name, depth=depth)
+    if depth > DEPTH:
+        raise ValueError(f"{name} is nested too deep")
+    if isinstance(kind, type) and is_dataclass(kind) and isinstance(value, dict):
+        hints = get_type_hints(kind)
+        needed = {field.name for field in fields(kind) if field.default is MISSING}
+        if missing := needed - value.keys():
+            raise ValueError(f"{name} lacks {min(missing)}")
+        if unknown := value.keys() - hints.keys():
+            raise ValueError(f"{name} has the unknown field {reprlib.repr(min(unknown))}")
+        return kind(**{k: build(hints[k], v, k, depth=deeper) for k, v in value.items()})
+    if origin in (list, tuple) and isinstance(value, list):
+        return origin(build(inner[0], item, name, depth=deeper) for item in value)
+    if origin is dict and isinstance(value, dict):
+        return {
+            build(str, key, f"a key of {name}"): build(inner[1], item, name, depth=deeper)
+            for key, item in value.items()
+        }
+    if kind is Path and isinstance(value, str) and "\0" not in value:
+        return Path(value)
+    if type(value) is kind or (kind is float and type(value) is int):
+        if isinstance(value, str):
+            right = len(value) <= MOST_TEXT and not UNPRINTABLE.search(value)
+        else:
+            right = value is None or abs(value) < LARGEST
+        if right:
+            return value
+    expected = getattr(kind, "__name__", str(kind))
+    raise ValueError(f"{name} is {reprlib.repr(value)}, expected {expected}")

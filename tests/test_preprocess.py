@@ -161,7 +161,7 @@ def test_faint_levels_in_28x28_are_no_digit():
     assert prepare(levels).refusal.startswith("blank")
 
 
-@pytest.mark.parametrize("shape", [(5,), (5, 5, 2), (5, 5, 1, 1)])
+@pytest.mark.parametrize("shape", [(5,), (5, 5, 5), (5, 5, 1, 1)])
 def test_an_array_of_another_shape_is_an_error(shape):
     with pytest.raises(PictureError, match=r"an array of shape \(5.* is no picture; expected"):
         prepare(np.zeros(shape, np.int64))

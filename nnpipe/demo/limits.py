@@ -12,7 +12,7 @@ import time
 from fastapi import HTTPException, Request
 
 from nnpipe.errors import PictureError
-from nnpipe.preprocess.decoders import check_size, damage_noticed, open_header
+from nnpipe.preprocess.decoders import check_size, open_mended
 
 MAX_BODY = 10 * 1024 * 1024
 """Bytes of a picture. A phone's photos have three to eight million."""
@@ -82,8 +82,7 @@ def check_header(picture: Deadline) -> None:
         HTTPException: 415, it is in none of the formats; 413, it is too large to be decoded.
     """
     try:
-        with damage_noticed():
-            image = open_header(picture)
+        image = open_mended(picture)
     except PictureError as error:
         raise HTTPException(415, str(error)) from None
     try:

@@ -36,16 +36,9 @@ PILLOW_FORMATS = {name for name, _ in DECODERS.values()} | {"MPO"}
 """Pillow's names of the formats that are read. MPO is a JPEG that holds several pictures."""
 
 REMEDIES = {
-    "PDF": "save its pages as PNG or JPEG",
-    "HTML": "download the picture itself",
     "a Git LFS pointer": "fetch the picture with 'git lfs pull'",
-    "a ZIP archive or an Office document": "take the pictures out of it",
-    "an archive": "take the pictures out of it",
-    "a video": "save a frame of it as PNG or JPEG",
-    "nothing but zeros": "copy it again from where it comes from",
-    "text": "check what the file is",
+    "PDF": "save its pages as PNG or JPEG",
 }
-"""What to do with a file that is not read. Other pictures can be saved as PNG or JPEG."""
 
 MAX_PIXELS = 100_000_000
 """Larger pictures are refused before they are decoded: some are made to fill the memory."""
@@ -66,6 +59,8 @@ finer detail costs time and does not help."""
 
 TAIL = bytes(range(1, 255)) + b"\xff\xd9"
 """Nonsense to put after a JPEG that is cut off. The rows that it changes are the missing ones."""
+
+END_MISSING = "its last bytes are missing"
 
 NEEDED = b"IHDR", b"PLTE", b"tRNS", b"eXIf", b"IDAT"
 """The chunks of a PNG that decide about its pixels."""
@@ -122,17 +117,32 @@ def open_header(stream: io.BytesIO) -> Image.Image:
     Raises:
         PictureError: it is of another kind; and what Pillow raises if it is damaged.
     """
-    kind = kind_of(stream.read(FIRST))
+    kind = kind_of(stream.getbuffer()[:FIRST].tobytes())
     stream.seek(0)
     if kind not in DECODERS:
         what = f"{kind}, " if kind else ""
-        remedy = REMEDIES.get(kind or "text", "save it as PNG or JPEG")
+        remedy = REMEDIES.get(kind or "", "save the picture as PNG or JPEG")
         raise PictureError(f"this is {what}not a picture that nnpipe reads ({FORMATS}); {remedy}")
     name, module = DECODERS[kind]
     import_module(f"PIL.{module}ImagePlugin")
     # `Image.open` would import five decoders first, which takes longer than to read a picture.
     factory, _ = Image.OPEN[name]
     return factory(stream, "")
+
+
+def open_mended(stream: io.BytesIO) -> Image.Image:
+    """Open a picture as `decode` does, and decode nothing yet.
+
+    Raises:
+        PictureError: it is of another kind, or too damaged.
+    """
+    try:
+        with damage_noticed():
+            return open_header(stream)
+    except DamagedError as error:
+        mended, _ = _mend(stream, error)
+    with damage_noticed():
+        return open_header(mended)
 
 
 def check_size(image: Image.Image, content: bytes = b"", *, max_pixels: int = MAX_PIXELS) -> None:
@@ -169,35 +179,31 @@ def decode(stream: io.BytesIO) -> Opened:
     Raises:
         PictureError: it is of another kind, too large, or too damaged to be read.
     """
-    content = stream.getvalue()
+    if not stream.getbuffer():
+        raise PictureError("the file is empty")
+    note = ""
     try:
         with damage_noticed():
-            return _decode(stream, content)
+            return _decode(stream)
     except DamagedError as error:
-        if kind_of(content) != "PNG":
-            raise
-        mended, wrong = _mend_png(content)
-        with damage_noticed():
-            opened = _decode(io.BytesIO(mended), mended)
-        wrong = wrong or error.detail
-        return opened._replace(note=_whole(wrong)) if wrong else opened
-
-
-END_MISSING = "its last bytes are missing"
+        mended, wrong = _mend(stream, error)
+        note = _whole(wrong) if wrong else ""
+    with damage_noticed():
+        return _decode(mended)._replace(note=note)
 
 
 def _whole(wrong: str) -> str:
     return f"the file is damaged ({wrong}), but the picture in it is whole"
 
 
-def _decode(stream: io.BytesIO, content: bytes) -> Opened:
-    image = open_header(stream)
+def _decode(stream: io.BytesIO) -> Opened:
+    image, content = open_header(stream), stream.getvalue()
     check_size(image, content)
     width, height = image.size
     note = ""
     if image.format in ("JPEG", "MPO"):  # an MPO's second picture is a smaller one of the same
         part = next((n for n in (8, 4, 2) if max(image.size) >= n * ENOUGH), 1)
-        if image.mode in ("L", "RGB") and (opened := _decode_jpeg(image, content, part)):
+        if opened := _decode_jpeg(image, content, part):
             return opened
         grey = "L" if image.mode == "RGB" else None
         image.draft(grey, (max(1, width // part), max(1, height // part)))
@@ -210,7 +216,7 @@ def _decode(stream: io.BytesIO, content: bytes) -> Opened:
 
 
 def _decode_jpeg(image: Image.Image, content: bytes, part: int) -> Opened | None:
-    """Decode a JPEG in grey, at 1/part of its size, and hear what libjpeg says about it.
+    """Decode a JPEG in grey or CMYK, at 1/part of its size, and hear libjpeg's warnings.
 
     Pillow decodes to the same pixels, but does not pass libjpeg's warnings on.
 
@@ -225,8 +231,10 @@ def _decode_jpeg(image: Image.Image, content: bytes, part: int) -> Opened | None
     width, height = (-(-side // part) for side in image.size)
     least = {"min_width": width, "min_height": height} if part > 1 else {}
 
+    colours = "CMYK" if image.mode == "CMYK" else "GRAY"
+
     def levels(content: bytes, *, strict: bool) -> npt.NDArray[np.uint8]:
-        return np.asarray(decode_jpeg(content, "GRAY", strict=strict, **least)[..., 0])
+        return np.asarray(decode_jpeg(content, colours, strict=strict, **least))
 
     note = damage = ""
     try:
@@ -245,24 +253,27 @@ def _decode_jpeg(image: Image.Image, content: bytes, part: int) -> Opened | None
             with suppress(ValueError):
                 levels(re.sub(rb"\0+\xff\xd9\Z", b"\xff\xd9", content), strict=True)
                 damage = ""
-    if decoded.shape != (height, width):
+    if decoded.shape[:2] != (height, width):
         return None
-    grey = Image.fromarray(decoded)
-    grey.info = image.info
-    return Opened(grey, *image.size, note, damage)
+    if colours == "GRAY":
+        result = Image.fromarray(decoded[..., 0])
+    else:  # as Pillow does, since nearly all are written by Photoshop, which inverts them
+        result = Image.frombytes("CMYK", (width, height), (255 - decoded).tobytes())
+    result.info = image.info
+    return Opened(result, *image.size, note, damage)
 
 
 def _note_missing(changed: npt.NDArray[np.bool_], image: Image.Image) -> str:
     """Say how much of a JPEG is missing.
 
     Args:
-        changed: the pixels, shape (h, w), that depend on what follows the end of its bytes.
+        changed: which pixels, (h, w, channels), depend on what follows the end of its bytes.
         image: the opened picture.
 
     Raises:
         PictureError: too much is missing.
     """
-    rows = np.flatnonzero(changed.any(axis=1))
+    rows = np.flatnonzero(changed.any(axis=(1, 2)))
     if not rows.size:
         return _whole(END_MISSING)
     missing = 1 - int(rows[0]) / len(changed)
@@ -272,25 +283,28 @@ def _note_missing(changed: npt.NDArray[np.bool_], image: Image.Image) -> str:
     return f"the picture is cut off: the last {missing:.1%} of it is missing"
 
 
-def _mend_png(content: bytes) -> tuple[bytes, str]:
+def _mend(stream: io.BytesIO, error: DamagedError) -> tuple[io.BytesIO, str]:
     """Keep of a PNG what decides about its pixels.
 
     Returns:
         A PNG of these parts, and what is wrong with the others; empty if nothing is.
+
+    Raises:
+        DamagedError: it is no PNG.
     """
-    parts, wrong, at = [content[:8]], END_MISSING, 8
-    damaged = ""
-    while name := content[at + 4 : at + 8]:
+    content = stream.getvalue()
+    if kind_of(content) != "PNG":
+        raise error
+    parts, wrong, at, name = [content[:8]], error.detail, 8, b""
+    while name != b"IEND":
+        name = content[at + 4 : at + 8]
         end = at + 12 + int.from_bytes(content[at : at + 4])
-        body, checksum = content[at + 4 : end - 4], content[end - 4 : end]
-        sound = checksum == zlib.crc32(body).to_bytes(4)
+        if not name:
+            wrong = END_MISSING
+            break
         if name in NEEDED:
             parts.append(content[at:end])
-        elif not sound:
-            damaged = f"its part {name.decode('ascii', 'replace')}"
-        if name == b"IEND":
-            wrong = ""
-            break
+        elif zlib.crc32(content[at + 4 : end - 4]).to_bytes(4) != content[end - 4 : end]:
+            wrong = f"its part {name.decode('ascii', 'replace')}"
         at = end
-    parts.append(b"\0\0\0\0IEND\xae\x42\x60\x82")
-    return b"".join(parts), damaged or wrong
+    return io.BytesIO(b"".join([*parts, b"\0\0\0\0IEND\xae\x42\x60\x82"])), wrong

@@ -42,48 +42,47 @@ def open_picture(picture: Picture) -> Opened:
         PictureError: it cannot be read as a picture.
     """
     if isinstance(picture, np.ndarray):
-        image = from_array(picture)
-        check_size(image)
-        return Opened(image, *image.size, "")
+        picture = from_array(picture)
     if isinstance(picture, Image.Image):
-        return _upright(_from_pillow(picture))
+        _load(picture)
+        return _upright(Opened(picture, *picture.size, ""))
     if isinstance(picture, (str, Path)):
         picture = read_file(picture)
-    elif not isinstance(picture, (bytes, io.BytesIO)):
-        picture = _read_stream(picture)
-    if isinstance(picture, bytes):
+    if isinstance(picture, (bytes, bytearray)):
         picture = io.BytesIO(picture)
+    elif not isinstance(picture, io.BytesIO):
+        picture = io.BytesIO(_read_stream(picture))
     return _upright(decode(picture))
 
 
-def _from_pillow(image: Image.Image) -> Opened:
+def _load(image: Image.Image) -> None:
     """Load an image that the caller has opened or made."""
     if image.format and image.format not in PILLOW_FORMATS:
         raise PictureError(
-            f"the Pillow image is in the format {image.format}, not one that nnpipe reads "
-            f"({FORMATS}); load and convert it first"
+            f"the Pillow image is in the format {image.format}, not in one that nnpipe reads "
+            f"({FORMATS}); convert it first"
         )
     check_size(image)
     with damage_noticed():
         try:
             image.load()
-        except (ValueError, AttributeError):
-            raise PictureError(
-                "the Pillow image cannot be loaded; use it before it is closed"
-            ) from None
-    return Opened(image, *image.size, "")
+        except (ValueError, TypeError, AttributeError, AssertionError):
+            raise PictureError("the Pillow image was closed before it was loaded") from None
 
 
-def _read_stream(stream: object) -> bytes:
+def _read_stream(stream: IO[bytes]) -> bytes:
     """Read an open file from where it stands."""
-    content = getattr(stream, "read", lambda size: None)(MAX_BYTES + 1)
-    if isinstance(content, str):
-        raise PictureError("the file is open as text; open it in the mode 'rb'")
-    if not isinstance(content, bytes):
+    try:
+        content = stream.read(MAX_BYTES + 1)
+    except AttributeError:
         raise PictureError(
-            f"a {type(stream).__name__} is no picture; expected a path, bytes, a file open in the "
-            "mode 'rb', a Pillow image or an array"
-        )
+            f"an object of the type {type(stream).__name__} is no picture; expected a path, bytes, "
+            "an open file, a Pillow image or an array"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise PictureError(f"the file cannot be read: {error}") from None
+    if not isinstance(content, bytes):
+        raise PictureError("the file is not open for bytes; open it with the mode 'rb'")
     if len(content) > MAX_BYTES:
         raise PictureError(TOO_LARGE)
     return content

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "nnpipe"
 # Each module may import those of the rows above it, and its own row's packages' parts.
 LAYERS = [
     {"errors"},
-    {"places", "epochs", "progress"},
+    {"places", "kinds", "epochs", "progress"},
     {"files", "records"},
     {"network", "preprocess", "drift"},
     {"weights", "training", "calibration", "attribution"},

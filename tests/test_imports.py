@@ -18,6 +18,7 @@ LAYERS = [
     {"errors"},
     {"places", "epochs", "progress"},
     {"files"},
+    {"processes"},
     {"network", "preprocess", "drift"},
     {"weights", "training", "calibration", "attribution"},
     {"classifier", "datasets", "runs", "evaluation", "explain"},

@@ -9,19 +9,18 @@ import json
 import logging
 import sys
 import warnings
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from nnpipe import __version__, processes
+from nnpipe import __version__
 from nnpipe.classifier import Classifier, Reading
 from nnpipe.errors import NnpipeError, PictureError, PromotionError, needs
 from nnpipe.files import replacing
 from nnpipe.preprocess import SECONDS, Picture, prepare, read_file
-from nnpipe.processes import Job
+from nnpipe.processes import Function, Job, apply, run
 from nnpipe.progress import How, bar, rate
 
 INCOMPLETE = 3
@@ -130,7 +129,7 @@ def predict(
     if explain and explain.exists() and explain.samefile(pictures[0]):
         raise typer.BadParameter("would overwrite the picture", param_hint="--explain")
     classifier = Classifier.load(weights, reject_rate)
-    function: Callable[[Any], Any] = prepare
+    function: Function = prepare
     if explain:
         from nnpipe.explain import draw_stages as function
     statuses = []
@@ -155,7 +154,7 @@ def predict(
             _say(f"{explain}: {name}, stage by stage")
 
     jobs = (Job((function, [_picture(name)]), 1, name) for name in pictures)
-    processes.run(processes.apply, jobs, show, SECONDS, 1, fork=True)
+    run(apply, jobs, show, seconds=SECONDS, workers=1, fork=True)
     if all(status == "error" for status in statuses):
         raise typer.Exit(1)
     if any(status != "ok" for status in statuses):
@@ -164,20 +163,14 @@ def predict(
 
 def _picture(name: str) -> Picture | PictureError:
     """What a child process is to prepare: a file, or the bytes of what is none."""
+    if name == "-" and sys.stdin is None:
+        raise PictureError("stdin is closed; pipe a picture into nnpipe, or name a file")
     if name == "-":
-        return _stdin()
-    if Path(name).is_file():
-        return Path(name)
-    try:
-        return read_file(name)  # here, where a pipe may take its time
+        return sys.stdin.buffer.read()
+    try:  # what is no file is read here, where a pipe may take its time
+        return Path(name) if Path(name).is_file() else read_file(name)
     except PictureError as error:
         return error
-
-
-def _stdin() -> bytes:
-    if sys.stdin is None:
-        raise PictureError("stdin is closed; pipe a picture into nnpipe, or name a file")
-    return sys.stdin.buffer.read()
 
 
 def _most_likely(reading: Reading, top_k: int) -> list[tuple[int, float]]:

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from nnpipe import processes
 from nnpipe.datasets import Dataset, Digits
 from nnpipe.datasets.mnist import DISPUTED
 from nnpipe.errors import EvaluationError, PictureError
 from nnpipe.places import in_one_line
 from nnpipe.preprocess import SECONDS, Prepared, prepare
+from nnpipe.processes import cores, over
 from nnpipe.scoring.rows import encode_path
 
 TITLES = {"mnist": "MNIST", "drawn": "drawn"}
@@ -77,7 +77,8 @@ def from_folder(folder: Path, workers: int | None = None) -> Labelled:
     files, unlabelled = _list(folder)
     # To open a pipe would be to wait for a writer.
     pictures = [f if f.is_file() else PictureError("this is no regular file") for f in files]
-    prepared = processes.over(prepare, pictures, seconds=SECONDS, workers=workers, batch=BATCH)
+    workers = workers or cores()
+    prepared = over(prepare, pictures, seconds=SECONDS, workers=workers, batch=BATCH)
     readable = [(f, p) for f, p in zip(files, prepared, strict=True) if isinstance(p, Prepared)]
     names = [_name(file, folder) for file in files]
     unreadable = tuple(

@@ -6,7 +6,7 @@ it is blamed. A child that was killed from outside blames no item.
 """
 
 import ctypes
-import importlib
+import errno
 import mmap
 import os
 import pickle
@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from nnpipe.errors import NnpipeError, ProcessError
 from nnpipe.files import cannot_write
@@ -43,15 +43,8 @@ LONG_AWAY = 2
 UNMARKED = 10
 """Times the limit of one item: what a child may take for all that belongs to no item."""
 
-CRASHES = {
-    signal.Signals[name]
-    for name in ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGTRAP", "SIGSYS")
-    if hasattr(signal, name)
-}
+CRASHES = {"SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGTRAP", "SIGSYS"}
 """Signals that a process brings upon itself. All others come from outside."""
-
-LAST_WORDS = 4096
-"""Bytes of a child's stderr that are kept."""
 
 ENVIRONMENT = {
     # Each process has one core to compute on; threads beside it would only be in its way.
@@ -70,7 +63,7 @@ ENVIRONMENT = {
 START = [
     *(sys.executable, "-P", "-c"),
     f"import sys; sys.path.append({str(Path(__file__).parents[1])!r}); "
-    "from nnpipe.processes import main; main(*sys.argv[1:])",
+    "from nnpipe.processes import main; main(*map(int, sys.argv[1:]))",
 ]
 
 Mark = Callable[[int], None]
@@ -88,8 +81,10 @@ class Job:
     alone: int | None = None  # the one item to try; that answer is thrown away
     suspects: set[int] = field(default_factory=set)  # items that have crashed a child once
     deaths: int = 0  # without progress
-    marks: int = -1  # the most that a child has made before it died
+    made: int = -1  # the most marks that a child has made before it died
 
+
+Function = Callable[[Any], Any]
 
 Do = Callable[[Job, Mark], Any]
 """What a child does with a job: a function that can be imported by its name."""
@@ -101,11 +96,11 @@ def cores() -> int:
 
 
 def over(
-    function: Callable[[Any], Any],
+    function: Function,
     items: Sequence[Any],
     *,
     seconds: float,
-    workers: int | None = None,
+    workers: int,
     batch: int = 1,
 ) -> list[Any]:
     """Call a function with each item in child processes.
@@ -114,7 +109,7 @@ def over(
         function: one that can be imported by its name.
         items: what can be pickled.
         seconds: how long one item may take.
-        workers: processes; by default one for each core.
+        workers: processes.
         batch: items that a child gets at once.
 
     Returns:
@@ -127,7 +122,11 @@ def over(
     parts = [items[first : first + batch] for first in range(0, len(items), batch)]
     jobs = [Job((function, part), len(part), number) for number, part in enumerate(parts)]
     results: dict[int, list[Any]] = {}
-    run(apply, jobs, lambda job, answer: results.update({job.key: answer}), seconds, workers)
+
+    def on_answer(job: Job, answer: list[Any]) -> None:
+        results[job.key] = answer
+
+    run(apply, jobs, on_answer, seconds=seconds, workers=workers)
     return [result for number in range(len(parts)) for result in results[number]]
 
 
@@ -152,9 +151,9 @@ def run(
     do: Do,
     jobs: Iterable[Job],
     on_answer: Callable[[Job, Any], None],
-    seconds: float,
-    workers: int | None = None,
     *,
+    seconds: float,
+    workers: int,
     fork: bool = False,
     on_items: Callable[[int], None] = lambda items: None,
 ) -> None:
@@ -165,7 +164,7 @@ def run(
         jobs: the jobs; one is taken when a child is free.
         on_answer: called with a job and the answer to it.
         seconds: how long one item may take.
-        workers: processes; by default one for each core.
+        workers: processes.
         fork: copy this process instead of starting another. That is faster, and only safe while
             this process has no other threads.
         on_items: called again and again with the number of items that are done in unfinished jobs.
@@ -178,25 +177,17 @@ def run(
         for each in jobs:
             on_answer(each, do(each, lambda number: None))
         return
-    waiting, again = iter(jobs), list[Job]()
-    children: list[_Child] = []
+    waiting, again, children = iter(jobs), list[Job](), list[_Child]()
     looked = time.monotonic()
+
+    def next_job() -> Job | None:
+        return again.pop() if again else next(waiting, None)
+
     try:
         while True:
-            idle = [child for child in children if not child.busy]
-            while len(children) - len(idle) < (workers or cores()):
-                job = again.pop() if again else next(waiting, None)
-                if job is None:
-                    break
-                if idle:
-                    child = idle.pop()
-                else:
-                    child = _Child(do, fork)
-                    children.append(child)
-                child.give(job)
-            for child in idle:
-                children.remove(child)
-                child.end()
+            while len(children) < workers and (job := next_job()):
+                children.append(_Child(fork))
+                children[-1].give(do, job)
             if not children:
                 return
             ready = _wait(children)
@@ -206,23 +197,27 @@ def run(
                 child.look(seconds, away)
             on_items(sum(child.items for child in children))
             for child in ready:
-                job = child.job
                 try:
                     answer = child.read()
                 except EOFError:
                     children.remove(child)
-                    again.append(job)
-                    _judge(job, child.end(), seconds)
+                    _judge(child, child.end(), seconds)
+                    again.append(child.job)
                     continue
                 if child.busy:  # the answer is not whole yet
                     continue
                 if isinstance(answer, BaseException):
                     raise answer
-                if job.alone is None:
-                    on_answer(job, answer)
+                if child.job.alone is None:
+                    on_answer(child.job, answer)
                 else:
-                    job.alone = None
-                    again.append(job)
+                    child.job.alone = None
+                    again.append(child.job)
+                if job := next_job():
+                    child.give(do, job)
+                else:
+                    children.remove(child)
+                    child.end()
     finally:
         for child in children:
             child.kill()
@@ -230,39 +225,30 @@ def run(
             child.end()
 
 
-class _Death(NamedTuple):
-    """How a child ended."""
-
-    item: int  # that it worked on, −1 if none
-    marks: int  # that it made in its job
-    how: str
-    crash: bool
-    late: bool
-
-
-def _judge(job: Job, death: _Death, seconds: float) -> None:
-    """Find out which item is to blame for a death, and how the job goes on.
+def _judge(child: "_Child", how: str, seconds: float) -> None:
+    """Find out which item is to blame for the death of a child, and how its job goes on.
 
     Raises:
         ProcessError: too many have died.
     """
-    if death.item >= 0 and death.late:
-        job.blamed[death.item] = f"reading it took longer than {seconds} seconds"
-    elif death.item in job.suspects and death.crash:
-        job.blamed[death.item] = f"reading it ended the process, twice ({death.how})"
-    else:
-        if death.item >= 0 and death.crash:
-            job.suspects.add(death.item)
-            job.alone = death.item
-        job.deaths = job.deaths + 1 if death.marks <= job.marks else 1
-        job.marks = max(job.marks, death.marks)
-        if job.deaths >= MOST_DEATHS:
-            raise ProcessError(
-                f"worker processes end again and again ({death.how}); give the machine more "
-                "memory, or use fewer workers"
-            )
+    job, item = child.job, child.item
+    crash = how in CRASHES or how.startswith("exit")
+    if item >= 0 and child.late is not None:
+        job.blamed[item], job.alone = f"reading it took longer than {seconds} seconds", None
         return
-    job.alone = None
+    if crash and item in job.suspects:
+        job.blamed[item], job.alone = f"reading it ended the process, twice ({how})", None
+        return
+    if crash and item >= 0:
+        job.suspects.add(item)
+        job.alone = item
+    job.deaths = job.deaths + 1 if child.made <= job.made else 1
+    job.made = max(job.made, child.made)
+    if job.deaths >= MOST_DEATHS:
+        raise ProcessError(
+            f"worker processes end again and again ({how}); give the machine more memory, or use "
+            "fewer workers"
+        )
 
 
 def _wait(children: "Sequence[_Child]") -> "list[_Child]":
@@ -287,29 +273,27 @@ class _Child:
     of them said that an item is done.
     """
 
-    def __init__(self, do: Do, fork: bool) -> None:
-        marks = _shared_memory(24)
+    def __init__(self, fork: bool) -> None:
+        marks = _shared_memory()
         self._marks = memoryview(mmap.mmap(marks, 24)).cast("q")
         self._marks[0] = -1
         jobs, self.jobs = os.pipe()
         self.answers, answers = os.pipe()
         self._errors, errors = os.pipe()
-        os.set_blocking(self.jobs, False)
-        os.set_blocking(self._errors, False)
+        # Nobody waits here. What the child writes to stderr when that pipe is full is lost.
+        for end in (self.jobs, self._errors, errors):
+            os.set_blocking(end, False)
         self.busy = False
         self.unsent = b""
         self._received = bytearray()
-        self._last_words = b""
-        self._late: int | None = None
-        self._begun = 0, 0
+        self.late: int | None = None  # the item that took too long
         self._process: subprocess.Popen[bytes] | None = None
         try:
             if fork:
-                self._pid = _fork(do, jobs, answers, marks, self.jobs)
+                self._pid = _fork(jobs, answers, marks, self.jobs)
                 return
-            name = f"{do.__module__}:{do.__qualname__}"
             self._process = subprocess.Popen(
-                [*START, name, *map(str, (os.getpid(), jobs, answers, marks))],
+                [*START, *map(str, (os.getpid(), jobs, answers, marks))],
                 stdin=subprocess.DEVNULL,
                 stdout=errors,
                 stderr=errors,
@@ -325,10 +309,10 @@ class _Child:
             for end in (jobs, answers, marks, errors):
                 os.close(end)
 
-    def give(self, job: Job) -> None:
+    def give(self, do: Do, job: Job) -> None:
         """Have a job done."""
-        self.job, self.busy, self.unsent = job, True, pickle.dumps(job)
-        self._begun = self._marks[1], self._marks[2]
+        self.job, self.busy, self.unsent = job, True, pickle.dumps((do, job))
+        self._begun = self._marks.tolist()
         self._seen = self._marks[1], time.monotonic()
 
     def write(self) -> None:
@@ -358,16 +342,15 @@ class _Child:
     @property
     def items(self) -> int:
         """How many items of its job are done."""
-        return min(self._marks[2] - self._begun[1], self.job.size) if self.busy else 0
+        return min(self._marks[2] - self._begun[2], self.job.size) if self.busy else 0
 
     def look(self, seconds: float, away: bool) -> None:
         """Kill it if one item takes longer than this, and nobody was away."""
-        self._listen()
-        number, marks, _ = self._marks
+        item, marks, _ = self._marks
         if away or marks != self._seen[0]:
             self._seen = marks, time.monotonic()
-        elif time.monotonic() - self._seen[1] > seconds * (1 if number >= 0 else UNMARKED):
-            self._late = number
+        elif time.monotonic() - self._seen[1] > seconds * (1 if item >= 0 else UNMARKED):
+            self.late = item
             self.kill()
 
     def kill(self) -> None:
@@ -376,68 +359,59 @@ class _Child:
             with suppress(ProcessLookupError, PermissionError):
                 send(self._pid, signal.SIGKILL)
 
-    def end(self) -> _Death:
-        """Kill it unless it is dead, and say how it died."""
+    def end(self) -> str:
+        """Kill it unless it is dead, and say what it died of: a signal, or an exit code."""
         self.kill()  # which changes nothing for a process that is already ending
         code = -signal.SIGKILL.value
-        with suppress(ChildProcessError):  # another has waited for it
-            for _ in range(1000):  # a file system may not let it go
-                pid, status = os.waitpid(self._pid, os.WNOHANG)
-                if pid:
-                    code = os.waitstatus_to_exitcode(status)
-                    break
-                time.sleep(0.001)
+        for _ in range(1000):  # a file system may not let it go
+            pid, status = os.waitpid(self._pid, os.WNOHANG)
+            if pid:
+                code = os.waitstatus_to_exitcode(status)
+                break
+            time.sleep(0.001)
         if self._process:
             self._process.returncode = code
-        self._listen()
+        self.item = self._marks[0] if self.late is None else self.late
+        self.made = self._marks[1] - self._begun[1]
+        said = b""
+        with suppress(BlockingIOError):
+            said = os.read(self._errors, 2**16)
         for end in (self.jobs, self.answers, self._errors):
             os.close(end)
-        crash = True
         if code < 0:
-            names = {known.value: known.name for known in signal.Signals}
-            how, crash = names.get(-code, f"signal {-code}"), -code in CRASHES
-        else:
-            said = self._last_words.decode(errors="replace").split("\n")
-            how = f"exit code {code}: {' '.join(said[-3:]).strip()}"
-        item = self._marks[0] if self._late is None else self._late
-        return _Death(item, self._marks[1] - self._begun[0], how, crash, self._late is not None)
-
-    def _listen(self) -> None:
-        """Keep the last of what it has written to stderr."""
-        with suppress(BlockingIOError):
-            while said := os.read(self._errors, 2**16):
-                self._last_words = (self._last_words + said)[-LAST_WORDS:]
+            return next((s.name for s in signal.Signals if s == -code), f"signal {-code}")
+        last = said.decode(errors="replace").split("\n")[-3:]
+        return f"exit code {code}: {' '.join(last).strip()}"
 
 
-def _shared_memory(size: int) -> int:
-    """A file that can be mapped by more than one process; in memory where that is possible.
+def _shared_memory() -> int:
+    """A file of three zeros that can be mapped by more than one process.
 
     Raises:
         OutputError: there is no room for it.
     """
     try:
-        if hasattr(os, "memfd_create"):
+        if hasattr(os, "memfd_create"):  # which takes no room on a disk
             file = os.memfd_create("nnpipe")
         else:
             with tempfile.TemporaryFile() as opened:
                 file = os.dup(opened.fileno())
-        os.ftruncate(file, size)
+        os.write(file, bytes(24))
+        return file
     except OSError as error:
-        raise cannot_write(Path(os.environ.get("TMPDIR", "/tmp")), error) from error  # noqa: S108
-    return file
+        raise cannot_write(Path(tempfile.gettempdir()), error) from error
 
 
 # --- the child's side -----------------------------------------------------------------------------
 
 
-def main(name: str, parent: str, jobs: str, answers: str, marks: str) -> None:
+def main(parent: int, jobs: int, answers: int, marks: int) -> None:
     """Do jobs as a process of its own, which `START` starts."""
-    _tie_to(int(parent))
-    module, _, do = name.partition(":")
-    _serve(getattr(importlib.import_module(module), do), int(jobs), int(answers), int(marks))
+    _tie_to(parent)
+    _serve(jobs, answers, marks)
 
 
-def _fork(do: Do, jobs: int, answers: int, marks: int, other_end: int) -> int:
+def _fork(jobs: int, answers: int, marks: int, other_end: int) -> int:
     """Do jobs in a copy of this process; its number."""
     parent = os.getpid()
     with warnings.catch_warnings():  # of BLAS's threads, which are not used in the copy
@@ -448,7 +422,7 @@ def _fork(do: Do, jobs: int, answers: int, marks: int, other_end: int) -> int:
             _tie_to(parent)
             os.setsid()
             os.close(other_end)
-            _serve(do, jobs, answers, marks)
+            _serve(jobs, answers, marks)
         finally:
             os._exit(1)
     return pid
@@ -470,7 +444,7 @@ def _follow(parent: int) -> None:
     os._exit(1)
 
 
-def _serve(do: Do, jobs: int, answers: int, mark_file: int) -> None:
+def _serve(jobs: int, answers: int, mark_file: int) -> None:
     """Do jobs until there are no more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the parent decides
     warnings.filterwarnings("ignore", module="PIL")
@@ -484,23 +458,23 @@ def _serve(do: Do, jobs: int, answers: int, mark_file: int) -> None:
             marks[2] += 1
 
     answer: Any
-    with open(jobs, "rb", closefd=False) as stream:
+    with open(jobs, "rb", closefd=False) as asked, open(answers, "wb", closefd=False) as answered:
         while True:
-            try:
-                job = pickle.load(stream)  # noqa: S301 (the parent has written it)
-            except EOFError:
-                return
+            do, job = pickle.load(asked)  # noqa: S301 (the parent has written it)
             try:
                 answer = do(job, mark)
             except NnpipeError as error:
                 answer = error
+            except OSError as error:
+                full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+                where = Path(error.filename or tempfile.gettempdir())
+                answer = cannot_write(where, error) if full else error
             except Exception:
                 answer = RuntimeError(traceback.format_exc())
             marks[0] = -1
             content = pickle.dumps(answer)
-            unsent = memoryview(len(content).to_bytes(8, "big") + content)
-            while unsent:
-                unsent = unsent[os.write(answers, unsent) :]
+            answered.write(len(content).to_bytes(8, "big") + content)
+            answered.flush()
 
 
 def _limit_memory() -> None:

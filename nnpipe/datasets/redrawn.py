@@ -6,9 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageFilter
 
-from nnpipe import processes
 from nnpipe.errors import DatasetError, ProcessError
 from nnpipe.preprocess import SIDE, Pixels, drawing
+from nnpipe.processes import cores, over
 
 BATCH = 1000
 """Pictures that a worker process gets at once; no more than these are drawn without any."""
@@ -63,7 +63,7 @@ def redraw_all(images: Pixels, rng: np.random.Generator) -> Pixels:
     if len(parts) < 2:
         return np.concatenate([_redraw(part) for part in parts])
     try:
-        done = processes.over(_redraw, parts, seconds=SECONDS)
+        done = over(_redraw, parts, seconds=SECONDS, workers=cores())
         for part in done:
             if isinstance(part, ProcessError):
                 raise part

@@ -64,8 +64,6 @@ TOGETHER = 128
 
 Trace = Callable[[str, Grey | Pixels], None]
 
-At = Callable[[int], None]
-
 
 class Prepared(NamedTuple):
     """What the network is shown of a picture."""
@@ -101,7 +99,7 @@ def prepare_many(
     pictures: Iterable[Picture | PictureError],
     trace: Trace | None = None,
     *,
-    at: At = lambda number: None,
+    at: Callable[[int], None] = lambda number: None,
 ) -> list[Prepared | PictureError]:
     """Do what `prepare` does with many pictures, and keep their order.
 

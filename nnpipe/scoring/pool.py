@@ -1,13 +1,14 @@
 """The shards of a plan, done by worker processes."""
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
-from nnpipe import processes
+from nnpipe.classifier import Classifier
 from nnpipe.errors import ProcessError, ScoringError
-from nnpipe.processes import Job, cores
-from nnpipe.scoring.plan import Plan
-from nnpipe.scoring.shard import score_shard
-from nnpipe.scoring.worker import work
+from nnpipe.places import place
+from nnpipe.processes import Job, Mark, cores, run
+from nnpipe.scoring.plan import Plan, load_plan
+from nnpipe.scoring.shard import score_shard, try_file
 
 __all__ = ["cores", "run_shards"]
 
@@ -34,22 +35,43 @@ def run_shards(plan: Plan, shards: Sequence[int], workers: int, on_rows: OnRows)
             score_shard(plan, shard, plan.classifier())
             on_rows(plan.files_of(shards[:number]))
         return
-    state, rows = str(plan.state), 0
+    rows = 0
 
     def on_answer(job: Job, answer: None) -> None:
         nonlocal rows
         rows += job.size
         on_rows(rows)
 
-    jobs = (Job((state, plan.id, shard), plan.files_of([shard])) for shard in shards)
+    of_plan, seconds = (str(plan.state), plan.id), plan.reader.seconds
+    jobs = (Job((*of_plan, shard), plan.files_of([shard])) for shard in shards)
+
+    def on_items(items: int) -> None:
+        on_rows(rows + items)
+
     try:
-        processes.run(
-            work,
-            jobs,
-            on_answer,
-            plan.reader.seconds,
-            workers,
-            on_items=lambda items: on_rows(rows + items),
-        )
+        run(work, jobs, on_answer, seconds=seconds, workers=workers, on_items=on_items)
     except ProcessError as error:
         raise ScoringError(f"{plan.out}: {error}; what is done is kept") from None
+
+
+def work(job: Job, mark: Mark) -> None:
+    """Score a shard, or try one of its files; this is what a worker process does.
+
+    Raises:
+        ScoringError: the plan has gone.
+        OutputError: the rows cannot be written.
+    """
+    *of_plan, shard = job.content
+    plan, classifier = _opened(*of_plan)
+    if job.alone is None:
+        score_shard(plan, shard, classifier, job.blamed, mark)
+    else:
+        try_file(plan, shard, job.alone, classifier, mark)
+
+
+@lru_cache(maxsize=1)
+def _opened(state: str, plan_id: str) -> tuple[Plan, Classifier]:
+    plan = load_plan(place(state))
+    if plan is None or plan.id != plan_id:
+        raise ScoringError(f"{state}: the plan has gone")
+    return plan, plan.classifier()

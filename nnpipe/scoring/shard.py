@@ -82,7 +82,7 @@ def _score(
     """The rows of some files of a shard."""
     paths = [lines[number].entry.path for number in numbers]
     digests: list[str | None] = []
-    seconds = dict.fromkeys(numbers, 0.0)
+    seconds = [0.0] * (len(numbers) + 1)  # of each file, and of what lies between
     current, since = -1, 0.0
 
     def contents() -> Iterator[Content]:
@@ -106,15 +106,12 @@ def _score(
     def at(index: int) -> None:
         nonlocal since, current
         now = time.perf_counter()
-        if index < 0:
-            seconds[current] += now - since
-            mark(-1)
-        else:
-            current, since = numbers[index], now
-            mark(current)
+        seconds[current] += now - since
+        current, since = index, now
+        mark(-1 if index < 0 else numbers[index])
 
     prepared = prepare_many(contents(), at=at)
-    total.name_slowest(zip(seconds.values(), paths, strict=True))
+    total.name_slowest(zip(seconds, paths, strict=False))
     readings = classifier.read_prepared(prepared)
     if reference := classifier.model.metadata.reference:
         total.add_histograms(drift.count(measured(readings), reference))

@@ -373,6 +373,7 @@ class _Child:
             self._process.returncode = code
         self.item = self._marks[0] if self.late is None else self.late
         self.made = self._marks[1] - self._begun[1]
+        self._marks.release()
         said = b""
         with suppress(BlockingIOError):
             said = os.read(self._errors, 2**16)

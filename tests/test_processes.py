@@ -7,6 +7,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -15,34 +17,7 @@ from nnpipe.errors import OutputError, PictureError, ProcessError
 from nnpipe.processes import over
 
 from .conftest import ROOT
-
-# What children call; they import it by its name.
-
-
-def twice(x):
-    return 2 * x
-
-
-def fall_over(x):
-    """Do what an item says: a signal's name, a time to sleep, or a file that a kill leaves."""
-    match x:
-        case str() if x.startswith("SIG"):
-            os.kill(os.getpid(), getattr(signal, x))
-            time.sleep(60)
-        case "exit":
-            os._exit(7)
-        case "refuse":
-            raise PictureError("not this one")
-        case "bug":
-            raise ZeroDivisionError("by zero")
-        case "memory":
-            return len(b"x" * (processes.MEMORY + 1))
-        case float():
-            time.sleep(x)
-        case ("once", name, file) if not os.path.exists(file):  # noqa: PTH110
-            open(file, "w").close()  # noqa: SIM115
-            os.kill(os.getpid(), getattr(signal, name))
-    return x
+from .work import fall_over, fill_up, stop_unmarked, twice
 
 
 def call(*items, seconds=10, batch=10, workers=1):
@@ -82,6 +57,7 @@ def test_an_item_that_crashes_its_child_is_tried_alone_and_blamed(item, how):
     assert str(found[1]) == f"reading it ended the process, twice ({how})"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["SIGSEGV", "SIGKILL", "SIGTERM", "SIGHUP", "SIGALRM"])
 def test_an_item_at_which_a_child_died_once_is_not_blamed(tmp_path, name):
     """A crash needs a second one to count; a kill from outside never counts."""
@@ -90,6 +66,7 @@ def test_an_item_at_which_a_child_died_once_is_not_blamed(tmp_path, name):
     assert (tmp_path / "killed").exists()
 
 
+@pytest.mark.slow
 def test_kills_that_go_on_at_one_item_end_the_run(monkeypatch):
     starts = []
     start = processes._Child.__init__
@@ -101,12 +78,14 @@ def test_kills_that_go_on_at_one_item_end_the_run(monkeypatch):
     assert len(starts) == processes.MOST_DEATHS
 
 
+@pytest.mark.slow
 def test_kills_with_progress_between_them_do_not_end_the_run(tmp_path):
     items = [("once", "SIGKILL", str(tmp_path / str(number))) for number in range(8)]
     assert len(items) > processes.MOST_DEATHS
     assert call(*items) == items
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("item", [60.0, "SIGSTOP"])
 def test_an_item_that_takes_too_long_is_blamed_and_its_child_is_killed(item):
     """A stopped child, too, which would not end by a signal that can be put off."""
@@ -117,6 +96,15 @@ def test_an_item_that_takes_too_long_is_blamed_and_its_child_is_killed(item):
     assert str(found[1]) == "reading it took longer than 0.5 seconds"
 
 
+def test_a_child_that_stands_still_between_items_is_killed_and_blames_none(monkeypatch):
+    monkeypatch.setattr(processes, "UNMARKED", 1)
+    job = processes.Job(None, 1)
+    with pytest.raises(ProcessError, match=r"again and again \(SIGKILL\)"):
+        processes.run(stop_unmarked, [job], lambda *answer: None, seconds=0.3, workers=1, fork=True)
+    assert not job.blamed
+
+
+@pytest.mark.slow
 def test_the_wait_for_one_item_lets_other_children_work_on():
     began = time.monotonic()
     found = call(60.0, *range(30), seconds=2, batch=1, workers=2)
@@ -131,7 +119,7 @@ def test_an_item_gets_no_more_than_its_share_of_memory():
 
 def test_a_copy_of_this_process_does_the_same(tmp_path):
     answers = []
-    items = [1, "SIGSEGV", 60.0, ("once", "SIGKILL", str(tmp_path / "killed")), "refuse", 6]
+    items = [1, "exit", 60.0, ("once", "SIGKILL", str(tmp_path / "killed")), "refuse", 6]
     processes.run(
         processes.apply,
         (processes.Job((fall_over, [item]), 1) for item in items),
@@ -142,7 +130,7 @@ def test_a_copy_of_this_process_does_the_same(tmp_path):
     )
     assert answers == [
         "1",
-        "reading it ended the process, twice (SIGSEGV)",
+        "reading it ended the process, twice (exit code 7: )",
         "reading it took longer than 0.5 seconds",
         str(items[3]),
         "not this one",
@@ -151,11 +139,11 @@ def test_a_copy_of_this_process_does_the_same(tmp_path):
 
 
 def test_no_child_and_no_open_file_is_left_behind():
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     call(1, "SIGSEGV", 3)
     with pytest.raises(RuntimeError):
         call("bug")
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
 
@@ -178,10 +166,6 @@ def test_a_child_that_finds_no_room_says_so_in_one_sentence():
         over(fill_up, ["/x/y"], seconds=10, workers=1)
 
 
-def fill_up(name):
-    raise OSError(errno.ENOSPC, "No space left on device", name)
-
-
 # --- orphans --------------------------------------------------------------------------------------
 
 BRAND = "NNPIPE_TEST_ORPHANS"
@@ -190,13 +174,10 @@ BRAND = "NNPIPE_TEST_ORPHANS"
 def branded(value):
     """The processes that carry an environment variable, and are no zombies."""
     found = []
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{name}/environ", "rb") as stream:
-                if f"{BRAND}={value}".encode() in stream.read().split(b"\0"):
-                    found.append(int(name))
-        except OSError:
-            continue
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended, or is another user's
+            if f"{BRAND}={value}".encode() in (process / "environ").read_bytes().split(b"\0"):
+                found.append(int(process.name))
     return found
 
 
@@ -231,15 +212,9 @@ def die_early(folder, code, sent, wait, **options):
 
 HANG = """
 from nnpipe.processes import over
-from tests.test_processes import spin
+from tests.work import spin
 over(spin, [0, 1], seconds=600, workers=2)
 """
-
-
-def spin(x):
-    """Hold the interpreter's lock for a long time, so that no thread of this process runs."""
-    for _ in range(100):
-        sum(range(10**9))
 
 
 @pytest.mark.slow

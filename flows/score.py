@@ -18,9 +18,10 @@ from flows.hooks import HOOKS
 from flows.progress import Progress
 from nnpipe.errors import MissingExtraError, NnpipeError, ScoringError
 from nnpipe.places import place
+from nnpipe.processes import cores
 from nnpipe.scoring import Summary
 from nnpipe.scoring.plan import load_plan, open_plan
-from nnpipe.scoring.pool import cores, run_shards
+from nnpipe.scoring.pool import run_shards
 from nnpipe.scoring.summary import finish
 
 TASKS_PER_WORKER = 4

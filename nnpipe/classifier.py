@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from nnpipe import calibration, drift, weights
-from nnpipe.errors import NnpipeError, PictureError, WeightsError
+from nnpipe.errors import NnpipeError, WeightsError
 from nnpipe.network import Layer, Network, softmax
 from nnpipe.places import in_one_line
 from nnpipe.preprocess import (
@@ -76,14 +76,17 @@ class Classifier:
         return cls(model, _threshold(path, model.metadata, reject_rate))
 
     def read(self, picture: Picture) -> Reading:
-        """Read one picture; one that cannot be read has status "error" and a reason."""
+        """Read one picture; one that cannot be read has status "error" and a reason.
+
+        The picture is read in this process. A limit of time or memory is up to the caller.
+        """
         return self.read_many([picture])[0]
 
     def read_many(self, pictures: Sequence[Picture]) -> list[Reading]:
         """Read pictures, each as if it were alone; the results come in their order."""
         return self.read_prepared(prepare_many(pictures))
 
-    def read_prepared(self, prepared: Sequence[Prepared | PictureError]) -> list[Reading]:
+    def read_prepared(self, prepared: Sequence[Prepared | NnpipeError]) -> list[Reading]:
         """Read what `prepare` gave or raised for each picture; the results come in that order."""
         readable = [p for p in prepared if isinstance(p, Prepared)]
         shown = np.stack([p.pixels for p in readable]) if readable else np.empty((0, SIDE, SIDE))

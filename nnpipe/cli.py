@@ -9,7 +9,6 @@ import json
 import logging
 import sys
 import warnings
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,8 +18,10 @@ import typer
 from nnpipe import __version__
 from nnpipe.classifier import Classifier, Reading
 from nnpipe.errors import NnpipeError, PictureError, PromotionError, needs
+from nnpipe.files import replacing
 from nnpipe.places import printable
-from nnpipe.preprocess import Picture, read_file
+from nnpipe.preprocess import SECONDS, Picture, prepare, read_file
+from nnpipe.processes import Function, Job, apply, run
 from nnpipe.progress import How, bar, rate
 
 INCOMPLETE = 3
@@ -129,13 +130,16 @@ def predict(
     if explain and explain.exists() and explain.samefile(pictures[0]):
         raise typer.BadParameter("would overwrite the picture", param_hint="--explain")
     classifier = Classifier.load(weights, reject_rate)
+    function: Function = prepare
+    if explain:
+        from nnpipe.explain import draw_stages as function
     statuses = []
-    for name in pictures:
-        picture: Picture = _stdin() if name == "-" else Path(name)
-        if explain and isinstance(picture, Path):
-            with suppress(PictureError):  # the reading will say why
-                picture = read_file(picture)  # once: a pipe can be read no second time
-        reading = classifier.read(picture)
+
+    def show(job: Job, answer: list[Any]) -> None:
+        name, (prepared,), stages = job.key, answer, b""
+        if explain and not isinstance(prepared, NnpipeError):
+            prepared, stages = prepared
+        (reading,) = classifier.read_prepared([prepared])
         statuses.append(reading.status)
         if as_json:
             print(json.dumps(_as_json(name, reading, top_k, show_input)))
@@ -145,25 +149,29 @@ def predict(
             print(printable(_as_text(name, reading, top_k)))
             if show_input and reading.pixels is not None:
                 print(_as_blocks(reading.pixels))
-        if explain and reading.status != "error":
-            _explain(name, picture, explain)
+        if explain and stages:
+            with replacing(explain) as stream:
+                stream.write(stages)
+            _say(f"{explain}: {name}, stage by stage")
+
+    jobs = (Job((function, [_picture(name)]), 1, name) for name in pictures)
+    run(apply, jobs, show, seconds=SECONDS, workers=1, fork=True)
     if all(status == "error" for status in statuses):
         raise typer.Exit(1)
     if any(status != "ok" for status in statuses):
         raise typer.Exit(INCOMPLETE)
 
 
-def _explain(name: str, picture: Picture, out: Path) -> None:
-    from nnpipe.explain import write_stages
-
-    write_stages(picture, out)
-    _say(f"{out}: {name}, stage by stage")
-
-
-def _stdin() -> bytes:
-    if sys.stdin is None:
+def _picture(name: str) -> Picture | PictureError:
+    """What a child process is to prepare: a file, or the bytes of what is none."""
+    if name == "-" and sys.stdin is None:
         raise PictureError("stdin is closed; pipe a picture into nnpipe, or name a file")
-    return sys.stdin.buffer.read()
+    if name == "-":
+        return sys.stdin.buffer.read()
+    try:  # what is no file is read here, where a pipe may take its time
+        return Path(name) if Path(name).is_file() else read_file(name)
+    except PictureError as error:
+        return error
 
 
 def _most_likely(reading: Reading, top_k: int) -> list[tuple[int, float]]:

@@ -49,6 +49,10 @@ class ScoringError(NnpipeError):
     """A source that cannot be listed, or a sink of unknown form."""
 
 
+class ProcessError(NnpipeError):
+    """A worker process that cannot be started, or that ended or was ended while it worked."""
+
+
 class OutputError(NnpipeError):
     """A file that could not be written; what stood there before is untouched."""
 

@@ -1,24 +1,22 @@
 """How a picture becomes what the network sees, stage by stage, as a picture."""
 
-from pathlib import Path
+import io
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from nnpipe.files import replacing
-from nnpipe.preprocess import Grey, Picture, Pixels, prepare
+from nnpipe.preprocess import Grey, Picture, Pixels, Prepared, prepare
 
 HEIGHT = 280
 MARGIN = 8
 CAPTION = 18
 
 
-def write_stages(picture: Picture, path: Path) -> None:
-    """Write the stages of the preprocessing side by side, each with its name, as a PNG.
+def draw_stages(picture: Picture) -> tuple[Prepared, bytes]:
+    """Prepare a picture, and draw the stages side by side, each with its name, as a PNG.
 
     Raises:
         PictureError: the picture cannot be read.
-        OutputError: the PNG cannot be written.
     """
     stages: list[tuple[str, Image.Image]] = []
 
@@ -29,7 +27,7 @@ def write_stages(picture: Picture, path: Path) -> None:
         how = Image.Resampling.NEAREST if image.height <= HEIGHT else Image.Resampling.BOX
         stages.append((name, image.resize(size, how)))
 
-    prepare(picture, keep)
+    prepared = prepare(picture, keep)
     widths = [max(image.width, HEIGHT // 2) + MARGIN for _, image in stages]
     strip = Image.new("L", (sum(widths) + MARGIN, HEIGHT + CAPTION + 2 * MARGIN), 230)
     draw = ImageDraw.Draw(strip)
@@ -38,5 +36,6 @@ def write_stages(picture: Picture, path: Path) -> None:
         draw.text((left, MARGIN), name, 0)
         strip.paste(image, (left, MARGIN + CAPTION))
         left += width
-    with replacing(path) as stream:
-        strip.save(stream, "PNG")
+    stream = io.BytesIO()
+    strip.save(stream, "PNG")
+    return prepared, stream.getvalue()

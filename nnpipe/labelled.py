@@ -5,11 +5,8 @@
 Whatever lies there is read, or said not to have been.
 """
 
-import multiprocessing
 import os
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,13 +16,14 @@ from nnpipe.datasets import Dataset, Digits
 from nnpipe.datasets.mnist import DISPUTED
 from nnpipe.errors import EvaluationError, PictureError
 from nnpipe.places import in_one_line
-from nnpipe.preprocess import Prepared, prepare_many
+from nnpipe.preprocess import SECONDS, Prepared, prepare
+from nnpipe.processes import cores, over
 from nnpipe.scoring.rows import encode_path
 
 TITLES = {"mnist": "MNIST", "drawn": "drawn"}
 
 BATCH = 64
-"""So many files are handed to a process at once, and fewer are read without any."""
+"""Files that a worker process gets at once."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +63,8 @@ def from_dataset(data: Dataset) -> Labelled:
 def from_folder(folder: Path, workers: int | None = None) -> Labelled:
     """Read a folder that has a sub-folder for each digit, and prepare every picture in them.
 
+    Worker processes read them, with the limits of time and memory that scoring has.
+
     Args:
         folder: what lies in its sub-folders ``0`` … ``9``, at any depth, is labelled so.
         workers: processes that read; by default one for each core.
@@ -72,16 +72,19 @@ def from_folder(folder: Path, workers: int | None = None) -> Labelled:
     Raises:
         EvaluationError: there is no such folder, a sub-folder is named otherwise, or there is no
             picture that can be read.
+        ProcessError: worker processes die again and again.
     """
     files, unlabelled = _list(folder)
-    batches = [files[i : i + BATCH] for i in range(0, len(files), BATCH)]
-    prepared = [p for batch in _prepare_all(batches, workers) for p in batch]
+    # To open a pipe would be to wait for a writer.
+    pictures = [f if f.is_file() else PictureError("this is no regular file") for f in files]
+    workers = workers or cores()
+    prepared = over(prepare, pictures, seconds=SECONDS, workers=workers, batch=BATCH)
     readable = [(f, p) for f, p in zip(files, prepared, strict=True) if isinstance(p, Prepared)]
     names = [_name(file, folder) for file in files]
     unreadable = tuple(
         Unread(n, in_one_line(p))
         for n, p in zip(names, prepared, strict=True)
-        if isinstance(p, PictureError)
+        if not isinstance(p, Prepared)
     )
     if not readable:
         why = f" ({unreadable[0].name}: {unreadable[0].reason})" if unreadable else ""
@@ -141,25 +144,3 @@ def _is_aside(name: str) -> bool:
 
 def _name(path: Path, folder: Path) -> str:
     return encode_path(str(path.relative_to(folder)))
-
-
-def _prepare_all(
-    batches: list[list[Path]], workers: int | None
-) -> list[list[Prepared | PictureError]]:
-    if len(batches) < 2:
-        return [_prepare(batch) for batch in batches]
-    try:
-        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-            return list(pool.map(_prepare, batches))
-    except BrokenProcessPool:
-        raise EvaluationError(
-            "a picture has ended the process that read it; "
-            "'nnpipe score FOLDER --out FILE' reads all the others and says which one it is"
-        ) from None
-
-
-def _prepare(files: list[Path]) -> list[Prepared | PictureError]:
-    # To open a pipe would be to wait for whoever writes to it.
-    return prepare_many(
-        file if file.is_file() else PictureError("this is no regular file") for file in files
-    )

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from nnpipe import __version__, cli, datasets, stages
+from nnpipe import __version__, cli, datasets, preprocess, stages
 from nnpipe.datasets import mnist
 from nnpipe.runs import read_record
 
@@ -205,6 +205,67 @@ def test_one_picture_and_a_folder_give_the_same_rows(run, tmp_path):
             assert single[name] == row[name], (row["path"], name)
         for digit, share in single["probabilities"].items():
             assert share == row[f"p{digit}"]
+
+
+@pytest.fixture
+def saboteurs(tmp_path, monkeypatch):
+    """Pictures that crash the process that reads them, hang it, and take all memory."""
+    real = preprocess.grey
+
+    def grey(image):
+        if image.size == (3, 3):
+            os._exit(9)
+        if image.size == (5, 5):
+            time.sleep(60)
+        if image.size == (7, 7):
+            return b"x" * 10**10
+        return real(image)
+
+    monkeypatch.setattr(preprocess, "grey", grey)
+    monkeypatch.setattr(cli, "SECONDS", 0.5)
+    for side in (3, 5, 7):
+        (tmp_path / f"{side}.png").write_bytes(encoded(Image.new("L", (side, side)), "PNG"))
+    return {
+        "3.png": "reading it ended the process, twice (exit code 9: )",
+        "5.png": "reading it took longer than 0.5 seconds",
+        "7.png": "the picture takes more memory than can be had",
+    }
+
+
+def test_a_picture_that_takes_too_much_is_an_error_and_the_next_are_read(run, saboteurs):
+    good = SAMPLES / "3-dark-on-light.png"
+    code, out, err = run("predict", "--json", good, *saboteurs, good)
+    first, *rows, last = map(json.loads, out.splitlines())
+    assert (code, err) == (3, "")
+    assert (first["label"], last["label"]) == (3, 3)
+    assert {row["path"]: row["reason"] for row in rows} == saboteurs
+
+
+def test_explain_does_not_escape_the_limits(run, saboteurs, tmp_path):
+    for name, reason in saboteurs.items():
+        code, _, err = run("predict", "--explain", "x.png", name)
+        assert (code, err) == (1, f"nnpipe: {name}: {reason}\n")
+    assert not (tmp_path / "x.png").exists()
+
+
+def test_a_pipe_may_take_longer_than_a_picture(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(cli, "SECONDS", 0.3)
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+
+    def write():
+        time.sleep(1)
+        fifo.write_bytes(encoded(picture(4), "PNG"))
+
+    threading.Thread(target=write, daemon=True).start()
+    code, out, _ = run("predict", "--top-k", 1, SAMPLES / "3-dark-on-light.png", fifo)
+    assert code == 0
+    assert f"{fifo}: 4" in out
+
+
+def test_predict_reads_stdin_by_its_name():
+    done = nnpipe("predict", "--json", "/dev/stdin", stdin=encoded(picture(4), "PNG"))
+    assert json.loads(done.stdout)["label"] == 4
 
 
 def test_predict_reads_stdin():

@@ -18,6 +18,7 @@ LAYERS = [
     {"errors"},
     {"places", "kinds", "epochs", "progress"},
     {"files", "records"},
+    {"processes"},
     {"network", "preprocess", "drift"},
     {"weights", "training", "calibration", "attribution"},
     {"classifier", "datasets", "runs", "evaluation", "explain"},

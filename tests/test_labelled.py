@@ -9,6 +9,7 @@ from nnpipe.errors import EvaluationError
 from nnpipe.preprocess import prepare
 
 from .make_samples import SAMPLES, encoded
+from .test_scoring_faults import SABOTAGE, sabotage
 
 
 @pytest.fixture
@@ -59,6 +60,24 @@ def test_many_files_are_read_by_processes_to_the_same_pixels(folder, monkeypatch
     together = labelled.from_folder(folder, workers=2)
     assert (together.digits.images == alone.digits.images).all()
     assert together.unreadable == alone.unreadable
+
+
+@pytest.mark.slow
+def test_a_picture_that_crashes_or_hangs_its_reader_is_listed_and_the_others_are_read(
+    folder, monkeypatch
+):
+    for side in (3, 5):
+        image = encoded(Image.new("L", (side, side)), "PNG")
+        (folder / f"3/{side}.png").write_bytes(image)
+    sabotage(monkeypatch, SABOTAGE)
+    monkeypatch.setattr(labelled, "SECONDS", 2)
+    found = labelled.from_folder(folder)
+    assert {file.name: file.reason for file in found.unreadable} == {
+        "3/3.png": "reading it ended the process, twice (SIGSEGV)",
+        "3/5.png": "reading it took longer than 2 seconds",
+        "6/notes.txt": "this is not a picture in a format that Pillow knows",
+    }
+    assert list(found.names) == ["3/a.png", "6/b.jpg", "6/deep/er/ö ü.jpg"]
 
 
 @pytest.mark.parametrize("name", ["x", "10", "-1", "٣", "07", "3.png"])

@@ -1,4 +1,5 @@
-import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -8,6 +9,9 @@ from nnpipe.datasets import redrawn
 from nnpipe.errors import DatasetError
 from nnpipe.preprocess import as_inputs
 from nnpipe.preprocess.drawing import look_like_mnist
+
+from .conftest import ROOT
+from .work import end
 
 
 def test_redrawn_digits_are_the_same_digits_and_pass_the_preprocessing(small_dataset):
@@ -28,12 +32,25 @@ def test_many_processes_redraw_what_one_does(small_dataset, monkeypatch):
     assert np.array_equal(redrawn.redraw_all(images, np.random.default_rng(0)), expected)
 
 
-def end(images, pens):
-    os._exit(1)
-
-
 def test_a_process_that_ends_is_one_sentence(small_dataset, monkeypatch):
     monkeypatch.setattr(redrawn, "BATCH", 7)
     monkeypatch.setattr(redrawn, "_redraw", end)
     with pytest.raises(DatasetError, match="a process that redraws digits has ended"):
         redrawn.redraw_all(small_dataset.training.images[:20], np.random.default_rng(0))
+
+
+def test_a_script_needs_no_guard_to_redraw(tmp_path):
+    """No process runs the script again."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        """
+import numpy as np
+from nnpipe.datasets import drawn, redrawn
+redrawn.BATCH = 7
+rng = np.random.default_rng(0)
+print(redrawn.redraw_all(drawn.draw(np.arange(20) % 10, rng), rng).shape)
+"""
+    )
+    command = [sys.executable, str(script)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "(20, 28, 28)\n", done.stderr

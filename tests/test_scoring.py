@@ -457,6 +457,36 @@ def test_the_summary_is_kept_beside_the_output(folder, tmp_path):
     assert "slowest: " in told
 
 
+def test_the_slowest_picture_is_named_also_among_small_ones(tmp_path, monkeypatch):
+    """Pictures of 28×28 pixels are drawn later than they are opened, many together."""
+    (tmp_path / "in").mkdir()
+    for number in range(20):
+        small = picture(4, (28, 28), 18, pen=2, paper=(210, 210, 210)).convert("L")
+        small.putpixel((0, 0), 200 + number)
+        (tmp_path / "in" / f"{number:02}.png").write_bytes(encoded(small, "PNG"))
+    real = preprocess.grey
+    at_work, marks = [], []
+
+    def grey(image):
+        number = image.getpixel((0, 0)) - 200
+        at_work.append((number, marks[-1]))
+        time.sleep(0.3 if number == 7 else 0)
+        return real(image)
+
+    monkeypatch.setattr(preprocess, "grey", grey)
+    with open_plan(str(tmp_path / "in"), str(tmp_path / "out.csv")) as found:
+        for shard in found.undone():
+            score_shard(found, shard, found.classifier(), mark=marks.append)
+        summary = finish(found, found.files, 1)
+    assert len(at_work) == 20
+    assert all(number == mark for number, mark in at_work)
+    assert marks[-1] == -1
+    slow, other = summary.slowest[:2]
+    assert slow["path"] == "07.png"
+    assert slow["seconds"] >= 0.3
+    assert other["seconds"] < 0.3
+
+
 # --- drift ----------------------------------------------------------------------------------------
 
 

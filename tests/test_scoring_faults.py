@@ -7,13 +7,15 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from nnpipe import processes
 from nnpipe.errors import OutputError, ScoringError
-from nnpipe.scoring import plan, pool, read_rows, score, worker
+from nnpipe.scoring import plan, read_rows, score
 from nnpipe.scoring.plan import load_plan, open_plan
 from nnpipe.scoring.pool import run_shards
 
@@ -262,6 +264,13 @@ def test_a_write_that_fails_in_the_middle_is_one_sentence(pictures, tmp_path):
 
 # --- pictures that end the process that reads them ------------------------------------------------
 
+
+def sabotage(monkeypatch, code):
+    """Have worker processes run this before they start."""
+    start = [*processes.START[:-1], code + processes.START[-1]]
+    monkeypatch.setattr(processes, "START", start)
+
+
 # What a worker imports before it starts: a picture of 3×3 pixels kills it, one of 5×5 hangs it, one
 # of 7×7 takes all memory.
 SABOTAGE = """
@@ -292,8 +301,7 @@ def saboteurs(tmp_path, monkeypatch):
         (folder / f"{number}.png").write_bytes(encoded(picture(number), "PNG"))
     for side in (3, 5, 7):
         (folder / f"{side}x.png").write_bytes(encoded(Image.new("L", (side, side)), "PNG"))
-    start = [*pool.START[:-1], SABOTAGE + pool.START[-1]]
-    monkeypatch.setattr(pool, "START", start)
+    sabotage(monkeypatch, SABOTAGE)
     monkeypatch.setattr(plan, "SHARD_FILES", 4)
     return folder
 
@@ -310,6 +318,93 @@ def test_a_picture_that_kills_or_hangs_its_reader_is_an_error_row(saboteurs, tmp
     assert "memory" in rows["7x.png"]["reason"].lower()
     for number in range(10):
         assert rows[f"{number}.png"]["label"] == str(number)
+
+
+# Small pictures wait for each other on a sheet before they are drawn. One with a corner of this
+# level kills the process that draws it: by a signal from outside, twice, or by a crash.
+KILLED, CRASHING = 211, 212
+SMALL = f"""
+import os, signal
+from nnpipe import preprocess
+real = preprocess.grey
+def grey(image):
+    corner = image.getpixel((0, 0))
+    if image.size == (28, 28) and corner == {CRASHING}:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if image.size == (28, 28) and corner == {KILLED}:
+        for number in range(2):
+            file = os.environ["NNPIPE_TEST_KILLS"] + str(number)
+            if not os.path.exists(file):
+                open(file, "w").close()
+                os.kill(os.getpid(), signal.SIGKILL)
+    return real(image)
+preprocess.grey = grey
+"""
+
+
+def small(label, corner=210):
+    """A picture of 28×28 pixels on grey paper, so that it is drawn as larger ones are."""
+    image = picture(label, (28, 28), 18, pen=2, paper=(210, 210, 210)).convert("L")
+    image.putpixel((0, 0), corner)
+    return encoded(image, "PNG")
+
+
+@pytest.mark.parametrize("corner", [KILLED, CRASHING])
+def test_among_small_pictures_the_right_one_is_blamed_or_none(tmp_path, monkeypatch, corner):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number in range(30):
+        (folder / f"{number:02}.png").write_bytes(small(number % 10))
+    score_here(folder, tmp_path / "expected.csv")
+    (folder / "07.png").write_bytes(small(7, corner))
+    sabotage(monkeypatch, SMALL)
+    monkeypatch.setenv("NNPIPE_TEST_KILLS", str(tmp_path / "kill"))
+    score(str(folder), str(tmp_path / "out.csv"), workers=1)
+    rows, expected = read_csv(tmp_path / "out.csv"), read_csv(tmp_path / "expected.csv")
+    seven = rows.pop("07.png")
+    if corner == CRASHING:
+        assert seven["reason"] == "reading it ended the process, twice (SIGSEGV)"
+    else:
+        assert (tmp_path / "kill1").exists()
+        assert seven["status"] == "ok"
+    expected.pop("07.png")
+    assert rows == expected
+
+
+def test_twenty_scorings_with_workers_killed_at_random_end_in_the_same_bytes(tmp_path):
+    """As by a system short of memory. No picture is blamed, and no row is lost."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number in range(1500):
+        (folder / f"{number:04}.png").write_bytes(small(number % 10))
+    for number in range(50):
+        large = picture(number % 10, (900, 1050), 700, pen=60)
+        (folder / f"{number:04}.jpg").write_bytes(encoded(large, "JPEG"))
+    score(str(folder), str(tmp_path / "expected.csv"), workers=2)
+    expected = content(tmp_path / "expected.csv")["expected.csv"]
+    chance = random.Random(0)  # noqa: S311
+    kills = 0
+    for number in range(20):
+        over = threading.Event()
+
+        def kill(over=over):
+            nonlocal kills
+            for _ in range(processes.MOST_DEATHS - 1):
+                if over.wait(chance.uniform(0.05, 0.6)):
+                    return
+                if workers := children(os.getpid()):
+                    os.kill(chance.choice(workers), signal.SIGKILL)
+                    kills += 1
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+        try:
+            score(str(folder), str(tmp_path / f"{number}.csv"), workers=2)
+        finally:
+            over.set()
+            killer.join()
+        assert (tmp_path / f"{number}.csv").read_bytes() == expected
+    assert kills >= 40
 
 
 def test_who_is_stopped_for_a_while_blames_no_picture(pictures, undisturbed, tmp_path):
@@ -331,7 +426,9 @@ def test_who_is_stopped_for_a_while_blames_no_picture(pictures, undisturbed, tmp
 
 
 def test_workers_that_die_of_nothing_in_the_pictures_end_the_run(tmp_path, monkeypatch):
-    monkeypatch.setattr(pool, "START", [sys.executable, "-c", "import sys; sys.exit('no luck')"])
+    monkeypatch.setattr(
+        processes, "START", [sys.executable, "-c", "import sys; sys.exit('no luck')"]
+    )
     with pytest.raises(ScoringError, match=r"end again and again .exit code 1: no luck"):
         score(str(SAMPLES), str(tmp_path / "out.csv"), workers=1)
 
@@ -345,8 +442,10 @@ def test_an_error_within_a_worker_is_the_same_here(tmp_path, monkeypatch):
 
 
 def test_workers_compute_on_one_thread_each():
-    assert {pool.ENVIRONMENT[name] for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")} == {"1"}
-    assert worker.MEMORY == 2 * 2**30
+    assert {
+        processes.ENVIRONMENT[name] for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    } == {"1"}
+    assert processes.MEMORY == 2 * 2**30
 
 
 def test_what_lies_in_the_working_folder_is_not_imported(tmp_path):

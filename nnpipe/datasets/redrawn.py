@@ -1,19 +1,20 @@
 """Digits of a data set, each written with another pen and drawn as `preprocess` draws pictures."""
 
-import multiprocessing
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageFilter
 
-from nnpipe.errors import DatasetError
+from nnpipe.errors import DatasetError, ProcessError
 from nnpipe.preprocess import SIDE, Pixels, drawing
+from nnpipe.processes import cores, over
 
 BATCH = 1000
-"""So many pictures are handed to a process at once, and fewer are drawn without any."""
+"""Pictures that a worker process gets at once; no more than these are drawn without any."""
+
+SECONDS = 600
+"""Seconds that a batch may take; a third of one is usual."""
 
 
 class Pen(NamedTuple):
@@ -53,23 +54,25 @@ def redraw_all(images: Pixels, rng: np.random.Generator) -> Pixels:
     Many are drawn by one process for each core.
 
     Raises:
-        DatasetError: a process has ended.
+        DatasetError: a worker process died of a batch, again and again.
     """
     # Pens are chosen here, so that nothing depends on which process draws what.
     pens = [choose_pen(rng) for _ in images]
     starts = range(0, len(images), BATCH)
     parts = [(images[i : i + BATCH], pens[i : i + BATCH]) for i in starts]
     if len(parts) < 2:
-        return np.concatenate([_redraw(*part) for part in parts])
+        return np.concatenate([_redraw(part) for part in parts])
     try:
-        with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
-            return np.concatenate(list(pool.map(_redraw, *zip(*parts, strict=True))))
-    except BrokenProcessPool:
+        done = over(_redraw, parts, seconds=SECONDS, workers=cores())
+        for part in done:
+            if isinstance(part, ProcessError):
+                raise part
+    except ProcessError as error:
         raise DatasetError(
-            "a process that redraws digits has ended; either memory is short, or a script trains "
-            "outside of 'if __name__ == \"__main__\":', which every new process runs again"
+            f"a process that redraws digits has ended ({error}); give the machine more memory"
         ) from None
+    return np.concatenate(done)
 
 
-def _redraw(images: Pixels, pens: Sequence[Pen]) -> Pixels:
-    return np.stack([redraw(image, pen) for image, pen in zip(images, pens, strict=True)])
+def _redraw(part: tuple[Pixels, Sequence[Pen]]) -> Pixels:
+    return np.stack([redraw(image, pen) for image, pen in zip(*part, strict=True)])

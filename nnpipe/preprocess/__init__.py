@@ -34,6 +34,7 @@ from nnpipe.preprocess.pictures import (
 __all__ = [
     "MAX_BYTES",
     "PREPROCESSING_VERSION",
+    "SECONDS",
     "SIDE",
     "TOO_LARGE",
     "Grey",
@@ -50,6 +51,9 @@ PREPROCESSING_VERSION = 2
 """Kept in the weights file. A change in what the network sees raises it with the next champion."""
 
 WAITING = PictureError("not looked at yet")
+
+SECONDS = 30
+"""Seconds that one picture may take, where a process of its own prepares it."""
 
 BLANK: Pixels = np.zeros((SIDE, SIDE), np.uint8)
 
@@ -90,11 +94,20 @@ def prepare(picture: Picture, trace: Trace | None = None) -> Prepared:
 
 
 def prepare_many(
-    pictures: Iterable[Picture | PictureError], trace: Trace | None = None
+    pictures: Iterable[Picture | PictureError],
+    trace: Trace | None = None,
+    *,
+    at: Callable[[int], None] = lambda number: None,
 ) -> list[Prepared | PictureError]:
     """Do what `prepare` does with many pictures, and keep their order.
 
     An error takes the place of the picture that has it, be it found here or handed in.
+
+    Args:
+        pictures: pictures, or errors in their place.
+        trace: as that of `prepare`.
+        at: is called with the number of a picture, counted from 0, before any work on it, and with
+            −1 after that work. A picture may be worked on twice: it is opened, and drawn later.
     """
     results: list[Prepared | PictureError] = []
     # 28×28 pictures come in millions, and MNIST may have drawn them. That takes a tenth of the time
@@ -106,13 +119,16 @@ def prepare_many(
         levels = np.asarray(sheet).reshape(TOGETHER, SIDE, SIDE)[: len(waiting)]
         for (number, note), level, pixels in zip(waiting, levels, as_mnist(levels), strict=True):
             if pixels is None:
+                at(number)
                 opened = Opened(Image.fromarray(level), SIDE, SIDE, note)
                 results[number] = _attempt(_draw_digit, opened, trace)
+                at(-1)
             else:
                 results[number] = Prepared(pixels, SIDE, SIDE, "", note)
         waiting.clear()
 
     for number, picture in enumerate(pictures):
+        at(number)
         opened = picture if isinstance(picture, PictureError) else _attempt(open_picture, picture)
         if isinstance(opened, PictureError):
             results.append(opened)
@@ -122,8 +138,9 @@ def prepare_many(
             sheet.paste(opened.image, (0, SIDE * len(waiting)))
             waiting.append((number, opened.note))
             results.append(WAITING)
-            if len(waiting) == TOGETHER:
-                read_sheet()
+        at(-1)
+        if len(waiting) == TOGETHER:
+            read_sheet()
     read_sheet()
     return results
 

@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from nnpipe.processes import cores
 from nnpipe.scoring.plan import open_plan
-from nnpipe.scoring.pool import cores, run_shards
+from nnpipe.scoring.pool import run_shards
 from nnpipe.scoring.rows import Row, decode_path, encode_path
 from nnpipe.scoring.sinks import read_rows
 from nnpipe.scoring.summary import Summary, finish

@@ -1,13 +1,14 @@
 """One shard: read its files, write its rows, and say how it went."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from nnpipe import drift
 from nnpipe.classifier import Classifier, measured
 from nnpipe.errors import PictureError
 from nnpipe.files import replacing, sha256, write_json
 from nnpipe.preprocess import prepare_many
+from nnpipe.processes import Mark
 from nnpipe.scoring.manifest import Known
 from nnpipe.scoring.plan import Plan
 from nnpipe.scoring.rows import Row, to_row
@@ -20,8 +21,6 @@ BATCH = 1024
 
 GROUP = 32 * 2**20
 """Bytes of files that are in memory at the same time, but for a single larger one."""
-
-Mark = Callable[[int], None]
 
 
 def score_shard(
@@ -41,8 +40,8 @@ def score_shard(
         shard: its number.
         classifier: that of the plan.
         blamed: files that are not to be touched, by their number in the shard, and why.
-        mark: is told the number of each file before it is read and before it is decoded, and −1
-            when none is.
+        mark: called with the number of a file in the shard before any work on it, and with −1
+            when it has been decoded.
 
     Raises:
         OutputError: the part cannot be written.
@@ -66,6 +65,11 @@ def score_shard(
     write_json(plan.statistics(shard), vars(total))
 
 
+def try_file(plan: Plan, shard: int, number: int, classifier: Classifier, mark: Mark) -> None:
+    """Do all that `score_shard` does with one file, but write nothing."""
+    _score(plan, plan.lines(shard), [number], classifier, {}, mark, Statistics())
+
+
 def _score(
     plan: Plan,
     lines: Sequence[Known],
@@ -78,7 +82,8 @@ def _score(
     """The rows of some files of a shard."""
     paths = [lines[number].entry.path for number in numbers]
     digests: list[str | None] = []
-    times: list[float] = []
+    seconds = [0.0] * (len(numbers) + 1)  # of each file, and of what lies between
+    current, since = -1, 0.0
 
     def contents() -> Iterator[Content]:
         found = plan.reader.read([lines[n].entry for n in numbers if n not in blamed])
@@ -96,15 +101,17 @@ def _score(
     # One kind of work at a time: files, hashes and pictures in turn would take a tenth longer.
     def decoded(group: list[Content]) -> Iterator[Content]:
         digests.extend(None if isinstance(c, PictureError) else sha256(c) for c in group)
-        for content in group:
-            mark(numbers[len(times)])
-            start = time.perf_counter()
-            yield content  # and go on when it has been prepared
-            times.append(time.perf_counter() - start)
+        yield from group
 
-    prepared = prepare_many(contents())
-    mark(-1)
-    total.name_slowest(zip(times, paths, strict=True))
+    def at(index: int) -> None:
+        nonlocal since, current
+        now = time.perf_counter()
+        seconds[current] += now - since
+        current, since = index, now
+        mark(-1 if index < 0 else numbers[index])
+
+    prepared = prepare_many(contents(), at=at)
+    total.name_slowest(zip(seconds, paths, strict=False))
     readings = classifier.read_prepared(prepared)
     if reference := classifier.model.metadata.reference:
         total.add_histograms(drift.count(measured(readings), reference))

@@ -25,7 +25,7 @@ from PIL import Image
 
 from nnpipe.errors import PictureError, ScoringError
 from nnpipe.places import file_system, in_one_line, is_remote, is_url
-from nnpipe.preprocess import MAX_BYTES, TOO_LARGE, read_file
+from nnpipe.preprocess import MAX_BYTES, SECONDS, TOO_LARGE, read_file
 from nnpipe.scoring.rows import decode_path, encode_path
 
 AT_ONCE = 32
@@ -77,7 +77,7 @@ class Local(NamedTuple):
     @property
     def seconds(self) -> int:
         """How long reading one of them may take."""
-        return 30
+        return SECONDS
 
     def read(self, entries: Sequence[Entry]) -> Iterator[Content]:
         """The bytes of each file, or why they cannot be had."""

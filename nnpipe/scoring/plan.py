@@ -31,12 +31,12 @@ from typing import Any
 from nnpipe.classifier import Classifier, champion
 from nnpipe.errors import ScoringError
 from nnpipe.files import cannot_write, remove, replacing, sha256, write_json
-from nnpipe.places import accessed, is_remote, is_url, place
+from nnpipe.places import accessed, in_one_line, is_remote, is_url, place
 from nnpipe.preprocess import PREPROCESSING_VERSION
 from nnpipe.scoring import manifest
 from nnpipe.scoring.manifest import Known
 from nnpipe.scoring.sinks import FOLDER, form, is_part, read_rows, size_of
-from nnpipe.scoring.sources import Entry, Local, Remote, Source, open_source
+from nnpipe.scoring.sources import Entry, Local, Remote, Source, open_source, without_litter
 
 log = logging.getLogger(__name__)
 
@@ -132,8 +132,14 @@ class Plan:
         file: Any = self.folder / MANIFEST
         # Some file systems would fetch 50 MB ahead.
         options = {"cache_type": "none"} if is_remote(file) else {}
-        with accessed(file), file.open("rb", **options) as stream:
-            return manifest.read(stream, self.starts[shard], self.starts[shard + 1])
+        start, end = self.starts[shard : shard + 2]
+        try:
+            with accessed(file), file.open("rb", **options) as stream:
+                return manifest.read(stream, start, end, files=self.counts[shard])
+        except (ValueError, TypeError) as error:
+            raise ScoringError(
+                f"{file}: is damaged ({in_one_line(error)}); remove {self.state} to begin again"
+            ) from error
 
     def classifier(self) -> Classifier:
         """What reads the pictures."""
@@ -370,6 +376,8 @@ def _make(
     listing = source.entries(skip)
     if earlier and not command.incremental:
         listing = (known.entry for known in earlier())
+        if not source.named:  # versions up to 1.0.0 wrote rows for litter
+            listing = without_litter(listing, skip)
     with manifest.in_order(listing) as (files, size, entries):
         if not files:
             raise ScoringError(f"{source.identity}: holds no files to score")

@@ -4,28 +4,25 @@ A source gives an *entry* for each of its files, and reads the files of given en
 happens once, in the process that plans; the second in the worker processes.
 """
 
-import codecs
+import errno
 import glob
-import hashlib
 import os
-import shutil
 import stat
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import accumulate
 from pathlib import Path
-from typing import IO, Any, NamedTuple
-
-from PIL import Image
+from typing import Any, NamedTuple
 
 from nnpipe.errors import PictureError, ScoringError
 from nnpipe.places import file_system, in_one_line, is_remote, is_url
 from nnpipe.preprocess import MAX_BYTES, TOO_LARGE, read_file
+from nnpipe.scoring.lists import PathList
 from nnpipe.scoring.rows import decode_path, encode_path
 
 AT_ONCE = 32
@@ -39,19 +36,29 @@ PATIENCE = 60
 """So often a server is asked for an object, and not again after so many seconds. Each time the
 packages below have asked more than once already."""
 
-NO_TEXT = frozenset(range(32)) - frozenset(b"\0\t\n\r")
-"""Bytes that tell that a file is no list of paths. (Odd names are listed with NUL as their end.)"""
+LOST_IN_A_ROW = 20
+"""Files in a row that the listing saw and that are gone, or cannot be read any more: more than the
+files is wrong."""
 
-ARCHIVES = (
-    b"\x1f\x8b",
-    b"BZh",
-    b"\xfd7zXZ",
-    b"7z\xbc\xaf",
-    b"Rar!",
-    b"PK\x03\x04",
-    b"\x28\xb5\x2f\xfd",
+LOST = frozenset(
+    {
+        *(errno.ENOENT, errno.ENOTDIR, errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE),
+        *(errno.ENOTCONN, errno.ESHUTDOWN, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH),
+        *(errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED),
+        *(errno.ENETDOWN, errno.ENETUNREACH),
+    }
 )
-"""What files begin with that hold others, or a .tar, and are not read as they are."""
+"""What the system says of a file when its disk or its server fails, or when it is gone."""
+
+KEPT = "what is done is kept, and the same command goes on when they are back"
+
+LITTER = "hidden file or system litter"
+"""The reason in the summary for files that `is_litter` leaves out."""
+
+LITTER_NAMES = frozenset(
+    {"thumbs.db", "desktop.ini", "__macosx", "$recycle.bin", "system volume information"}
+)
+"""Files and folders of file managers and archivers, in lower case."""
 
 JUST_NOW = 2 * 10**9
 """What was written less than two seconds (in ns) ago may yet change without a new time stamp."""
@@ -82,14 +89,50 @@ class Local(NamedTuple):
     def read(self, entries: Sequence[Entry]) -> Iterator[Content]:
         """The bytes of each file, or why they cannot be had."""
         root = os.fsencode(self.root) + b"/"
+        lost = 0  # files in a row
         for entry in entries:
             name = decode_path(entry.path)
+            content: Content
             try:
-                yield read_file(name if name.startswith(b"/") else root + name, regular=True)
+                content = read_file(name if name.startswith(b"/") else root + name, regular=True)
             except PictureError as error:
-                yield error
+                content = error
             except MemoryError:
-                yield PictureError("the file takes more memory than can be had")
+                content = PictureError("the file takes more memory than can be had")
+            lost = self._lost(entry, content, lost) if isinstance(content, PictureError) else 0
+            yield content
+
+    def _lost(self, entry: Entry, error: PictureError, before: int) -> int:
+        """Count the files in a row that the listing saw and the system can no longer read.
+
+        Raises:
+            ScoringError: the folder is gone, or these are too many.
+        """
+        cause = error.__context__
+        if not isinstance(cause, OSError) or not (entry.stamp or entry.size):
+            return 0
+        if not entry.path.startswith("/"):
+            _check_root(self.root)
+        lost = before + 1 if cause.errno in LOST else 0
+        if lost < LOST_IN_A_ROW:
+            return lost
+        raise ScoringError(
+            f"{in_one_line(self.root)}: {lost} files in a row that were listed there are gone or "
+            f"can no longer be read (the last is {entry.path}: {error}); {KEPT}; if they stay "
+            "away, remove the folder beside the output that ends with .nnpipe to begin again"
+        )
+
+
+def _check_root(root: str) -> None:
+    """Raise a `ScoringError` if a folder in which there were files is gone, closed or empty."""
+    try:
+        with os.scandir(root) as items:
+            if next(items, None):
+                return
+        why = "the folder is empty now"
+    except OSError as error:
+        why = error.strerror or str(error)
+    raise ScoringError(f"{in_one_line(root)}: the files that were there are gone ({why}); {KEPT}")
 
 
 class Remote(NamedTuple):
@@ -106,7 +149,20 @@ class Remote(NamedTuple):
     def read(self, entries: Sequence[Entry]) -> Iterator[Content]:
         """The bytes of each file, or why they cannot be had."""
         fs, _ = _opened(self.url)
+        lost = 0  # files in a row
+        for content in self._fetch_all(fs, entries):
+            lost = lost + 1 if isinstance(content, NotServedError) else 0
+            if self.base and lost % LOST_IN_A_ROW == 1:  # without a base, nothing was listed
+                try:
+                    fs.info(self.base)
+                except Exception as error:  # whatever a server answers
+                    raise ScoringError(
+                        f"{in_one_line(self.url)}: can no longer be reached, or is gone "
+                        f"({in_one_line(error)}); {KEPT}"
+                    ) from error
+            yield content
 
+    def _fetch_all(self, fs: Any, entries: Sequence[Entry]) -> Iterator[Content]:
         def fetch(entry: Entry) -> Content:
             path = self.base + os.fsdecode(decode_path(entry.path))
             if is_url(path) and "::" not in self.url:  # in an archive, it is but an odd name
@@ -125,6 +181,10 @@ class Remote(NamedTuple):
                 del left[:number]
 
 
+class NotServedError(PictureError):
+    """A file that its server does not give; it may be the server's fault."""
+
+
 def _fetch(fs: Any, path: str, size: int) -> Content:
     if _means_another(fs, path):
         return PictureError("the file cannot be read: its name would be taken for another's")
@@ -135,12 +195,16 @@ def _fetch(fs: Any, path: str, size: int) -> Content:
                 return PictureError(TOO_LARGE)
             content: bytes = fs.cat_file(path)
         except FileNotFoundError:
-            return PictureError("there is no such file")
+            return NotServedError("there is no such file")
         # Whatever a server or an archive's reader may raise; a busy server answers the next time.
         except Exception as error:
+            if not fs.async_impl and isinstance(error, OSError) and error.errno in LOST:
+                raise ScoringError(  # the archive itself cannot be read
+                    f"{path}: cannot be read ({in_one_line(error)}); {KEPT}"
+                ) from error
             late = tried == TRIES or time.monotonic() - start > PATIENCE
             if late or not fs.async_impl or isinstance(error, PermissionError):
-                return PictureError(f"the file cannot be read: {in_one_line(error)}")
+                return NotServedError(f"the file cannot be read: {in_one_line(error)}")
             time.sleep(0.1 * 4**tried)
         else:
             return content or PictureError("the file is empty")
@@ -163,6 +227,7 @@ class Source(NamedTuple):
     identity: str  # the same whenever the same is meant
     reader: Local | Remote
     entries: Callable[[Skip], Iterator[Entry]]  # in any order
+    named: bool = False  # whether a person named each file, so that litter is not left out
 
 
 @contextmanager
@@ -178,36 +243,64 @@ def open_source(source: str, but: Sequence[Path] = ()) -> Iterator[Source]:
     Raises:
         ScoringError: there is no such thing, or it is none of these.
     """
-    path = Path(source)
+    path, shown = Path(source), in_one_line(source)
     if source == "-":
+        if sys.stdin is None:
+            raise ScoringError("stdin: is closed; expected a list of paths")
         with tempfile.TemporaryFile() as copy:
-            shutil.copyfileobj(sys.stdin.buffer, copy)
-            yield _listed("stdin", copy)
-    elif is_url(source):
+            yield _listed("stdin", PathList("stdin", sys.stdin.buffer, copy))
+        return
+    if is_url(source):
         yield _remote(source, but)
-    elif path.is_dir():
+        return
+    try:
+        mode = os.stat(source).st_mode
+    except (OSError, ValueError) as error:
+        if glob.has_magic(source):
+            yield _matching(source, _local(but))
+            return
+        known = isinstance(error, (FileNotFoundError, NotADirectoryError))
+        why = "there is no such file or folder" if known else getattr(error, "strerror", error)
+        raise ScoringError(f"{shown}: cannot be listed ({why})") from None
+    if stat.S_ISDIR(mode):
         root = os.path.realpath(source)
         outputs = _local(but)
         yield Source(root, Local(root), lambda skip: _walk(os.fsencode(root), skip, outputs))
-    elif path.suffix.lower() in (".zip", ".tar") and path.is_file():
+    elif not stat.S_ISREG(mode):
+        raise ScoringError(
+            f"{shown}: is a pipe, a socket or a device; to score the paths that it lists, "
+            "give - as the source, and connect it to stdin"
+        )
+    elif path.suffix.lower() in (".zip", ".tar"):
         yield _remote(f"{path.suffix[1:].lower()}://::file://{path.resolve()}")
-    elif path.is_file():
-        if _is_picture(path):
-            raise ScoringError(f"{source}: is a picture; a single one is read by 'nnpipe predict'")
-        with open(path, "rb") as stream:
-            yield _listed(source, stream)
-    elif glob.has_magic(source):
-        yield _matching(source, _local(but))
     else:
-        raise ScoringError(f"{source}: cannot be listed (there is no such file or folder)")
+        try:
+            stream = open(path, "rb")  # noqa: SIM115 (closed below)
+        except OSError as error:
+            raise ScoringError(f"{shown}: cannot be read ({error.strerror})") from None
+        with stream:
+            yield _listed(shown, PathList(shown, stream))
 
 
-def _is_picture(path: Path) -> bool:
-    try:
-        with Image.open(path):
-            return True
-    except Exception:
-        return False
+def is_litter(path: str) -> bool:
+    """Whether a path is hidden, or a file that file managers and archivers leave; or lies in one.
+
+    Args:
+        path: relative to the source, whose own name does not count.
+    """
+    return any(
+        (part.startswith(".") and part not in (".", "..")) or part.lower() in LITTER_NAMES
+        for part in path.split("/")
+    )
+
+
+def without_litter(entries: Iterable[Entry], skip: Skip) -> Iterator[Entry]:
+    """The entries without hidden files and litter, which are handed to ``skip``."""
+    for entry in entries:
+        if is_litter(entry.path):
+            skip(entry.path, LITTER)
+        else:
+            yield entry
 
 
 def _entry(name: bytes, path: bytes, skip: Skip) -> Entry | None:
@@ -240,15 +333,19 @@ def _walk(root: bytes, skip: Skip, outputs: set[bytes]) -> Iterator[Entry]:
                     name = folder + item.name
                     if item.path in outputs:
                         continue
-                    if item.is_dir(follow_symlinks=False):
+                    if is_litter(os.fsdecode(item.name)):
+                        skip(encode_path(name), LITTER)
+                    elif item.is_dir(follow_symlinks=False):
                         folders.append(name + b"/")
                     elif entry := _entry(name, item.path, skip):
                         yield entry
         except OSError as error:
             if not folder:
                 raise ScoringError(
-                    f"{os.fsdecode(root)}: cannot be listed ({error.strerror})"
+                    f"{in_one_line(os.fsdecode(root))}: cannot be listed ({error.strerror})"
                 ) from None
+            if error.errno in LOST:
+                _check_root(os.fsdecode(root))
             skip(encode_path(folder[:-1]), f"folder cannot be read ({error.strerror})")
 
 
@@ -268,6 +365,7 @@ def _matching(pattern: str, outputs: set[bytes]) -> Source:
     root, rest = os.fsencode(os.path.realpath(base)), os.fsencode(pattern[len(base) :])
     rest += b"/*" if rest.endswith(b"**") else b""
     below = tuple(output + b"/" for output in outputs)
+    named = b"/." in b"/" + rest  # as in shells, * stands for no hidden file, but .* does
 
     def entries(skip: Skip) -> Iterator[Entry]:
         # Unlike the module glob's, this ** does not follow links, in which it may turn in circles.
@@ -276,48 +374,30 @@ def _matching(pattern: str, outputs: set[bytes]) -> Source:
             name = path[len(root) :].lstrip(b"/")
             if path in outputs or path.startswith(below):
                 continue
-            if entry := _entry(name, path, skip):
+            if not named and is_litter(os.fsdecode(name)):
+                skip(encode_path(name), LITTER)
+            elif entry := _entry(name, path, skip):
                 yield entry
 
     reader = Local(os.fsdecode(root))
-    return Source(os.fsdecode(os.path.join(root, rest)), reader, entries)
+    return Source(os.fsdecode(os.path.join(root, rest)), reader, entries, named)
 
 
-def _listed(name: str, stream: IO[bytes]) -> Source:
+def _listed(name: str, paths: PathList) -> Source:
     """Paths in a text; relative ones count from the working folder."""
-    stream.seek(0)
-    digest, nul = hashlib.sha256(), False
-    while block := stream.read(2**20):
-        digest.update(block)
-        nul = nul or b"\0" in block
-        if block.startswith(ARCHIVES) or not (nul or NO_TEXT.isdisjoint(block)):
-            raise ScoringError(f"{name}: is neither folder, .zip, .tar, nor a text of paths")
-    first = os.fsdecode(next(_lines(stream, nul), b""))
-    if is_url(first):
-        reader: Local | Remote = Remote(first, "")
-    else:
-        reader = Local(os.getcwd())
+    first = os.fsdecode(next(paths.paths(), b""))
+    if not first:
+        raise ScoringError(f"{name}: is an empty list; expected one path to a line")
+    reader = Remote(first, "") if is_url(first) else Local(os.getcwd())
 
     def entries(skip: Skip) -> Iterator[Entry]:
-        for name in _lines(stream, nul):
+        for path in paths.paths():
             if isinstance(reader, Remote):
-                yield Entry(encode_path(name))
-            elif entry := _entry(name, os.path.join(os.fsencode(reader.root), name), skip):
+                yield Entry(encode_path(path))
+            elif entry := _entry(path, os.path.join(os.fsencode(reader.root), path), skip):
                 yield entry
 
-    return Source(f"a list ({digest.hexdigest()}) in {os.getcwd()}", reader, entries)
-
-
-def _lines(stream: IO[bytes], nul: bool) -> Iterator[bytes]:
-    """The lines of a text that are not empty, or its parts that end with NUL."""
-    end = b"\0" if nul else b"\n"
-    stream.seek(0)
-    stream.seek(3 if stream.read(3) == codecs.BOM_UTF8 else 0)
-    rest = b""
-    while block := stream.read(2**20):
-        *whole, rest = (rest + block).split(end)
-        yield from filter(None, whole if nul else (line.rstrip(b"\r") for line in whole))
-    yield from filter(None, [rest])
+    return Source(f"a list ({paths.digest}) in {os.getcwd()}", reader, entries, named=True)
 
 
 @lru_cache(maxsize=1)
@@ -334,8 +414,23 @@ def _find(fs: Any, root: str) -> dict[str, dict[str, Any]]:
         return {name: about for name, about in found.items() if about["type"] != "directory"}
     # With folders, glob leaves out an object that has the name of one; http's knows no choice.
     options = {} if "http" in fs.protocol else {"withdirs": False}
-    found = (fs.glob if "*" in root else fs.find)(root, detail=True, **options)
+    if fs.async_impl:
+        fs._ls = partial(_list_folder, fs)
+    try:
+        found = (fs.glob if "*" in root else fs.find)(root, detail=True, **options)
+    finally:
+        vars(fs).pop("_ls", None)
     return found
+
+
+async def _list_folder(fs: Any, path: str, **options: Any) -> Any:
+    """List a folder; fsspec takes one for empty if its listing raises an `OSError`."""
+    try:
+        return await type(fs)._ls(fs, path, **options)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and path in str(error):
+            raise
+        raise ScoringError(in_one_line(error)) from error
 
 
 def _remote(url: str, but: Sequence[Any] = ()) -> Source:
@@ -343,12 +438,17 @@ def _remote(url: str, but: Sequence[Any] = ()) -> Source:
     fs, root = _opened(url)
     outputs = tuple(f"{p.path}/" for p in but if is_remote(p) and type(p.fs) is type(fs))
     base = _fixed_part(root) if "*" in root else f"{root.rstrip('/')}/" if root else ""
+    named = "*" in root and "/." in f"/{root[len(base) :]}"
 
     def entries(skip: Skip) -> Iterator[Entry]:
         try:
             found = _find(fs, root)
         except Exception as error:  # whatever a server answers
-            raise ScoringError(f"{url}: cannot be listed ({in_one_line(error)})") from error
+            kinds = [kind.__name__ for kind in type(error.__cause__ or error).__mro__]
+            away = any("Connect" in kind or "Timeout" in kind for kind in kinds)
+            raise ScoringError(
+                f"{url}: cannot be {'reached' if away else 'listed'} ({in_one_line(error)})"
+            ) from error
         if _is_damaged_tar(fs):
             raise ScoringError(f"{url}: is damaged (after {len(found):,} files)")
         for path, about in found.items():
@@ -357,12 +457,14 @@ def _remote(url: str, but: Sequence[Any] = ()) -> Source:
             if f"{path}/".startswith(outputs) or (path.endswith("/") and not about.get("size")):
                 continue  # what some tools put where a folder is
             name = path[len(base) :] if path.startswith(base) else path.rpartition("/")[2]
-            if about["type"] in ("file", "link"):
+            if not named and is_litter(name):
+                skip(encode_path(name), LITTER)
+            elif about["type"] in ("file", "link"):
                 yield Entry(encode_path(name), _stamp(about), about.get("size") or 0)
             else:
                 skip(encode_path(name), "neither file nor folder")
 
-    return Source(url.rstrip("/"), Remote(url, base), entries)
+    return Source(url.rstrip("/"), Remote(url, base), entries, named)
 
 
 def _is_damaged_tar(fs: Any) -> bool:

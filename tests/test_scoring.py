@@ -672,7 +672,7 @@ def test_what_cannot_be_scored_is_one_sentence(folder, tmp_path):
         (
             folder / "b.png",
             "out.csv",
-            "its content is PNG.*'nnpipe predict' reads a single picture",
+            "its content is PNG.*; 'nnpipe predict' reads a single",
         ),
         (tmp_path / "void", "out.csv", "holds no files to score"),
         (tmp_path / "void" / "*.png", "out.csv", "holds no files to score"),

@@ -127,7 +127,7 @@ class Endless(io.RawIOBase):
 
 def test_an_endless_device_on_stdin_is_refused_at_once(monkeypatch):
     stdin(monkeypatch, Endless())
-    with pytest.raises(ScoringError, match="stdin: .*nothing but zeros"):
+    with pytest.raises(ScoringError, match=r"stdin: .*nothing but zeros"):
         listed("-")
 
 
@@ -158,7 +158,7 @@ def test_an_empty_list_is_one_sentence(tmp_path, content):
 def test_pipes_and_devices_are_one_sentence(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for source in (tmp_path / "pipe", "/dev/zero"):
-        with pytest.raises(ScoringError, match="is a pipe, a socket or a device; .* give - as"):
+        with pytest.raises(ScoringError, match=r"is a pipe, a socket or a device; .* give - as"):
             listed(source)
 
 

@@ -97,7 +97,7 @@ def test_every_name_has_its_row_and_comes_back(tmp_path, out):
     assert rows == {name: number % 10 for number, name in enumerate(NAMES)}
     if out != "out.parquet":
         text = (tmp_path / out).read_text("utf-8")
-        lines = text.splitlines() + [""]  # at every character that ends a line for anyone
+        lines = [*text.splitlines(), ""]  # at every character that ends a line for anyone
         assert not set(text) & set("\x1b\x9b\u202e")
         assert len(lines) == len(NAMES) + 1 + (out == "out.csv")
 

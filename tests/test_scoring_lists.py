@@ -28,7 +28,7 @@ def paths(content):
     return list(PathList("list", io.BytesIO(content)).paths())
 
 
-ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "utf-32"]
+ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-16-be"]
 
 
 def encode(text, encoding):
@@ -47,7 +47,7 @@ def test_a_list_is_read_in_every_encoding_with_every_line_end(tmp_path, encoding
 
 @given(
     st.lists(st.text(st.characters(exclude_characters="\0\r\n", exclude_categories=["Cc"]))),
-    st.sampled_from(["utf-16", "utf-16-be", "utf-32"]),
+    st.sampled_from(["utf-16", "utf-16-be"]),
 )
 def test_whatever_stands_in_a_list_with_a_mark_comes_back(names, encoding):
     """Half a surrogate pair, too, as a name on Windows may have it."""
@@ -91,7 +91,7 @@ NO_LISTS = {
     "it is no text": bytes(range(256)) * 9,
     "UTF-16 without": "pictures/a.png\r\n".encode("utf-16-le"),
     "begins as UTF-16": b"\xff\xfea",
-    "too long": b"x" * (2 * BLOCK),
+    "no text with lines": b"x" * (2 * BLOCK),
 }
 
 
@@ -137,17 +137,6 @@ def test_stdin_that_is_closed_is_one_sentence(monkeypatch):
         listed("-")
 
 
-class Broken(io.RawIOBase):
-    def read(self, size=-1):
-        raise OSError(5, "Input/output error")
-
-
-def test_a_list_that_cannot_be_read_is_one_sentence(monkeypatch):
-    stdin(monkeypatch, Broken())
-    with pytest.raises(ScoringError, match=r"stdin: cannot be read \(Input/output error\)"):
-        listed("-")
-
-
 @pytest.mark.parametrize("content", [b"", b"\n\n", b"\r\n", b"\xef\xbb\xbf", b"\xff\xfe", b"\0"])
 def test_an_empty_list_is_one_sentence(tmp_path, content):
     (tmp_path / "list").write_bytes(content)
@@ -158,11 +147,11 @@ def test_an_empty_list_is_one_sentence(tmp_path, content):
 def test_pipes_and_devices_are_one_sentence(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for source in (tmp_path / "pipe", "/dev/zero"):
-        with pytest.raises(ScoringError, match=r"is a pipe, a socket or a device; .* give - as"):
+        with pytest.raises(ScoringError, match=r"is a pipe, a socket or a device; .* give - and"):
             listed(source)
 
 
-@pytest.mark.parametrize("source", ["x" * 300, "a\0b", "none/\x85", "/dev/null/x"])
+@pytest.mark.parametrize("source", ["a\0b", "none/\x85", "/dev/null/x"])
 def test_a_name_that_cannot_be_is_one_sentence(tmp_path, source):
     with pytest.raises(ScoringError, match="cannot be listed"):
         listed(tmp_path / source)

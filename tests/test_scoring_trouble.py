@@ -17,7 +17,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from nnpipe import labelled
 from nnpipe.errors import ScoringError
-from nnpipe.scoring import plan, sources
+from nnpipe.scoring import plan
 from nnpipe.scoring.plan import open_plan
 from nnpipe.scoring.shard import score_shard
 from nnpipe.scoring.sources import LITTER, LOST_IN_A_ROW, Entry, Local, is_litter, open_source
@@ -82,7 +82,7 @@ def test_many_files_in_a_row_that_vanish_stop_the_run(many, tmp_path):
     """The folder above them need not be gone: it may hold others that are still there."""
     with open_plan(str(many), str(tmp_path / "out.csv")) as begun:
         shutil.rmtree(many / "sub")
-        with pytest.raises(ScoringError, match=r"20 files in a row .*sub/019.png: there is"):
+        with pytest.raises(ScoringError, match=r"20 files in a row are lost .*sub/019.png: there"):
             score_shard(begun, 0, begun.classifier())
         assert 0 in begun.undone()
 
@@ -118,7 +118,7 @@ def test_a_disk_or_a_share_that_fails_stops_the_run(tmp_path, monkeypatch, code)
     contents = Local(str(tmp_path)).read(SEEN)
     for _ in range(LOST_IN_A_ROW - 1):
         next(contents)
-    with pytest.raises(ScoringError, match=f"{os.strerror(getattr(errno, code))}.*what is done is"):
+    with pytest.raises(ScoringError, match=f"{os.strerror(getattr(errno, code))}.*what is done"):
         next(contents)
 
 
@@ -159,8 +159,8 @@ def test_a_server_that_gives_nothing_any_more_stops_the_run(memory, monkeypatch,
         raise PermissionError("The provided token has expired")
 
     with open_plan("memory://in", str(tmp_path / "out.csv")) as begun:
-        monkeypatch.setattr(MemoryFileSystem, "cat_file", refuse)
-        monkeypatch.setattr(MemoryFileSystem, "info", refuse)
+        for name in ("cat_file", "info", "ls"):
+            monkeypatch.setattr(MemoryFileSystem, name, refuse)
         with pytest.raises(ScoringError, match=r"memory://in: can no longer .*token has expired"):
             score_shard(begun, 0, begun.classifier())
         assert 0 in begun.undone()
@@ -168,6 +168,7 @@ def test_a_server_that_gives_nothing_any_more_stops_the_run(memory, monkeypatch,
 
 def test_objects_that_are_refused_one_by_one_have_error_rows(memory, monkeypatch, tmp_path):
     """Their folder still answers: they are in cold storage, say."""
+    monkeypatch.setattr(MemoryFileSystem, "info", None)  # not even this need be allowed
     memory.pipe({f"/in/{n:03}.png": DIGIT for n in range(60)})
 
     def refuse(*_, **__):
@@ -311,18 +312,10 @@ def test_hidden_files_that_a_person_names_are_read(littered, tmp_path):
     assert score_here(littered / ".git", tmp_path / "c.csv").files == 1
 
 
-@pytest.mark.parametrize(
-    ("path", "litter"),
-    [
-        *((path, True) for path in [*HIDDEN, *HIDDEN_FOLDERS, "...", "a/.x/b", "THUMBS.DB"]),
-        *(
-            (path, False)
-            for path in ["./a.png", "../a", "a./b.", "thumbs.db.png", "a.ini", "a/./b"]
-        ),
-    ],
-)
-def test_litter_is_known_by_its_name(paths, litter):
-    assert {path for path in paths if is_litter(path) == litter} == set(paths)
+def test_litter_is_known_by_its_name():
+    names = [*HIDDEN, *HIDDEN_FOLDERS, "...", "a/.x/b", "THUMBS.DB"]
+    others = ["./a.png", "../a", "a./b.", "thumbs.db.png", "a.ini", "a/./b"]
+    assert [name for name in names + others if is_litter(name)] == names
 
 
 def test_evaluate_and_score_leave_out_the_same(littered, tmp_path):
@@ -341,7 +334,7 @@ def test_litter_that_an_earlier_version_scored_is_left_out_by_the_next_run(
     """Version 1.0.0 wrote error rows for it, and the exit code was 3 for ever."""
     out = tmp_path / "out.csv"
     with monkeypatch.context() as earlier:
-        earlier.setattr(sources, "is_litter", lambda path: False)
+        earlier.setattr(plan, "is_litter", lambda path: False)
         first = score_here(littered, out, incremental="incremental" in options)
         assert first.statuses["error"] == len(HIDDEN) + len(HIDDEN_FOLDERS)
     summary = score_here(littered, out, **options)
@@ -389,5 +382,5 @@ def test_a_manifest_that_is_cut_short_is_one_sentence(folder, tmp_path):
     with open_plan(str(folder), str(tmp_path / "out.csv")) as begun:
         file = begun.folder / plan.MANIFEST
         file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:-1]))
-        with pytest.raises(ScoringError, match="6 files instead of 7"):
+        with pytest.raises(ScoringError, match="not the 7 files that were listed"):
             begun.lines(0)

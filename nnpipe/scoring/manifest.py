@@ -59,11 +59,9 @@ def read(stream: IO[bytes], begin: int, end: int, *, files: int) -> list[Known]:
         Known(Entry(path, stamp, size), Row(path, *row) if row else None)
         for path, stamp, size, *row in json.loads(b"[%b]" % b",".join(lines))
     ]
-    if len(found) != files:
-        raise ValueError(f"{len(found)} files instead of {files}")
-    for types in {(*map(type, known.entry), *map(type, known.row or ())) for known in found}:
-        if not all(map(issubclass, types, TYPES)):
-            raise ValueError(f"{types} instead of {TYPES}")
+    kinds = {(*map(type, entry), *map(type, row or ())) for entry, row in found}
+    if len(found) != files or not all(all(map(issubclass, kind, TYPES)) for kind in kinds):
+        raise ValueError(f"these are not the {files} files that were listed")
     return found
 
 

@@ -4,14 +4,14 @@ A source gives an *entry* for each of its files, and reads the files of given en
 happens once, in the process that plans; the second in the worker processes.
 """
 
-import errno
 import glob
 import os
+import re
 import stat
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache, partial
@@ -40,24 +40,10 @@ LOST_IN_A_ROW = 20
 """Files in a row that the listing saw and that are gone, or cannot be read any more: more than the
 files is wrong."""
 
-LOST = frozenset(
-    {
-        *(errno.ENOENT, errno.ENOTDIR, errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE),
-        *(errno.ENOTCONN, errno.ESHUTDOWN, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH),
-        *(errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED),
-        *(errno.ENETDOWN, errno.ENETUNREACH),
-    }
-)
-"""What the system says of a file when its disk or its server fails, or when it is gone."""
-
-KEPT = "what is done is kept, and the same command goes on when they are back"
-
 LITTER = "hidden file or system litter"
 """The reason in the summary for files that `is_litter` leaves out."""
 
-LITTER_NAMES = frozenset(
-    {"thumbs.db", "desktop.ini", "__macosx", "$recycle.bin", "system volume information"}
-)
+LITTER_NAMES = {"thumbs.db", "desktop.ini", "__macosx", "$recycle.bin"}
 """Files and folders of file managers and archivers, in lower case."""
 
 JUST_NOW = 2 * 10**9
@@ -113,14 +99,20 @@ class Local(NamedTuple):
             return 0
         if not entry.path.startswith("/"):
             _check_root(self.root)
-        lost = before + 1 if cause.errno in LOST else 0
-        if lost < LOST_IN_A_ROW:
-            return lost
-        raise ScoringError(
-            f"{in_one_line(self.root)}: {lost} files in a row that were listed there are gone or "
-            f"can no longer be read (the last is {entry.path}: {error}); {KEPT}; if they stay "
-            "away, remove the folder beside the output that ends with .nnpipe to begin again"
-        )
+        if isinstance(cause, PermissionError):
+            return 0
+        if before + 1 == LOST_IN_A_ROW:
+            why = f"{LOST_IN_A_ROW} files in a row are lost (the last is {entry.path}: {error})"
+            raise _gone(self.root, why)
+        return before + 1
+
+
+def _gone(source: str, why: str) -> ScoringError:
+    return ScoringError(
+        f"{in_one_line(source)}: {why}; what is done is kept, and the same command goes on when "
+        "the files are back; if they stay away, remove the folder beside the output that ends with "
+        ".nnpipe to begin again"
+    )
 
 
 def _check_root(root: str) -> None:
@@ -131,8 +123,8 @@ def _check_root(root: str) -> None:
                 return
         why = "the folder is empty now"
     except OSError as error:
-        why = error.strerror or str(error)
-    raise ScoringError(f"{in_one_line(root)}: the files that were there are gone ({why}); {KEPT}")
+        why = str(error.strerror)
+    raise _gone(root, f"the files that were there are gone ({why})")
 
 
 class Remote(NamedTuple):
@@ -153,14 +145,19 @@ class Remote(NamedTuple):
         for content in self._fetch_all(fs, entries):
             lost = lost + 1 if isinstance(content, NotServedError) else 0
             if self.base and lost % LOST_IN_A_ROW == 1:  # without a base, nothing was listed
-                try:
-                    fs.info(self.base)
-                except Exception as error:  # whatever a server answers
-                    raise ScoringError(
-                        f"{in_one_line(self.url)}: can no longer be reached, or is gone "
-                        f"({in_one_line(error)}); {KEPT}"
-                    ) from error
+                self._check(fs)
             yield content
+
+    def _check(self, fs: Any) -> None:
+        """Raise a `ScoringError` if the folder that was listed cannot be listed any more."""
+        try:
+            fs.info(self.base)
+        except Exception:  # whatever a server answers; some allow a listing alone, which is slow
+            try:
+                fs.ls(self.base)
+            except Exception as error:
+                why = f"can no longer be reached, or is gone ({in_one_line(error)})"
+                raise _gone(self.url, why) from error
 
     def _fetch_all(self, fs: Any, entries: Sequence[Entry]) -> Iterator[Content]:
         def fetch(entry: Entry) -> Content:
@@ -198,10 +195,8 @@ def _fetch(fs: Any, path: str, size: int) -> Content:
             return NotServedError("there is no such file")
         # Whatever a server or an archive's reader may raise; a busy server answers the next time.
         except Exception as error:
-            if not fs.async_impl and isinstance(error, OSError) and error.errno in LOST:
-                raise ScoringError(  # the archive itself cannot be read
-                    f"{path}: cannot be read ({in_one_line(error)}); {KEPT}"
-                ) from error
+            if hasattr(fs, "fo") and getattr(error, "errno", None):  # of the archive itself
+                raise _gone(path, f"cannot be read ({in_one_line(error)})") from error
             late = tried == TRIES or time.monotonic() - start > PATIENCE
             if late or not fs.async_impl or isinstance(error, PermissionError):
                 return NotServedError(f"the file cannot be read: {in_one_line(error)}")
@@ -248,38 +243,25 @@ def open_source(source: str, but: Sequence[Path] = ()) -> Iterator[Source]:
         if sys.stdin is None:
             raise ScoringError("stdin: is closed; expected a list of paths")
         with tempfile.TemporaryFile() as copy:
-            yield _listed("stdin", PathList("stdin", sys.stdin.buffer, copy))
-        return
-    if is_url(source):
+            yield _listed(PathList("stdin", sys.stdin.buffer, copy), "stdin")
+    elif is_url(source):
         yield _remote(source, but)
-        return
-    try:
-        mode = os.stat(source).st_mode
-    except (OSError, ValueError) as error:
-        if glob.has_magic(source):
-            yield _matching(source, _local(but))
-            return
-        known = isinstance(error, (FileNotFoundError, NotADirectoryError))
-        why = "there is no such file or folder" if known else getattr(error, "strerror", error)
-        raise ScoringError(f"{shown}: cannot be listed ({why})") from None
-    if stat.S_ISDIR(mode):
+    elif path.is_dir():
         root = os.path.realpath(source)
         outputs = _local(but)
         yield Source(root, Local(root), lambda skip: _walk(os.fsencode(root), skip, outputs))
-    elif not stat.S_ISREG(mode):
-        raise ScoringError(
-            f"{shown}: is a pipe, a socket or a device; to score the paths that it lists, "
-            "give - as the source, and connect it to stdin"
-        )
-    elif path.suffix.lower() in (".zip", ".tar"):
+    elif path.suffix.lower() in (".zip", ".tar") and path.is_file():
         yield _remote(f"{path.suffix[1:].lower()}://::file://{path.resolve()}")
+    elif path.is_file():
+        with open(path, "rb") as stream:
+            yield _listed(PathList(shown, stream), shown)
+    elif path.exists():
+        why = "is a pipe, a socket or a device; to score what it lists, give - and redirect stdin"
+        raise ScoringError(f"{shown}: {why}")
+    elif glob.has_magic(source):
+        yield _matching(source, _local(but))
     else:
-        try:
-            stream = open(path, "rb")  # noqa: SIM115 (closed below)
-        except OSError as error:
-            raise ScoringError(f"{shown}: cannot be read ({error.strerror})") from None
-        with stream:
-            yield _listed(shown, PathList(shown, stream))
+        raise ScoringError(f"{shown}: cannot be listed (there is no such file or folder)")
 
 
 def is_litter(path: str) -> bool:
@@ -292,15 +274,6 @@ def is_litter(path: str) -> bool:
         (part.startswith(".") and part not in (".", "..")) or part.lower() in LITTER_NAMES
         for part in path.split("/")
     )
-
-
-def without_litter(entries: Iterable[Entry], skip: Skip) -> Iterator[Entry]:
-    """The entries without hidden files and litter, which are handed to ``skip``."""
-    for entry in entries:
-        if is_litter(entry.path):
-            skip(entry.path, LITTER)
-        else:
-            yield entry
 
 
 def _entry(name: bytes, path: bytes, skip: Skip) -> Entry | None:
@@ -333,9 +306,7 @@ def _walk(root: bytes, skip: Skip, outputs: set[bytes]) -> Iterator[Entry]:
                     name = folder + item.name
                     if item.path in outputs:
                         continue
-                    if is_litter(os.fsdecode(item.name)):
-                        skip(encode_path(name), LITTER)
-                    elif item.is_dir(follow_symlinks=False):
+                    if item.is_dir(follow_symlinks=False):
                         folders.append(name + b"/")
                     elif entry := _entry(name, item.path, skip):
                         yield entry
@@ -344,8 +315,7 @@ def _walk(root: bytes, skip: Skip, outputs: set[bytes]) -> Iterator[Entry]:
                 raise ScoringError(
                     f"{in_one_line(os.fsdecode(root))}: cannot be listed ({error.strerror})"
                 ) from None
-            if error.errno in LOST:
-                _check_root(os.fsdecode(root))
+            _check_root(os.fsdecode(root))
             skip(encode_path(folder[:-1]), f"folder cannot be read ({error.strerror})")
 
 
@@ -374,16 +344,14 @@ def _matching(pattern: str, outputs: set[bytes]) -> Source:
             name = path[len(root) :].lstrip(b"/")
             if path in outputs or path.startswith(below):
                 continue
-            if not named and is_litter(os.fsdecode(name)):
-                skip(encode_path(name), LITTER)
-            elif entry := _entry(name, path, skip):
+            if entry := _entry(name, path, skip):
                 yield entry
 
     reader = Local(os.fsdecode(root))
     return Source(os.fsdecode(os.path.join(root, rest)), reader, entries, named)
 
 
-def _listed(name: str, paths: PathList) -> Source:
+def _listed(paths: PathList, name: str) -> Source:
     """Paths in a text; relative ones count from the working folder."""
     first = os.fsdecode(next(paths.paths(), b""))
     if not first:
@@ -434,6 +402,7 @@ async def _list_folder(fs: Any, path: str, **options: Any) -> Any:
 
 
 def _remote(url: str, but: Sequence[Any] = ()) -> Source:
+    shown = in_one_line(url)
     _opened.cache_clear()
     fs, root = _opened(url)
     outputs = tuple(f"{p.path}/" for p in but if is_remote(p) and type(p.fs) is type(fs))
@@ -444,22 +413,18 @@ def _remote(url: str, but: Sequence[Any] = ()) -> Source:
         try:
             found = _find(fs, root)
         except Exception as error:  # whatever a server answers
-            kinds = [kind.__name__ for kind in type(error.__cause__ or error).__mro__]
-            away = any("Connect" in kind or "Timeout" in kind for kind in kinds)
-            raise ScoringError(
-                f"{url}: cannot be {'reached' if away else 'listed'} ({in_one_line(error)})"
-            ) from error
+            kinds = str(type(error.__cause__ or error).mro())  # every package has its own
+            what = "reached" if re.search("Connect|Timeout", kinds) else "listed"
+            raise ScoringError(f"{shown}: cannot be {what} ({in_one_line(error)})") from error
         if _is_damaged_tar(fs):
-            raise ScoringError(f"{url}: is damaged (after {len(found):,} files)")
+            raise ScoringError(f"{shown}: is damaged (after {len(found):,} files)")
         for path, about in found.items():
             if path == root and "*" not in root:
-                raise ScoringError(f"{url}: is a single file; name its folder, or a pattern")
+                raise ScoringError(f"{shown}: is a single file; name its folder, or a pattern")
             if f"{path}/".startswith(outputs) or (path.endswith("/") and not about.get("size")):
                 continue  # what some tools put where a folder is
             name = path[len(base) :] if path.startswith(base) else path.rpartition("/")[2]
-            if not named and is_litter(name):
-                skip(encode_path(name), LITTER)
-            elif about["type"] in ("file", "link"):
+            if about["type"] in ("file", "link"):
                 yield Entry(encode_path(name), _stamp(about), about.get("size") or 0)
             else:
                 skip(encode_path(name), "neither file nor folder")

@@ -1,6 +1,7 @@
 """Sources that go away while they are scored, that cannot be reached, or that hold litter."""
 
 import errno
+import io
 import json
 import os
 import re
@@ -192,6 +193,30 @@ def test_an_archive_on_a_failing_disk_stops_the_run(monkeypatch, tmp_path):
         monkeypatch.setattr(ZipFileSystem, "cat_file", fail)
         with pytest.raises(ScoringError, match=r"Input/output error.*; what is done is kept"):
             score_shard(begun, 0, begun.classifier())
+
+
+def test_a_tar_reaches_nothing_outside_of_it_and_its_pipes_and_devices_have_no_row(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for name in ("a.png", "../up.png"):
+            member = tarfile.TarInfo(name)
+            member.size = len(DIGIT)
+            archive.addfile(member, io.BytesIO(DIGIT))
+        for name, kind in [("link", "SYM"), ("hard", "LNK"), ("pipe", "FIFO"), ("device", "CHR")]:
+            member = tarfile.TarInfo(name)
+            member.type = getattr(tarfile, f"{kind}TYPE")
+            member.linkname = "/etc/passwd" if kind in ("SYM", "LNK") else ""
+            archive.addfile(member)
+    summary = score_here(tmp_path / "a.tar", tmp_path / "out.csv")
+    rows = read_csv(tmp_path / "out.csv")
+    assert {path: row["label"] for path, row in rows.items()} == {
+        "../up.png": "5",
+        "a.png": "5",
+        "hard": "",
+        "link": "",
+    }
+    assert "not found" in rows["link"]["reason"]
+    assert summary.skipped == {"neither file nor folder": 2}
+    assert not (tmp_path.parent / "up.png").exists()
 
 
 class Handler(SimpleHTTPRequestHandler):

@@ -379,6 +379,7 @@ def _find(fs: Any, root: str) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]]
     if hasattr(fs, "tar") and not root:  # its find is slow, and takes /a and a for the same
         found = {name: about for name, (about, *_) in fs.index.items()}
+        found |= {member.name: {"type": "other"} for member in fs.tar if member.isdev()}
         return {name: about for name, about in found.items() if about["type"] != "directory"}
     # With folders, glob leaves out an object that has the name of one; http's knows no choice.
     options = {} if "http" in fs.protocol else {"withdirs": False}

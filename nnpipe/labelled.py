@@ -19,6 +19,7 @@ from nnpipe.places import in_one_line
 from nnpipe.preprocess import SECONDS, Prepared, prepare
 from nnpipe.processes import cores, over
 from nnpipe.scoring.rows import encode_path
+from nnpipe.scoring.sources import is_litter
 
 TITLES = {"mnist": "MNIST", "drawn": "drawn"}
 
@@ -112,7 +113,7 @@ def _list(folder: Path) -> tuple[list[Path], list[str]]:
             f"{folder}: is no folder that can be read ({error.strerror}); "
             "expected one with a sub-folder for each digit, 0 … 9"
         ) from None
-    left_out = [entry for entry in entries if not entry.is_dir() or _is_aside(entry.name)]
+    left_out = [entry for entry in entries if not entry.is_dir() or is_litter(entry.name)]
     kinds = [entry for entry in entries if entry not in left_out]
     for kind in kinds:
         if len(kind.name) != 1 or kind.name not in "0123456789":
@@ -130,16 +131,11 @@ def _list(folder: Path) -> tuple[list[Path], list[str]]:
             # Links to folders are not followed, which might never end, but named.
             links = [name for name in folders if Path(place, name).is_symlink()]
             found = [Path(place, name) for name in (*links, *names)]
-            files += [file for file in found if not _is_aside(file.name)]
-            left_out += [file for file in found if _is_aside(file.name)]
-            left_out += [Path(place, name) for name in folders if _is_aside(name)]
-            folders[:] = [name for name in folders if not _is_aside(name)]
+            files += [file for file in found if not is_litter(file.name)]
+            left_out += [file for file in found if is_litter(file.name)]
+            left_out += [Path(place, name) for name in folders if is_litter(name)]
+            folders[:] = [name for name in folders if not is_litter(name)]
     return sorted(files), sorted(_name(entry, folder) for entry in left_out)
-
-
-def _is_aside(name: str) -> bool:
-    """Whether file managers and archivers leave such files and folders; people do not."""
-    return name.startswith(".") or name in ("Thumbs.db", "desktop.ini", "__MACOSX")
 
 
 def _name(path: Path, folder: Path) -> str:

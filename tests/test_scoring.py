@@ -12,19 +12,22 @@ from dataclasses import asdict, replace
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from nnpipe import datasets, drift, preprocess, weights
-from nnpipe.classifier import Classifier, champion, measured
+from nnpipe.classifier import Classifier, Reading, champion, measured
 from nnpipe.datasets import drawn
 from nnpipe.errors import OutputError, ScoringError
 from nnpipe.evaluation import evaluate
-from nnpipe.scoring import Row, decode_path, encode_path, plan, read_rows, score, sources
+from nnpipe.scoring import Row, decode_path, encode_path, manifest, plan, read_rows, score, sources
+from nnpipe.scoring.manifest import Known
 from nnpipe.scoring.plan import open_plan, summary_file
 from nnpipe.scoring.pool import run_shards
+from nnpipe.scoring.rows import to_row
 from nnpipe.scoring.shard import score_shard
+from nnpipe.scoring.sources import Entry
 from nnpipe.scoring.summary import finish
 
 from .make_samples import SAMPLES, encoded, picture
@@ -170,13 +173,49 @@ def test_rows_come_back_as_they_were_written(tmp_path, out):
 def test_paths_are_lossless_whatever_their_bytes(name):
     text = encode_path(b"x" + name)
     text.encode("utf-8")
-    assert len(text.splitlines()) == 1 or not text.isascii()
+    assert len(text.splitlines()) == 1
     assert decode_path(text) == b"x" + name
 
 
 @given(st.text(string.ascii_letters + "äß中 ,'\"=-", min_size=1, max_size=30))
 def test_names_in_utf8_are_written_as_they_are(name):
     assert encode_path(name) == name
+
+
+UNSAFE = [
+    *map(chr, [*range(1, 32), *range(127, 160)]),  # C0, DEL and C1, with CSI and next line
+    *"\u2028\u2029",  # line and paragraph separator
+    *map(chr, [*range(0x202A, 0x202F), *range(0x2066, 0x206A)]),  # they turn the text's direction
+]
+
+
+@given(st.text(st.sampled_from([*UNSAFE, "a", "\\", "é"]), min_size=1, max_size=12))
+@example("".join(UNSAFE))
+def test_what_breaks_a_line_or_moves_a_cursor_is_escaped_and_comes_back(name):
+    text = encode_path(name)
+    assert not set(text) & set(UNSAFE)
+    assert decode_path(text).decode() == name
+
+
+names = st.binary(min_size=1, max_size=4) | st.text(
+    st.sampled_from([*UNSAFE, "a", "é"]), min_size=1
+)
+
+
+@given(st.sets(names), st.sets(names))
+def test_every_file_keeps_its_row_whatever_its_name(before, now):
+    """Escapes change the order of names, for the earlier run and for the new one alike."""
+
+    def ordered(names):
+        with manifest.in_order([Entry(encode_path(name)) for name in names]) as found:
+            return list(found.entries)
+
+    earlier = [Known(e, to_row(e.path, Reading("error"), None)) for e in ordered(before)]
+    merged = list(manifest.merge(iter(ordered(now)), iter(earlier), lambda entry, known: True))
+    assert [known.entry.path for known in merged] == sorted({encode_path(name) for name in now})
+    paths = {entry.path for entry, _ in earlier}
+    for entry, row in merged:
+        assert (row.path if row else None) == (entry.path if entry.path in paths else None)
 
 
 # --- what goes wrong stays in its row -------------------------------------------------------------
@@ -660,14 +699,18 @@ def test_what_cannot_be_scored_is_one_sentence(folder, tmp_path):
     for source, out, message in (
         (folder, "out.xlsx", r"rows are written as \.csv, \.jsonl, \.parquet"),
         (tmp_path / "none", "out.csv", "cannot be listed .there is no such file or folder"),
-        (folder / "b.png", "out.csv", "is a picture; a single one is read by 'nnpipe predict'"),
+        (
+            folder / "b.png",
+            "out.csv",
+            "its content is PNG.*; 'nnpipe predict' reads a single",
+        ),
         (tmp_path / "void", "out.csv", "holds no files to score"),
         (tmp_path / "void" / "*.png", "out.csv", "holds no files to score"),
         ("nowhere://x/y", "out.csv", "nowhere://x/y: cannot be opened"),
         (folder, folder, "is what is to be scored; name another output"),
         (folder, folder / "sub", "holds other files"),
         (folder, "/", "is no name for a file or a folder"),
-        (tmp_path / "a.tar.gz", "out.csv", "is neither folder, .zip, .tar, nor a text of paths"),
+        (tmp_path / "a.tar.gz", "out.csv", "is no list of paths .its content is an archive."),
     ):
         (tmp_path / "void").mkdir(exist_ok=True)
         (tmp_path / "a.tar.gz").write_bytes(b"\x1f\x8b\x08\x00 and so on")

@@ -5,11 +5,14 @@ import sqlite3
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, get_type_hints
 
 from nnpipe.errors import OutputError
 from nnpipe.scoring.rows import Row
 from nnpipe.scoring.sources import Entry
+
+TYPES = (*get_type_hints(Entry).values(), *get_type_hints(Row).values())
+"""The types of what stands in a line, with the path twice."""
 
 
 class Known(NamedTuple):
@@ -43,15 +46,23 @@ def write(stream: IO[bytes], lines: Iterable[Known], files: int, size: int) -> W
     return Written([*starts, written], counts, kept)
 
 
-def read(stream: IO[bytes], begin: int, end: int) -> list[Known]:
-    """The lines between two bytes of a manifest."""
+def read(stream: IO[bytes], begin: int, end: int, *, files: int) -> list[Known]:
+    """The lines between two bytes of a manifest.
+
+    Raises:
+        ValueError, TypeError: they are not what `write` wrote for this number of files.
+    """
     stream.seek(begin)
     lines = stream.read(end - begin).splitlines()
     # Parsed as one list, they take a fifth of the time.
-    return [
+    found = [
         Known(Entry(path, stamp, size), Row(path, *row) if row else None)
         for path, stamp, size, *row in json.loads(b"[%b]" % b",".join(lines))
     ]
+    kinds = {(*map(type, entry), *map(type, row or ())) for entry, row in found}
+    if len(found) != files or not all(all(map(issubclass, kind, TYPES)) for kind in kinds):
+        raise ValueError(f"these are not the {files} files that were listed")
+    return found
 
 
 def _unparse(known: Known) -> bytes:

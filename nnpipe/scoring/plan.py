@@ -31,12 +31,12 @@ from typing import Any
 from nnpipe.classifier import Classifier, champion
 from nnpipe.errors import ScoringError
 from nnpipe.files import cannot_write, remove, replacing, sha256, write_json
-from nnpipe.places import accessed, is_remote, is_url, place
+from nnpipe.places import accessed, in_one_line, is_remote, is_url, place
 from nnpipe.preprocess import PREPROCESSING_VERSION
 from nnpipe.scoring import manifest
 from nnpipe.scoring.manifest import Known
 from nnpipe.scoring.sinks import FOLDER, form, is_part, read_rows, size_of
-from nnpipe.scoring.sources import Entry, Local, Remote, Source, open_source
+from nnpipe.scoring.sources import LITTER, Entry, Local, Remote, Source, is_litter, open_source
 
 log = logging.getLogger(__name__)
 
@@ -132,8 +132,13 @@ class Plan:
         file: Any = self.folder / MANIFEST
         # Some file systems would fetch 50 MB ahead.
         options = {"cache_type": "none"} if is_remote(file) else {}
-        with accessed(file), file.open("rb", **options) as stream:
-            return manifest.read(stream, self.starts[shard], self.starts[shard + 1])
+        start, end = self.starts[shard : shard + 2]
+        try:
+            with accessed(file), file.open("rb", **options) as stream:
+                return manifest.read(stream, start, end, files=self.counts[shard])
+        except (ValueError, TypeError) as error:
+            why = f"is damaged ({in_one_line(error)}); remove {self.state} to begin again"
+            raise ScoringError(f"{file}: {why}") from error
 
     def classifier(self) -> Classifier:
         """What reads the pictures."""
@@ -354,6 +359,7 @@ def _make(
         skipped, named = Counter(before["skipped"]), before["skipped_named"]
 
     def skip(path: str, why: str) -> None:
+        why = LITTER if not source.named and is_litter(path) else why
         skipped[why] += 1
         if len(named) < NAMED:
             named[path] = why
@@ -366,13 +372,20 @@ def _make(
             return False
         return not command.incremental or entry.stamp == before.entry.stamp != ""
 
+    def wanted(entry: Entry) -> bool:
+        if source.named or not is_litter(entry.path):
+            return True
+        skip(entry.path, LITTER)
+        return False
+
     identity = secrets.token_hex(4)
     listing = source.entries(skip)
     if earlier and not command.incremental:
         listing = (known.entry for known in earlier())
-    with manifest.in_order(listing) as (files, size, entries):
+    # Versions up to 1.0.0 have scored litter, so it is left out of their rows, too.
+    with manifest.in_order(filter(wanted, listing)) as (files, size, entries):
         if not files:
-            raise ScoringError(f"{source.identity}: holds no files to score")
+            raise ScoringError(f"{in_one_line(source.identity)}: holds no files to score")
         lines = manifest.merge(entries, earlier() if earlier else iter(()), usable)
         with replacing(state / identity / MANIFEST) as stream:
             least = min(SHARD_FILES, max(FEW_FILES, files // FEW_SHARDS))

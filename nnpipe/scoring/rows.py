@@ -41,15 +41,19 @@ def to_row(path: str, reading: Reading, digest: str | None) -> Row:
     )
 
 
+UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+"""Characters that break a line, control a terminal, or turn the direction of text."""
+
+
 def encode_path(name: str | bytes) -> str:
     r"""Write a file's name, or its path, as text from which `decode_path` gets it back.
 
-    A file's name is bytes, and need not be UTF-8: other bytes, and control characters such as a
-    line's end, become ``\xff``, and a backslash doubles, so that no two names become one. The
-    order of the texts is that of the bytes, but for the names in which this happens.
+    A file's name is bytes, and need not be UTF-8. Each byte that is not UTF-8, and each byte of an
+    `UNSAFE` character, becomes ``\xff``; a backslash doubles, so that no two names become one. The
+    order of the texts is that of the bytes, except for the names in which this happens.
     """
     text = os.fsencode(name).replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
-    return re.sub(r"[\x00-\x1f\x7f]", lambda found: f"\\x{ord(found[0]):02x}", text)
+    return UNSAFE.sub(lambda match: "".join(f"\\x{b:02x}" for b in match[0].encode()), text)
 
 
 def decode_path(text: str) -> bytes:

@@ -4,11 +4,9 @@ A source gives an *entry* for each of its files, and reads the files of given en
 happens once, in the process that plans; the second in the worker processes.
 """
 
-import codecs
 import glob
-import hashlib
 import os
-import shutil
+import re
 import stat
 import sys
 import tempfile
@@ -16,16 +14,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import accumulate
 from pathlib import Path
-from typing import IO, Any, NamedTuple
-
-from PIL import Image
+from typing import Any, NamedTuple
 
 from nnpipe.errors import PictureError, ScoringError
 from nnpipe.places import file_system, in_one_line, is_remote, is_url
 from nnpipe.preprocess import MAX_BYTES, SECONDS, TOO_LARGE, read_file
+from nnpipe.scoring.lists import PathList
 from nnpipe.scoring.rows import decode_path, encode_path
 
 AT_ONCE = 32
@@ -39,19 +36,15 @@ PATIENCE = 60
 """So often a server is asked for an object, and not again after so many seconds. Each time the
 packages below have asked more than once already."""
 
-NO_TEXT = frozenset(range(32)) - frozenset(b"\0\t\n\r")
-"""Bytes that tell that a file is no list of paths. (Odd names are listed with NUL as their end.)"""
+LOST_IN_A_ROW = 20
+"""Files in a row that the listing saw and that are gone, or cannot be read any more: more than the
+files is wrong."""
 
-ARCHIVES = (
-    b"\x1f\x8b",
-    b"BZh",
-    b"\xfd7zXZ",
-    b"7z\xbc\xaf",
-    b"Rar!",
-    b"PK\x03\x04",
-    b"\x28\xb5\x2f\xfd",
-)
-"""What files begin with that hold others, or a .tar, and are not read as they are."""
+LITTER = "hidden file or system litter"
+"""The reason in the summary for files that `is_litter` leaves out."""
+
+LITTER_NAMES = {"thumbs.db", "desktop.ini", "__macosx", "$recycle.bin"}
+"""Files and folders of file managers and archivers, in lower case."""
 
 JUST_NOW = 2 * 10**9
 """What was written less than two seconds (in ns) ago may yet change without a new time stamp."""
@@ -82,14 +75,56 @@ class Local(NamedTuple):
     def read(self, entries: Sequence[Entry]) -> Iterator[Content]:
         """The bytes of each file, or why they cannot be had."""
         root = os.fsencode(self.root) + b"/"
+        lost = 0  # files in a row
         for entry in entries:
             name = decode_path(entry.path)
+            content: Content
             try:
-                yield read_file(name if name.startswith(b"/") else root + name, regular=True)
+                content = read_file(name if name.startswith(b"/") else root + name, regular=True)
             except PictureError as error:
-                yield error
+                content = error
             except MemoryError:
-                yield PictureError("the file takes more memory than can be had")
+                content = PictureError("the file takes more memory than can be had")
+            lost = self._lost(entry, content, lost) if isinstance(content, PictureError) else 0
+            yield content
+
+    def _lost(self, entry: Entry, error: PictureError, before: int) -> int:
+        """Count the files in a row that the listing saw and the system can no longer read.
+
+        Raises:
+            ScoringError: the folder is gone, or these are too many.
+        """
+        cause = error.__context__
+        if not isinstance(cause, OSError) or not (entry.stamp or entry.size):
+            return 0
+        if not entry.path.startswith("/"):
+            _check_root(self.root)
+        if isinstance(cause, PermissionError):
+            return 0
+        if before + 1 == LOST_IN_A_ROW:
+            why = f"{LOST_IN_A_ROW} files in a row are lost (the last is {entry.path}: {error})"
+            raise _gone(self.root, why)
+        return before + 1
+
+
+def _gone(source: str, why: str) -> ScoringError:
+    return ScoringError(
+        f"{in_one_line(source)}: {why}; what is done is kept, and the same command goes on when "
+        "the files are back; if they stay away, remove the folder beside the output that ends with "
+        ".nnpipe to begin again"
+    )
+
+
+def _check_root(root: str) -> None:
+    """Raise a `ScoringError` if a folder in which there were files is gone, closed or empty."""
+    try:
+        with os.scandir(root) as items:
+            if next(items, None):
+                return
+        why = "the folder is empty now"
+    except OSError as error:
+        why = str(error.strerror)
+    raise _gone(root, f"the files that were there are gone ({why})")
 
 
 class Remote(NamedTuple):
@@ -106,7 +141,25 @@ class Remote(NamedTuple):
     def read(self, entries: Sequence[Entry]) -> Iterator[Content]:
         """The bytes of each file, or why they cannot be had."""
         fs, _ = _opened(self.url)
+        lost = 0  # files in a row
+        for content in self._fetch_all(fs, entries):
+            lost = lost + 1 if isinstance(content, NotServedError) else 0
+            if self.base and lost % LOST_IN_A_ROW == 1:  # without a base, nothing was listed
+                self._check(fs)
+            yield content
 
+    def _check(self, fs: Any) -> None:
+        """Raise a `ScoringError` if the folder that was listed cannot be listed any more."""
+        try:
+            fs.info(self.base)
+        except Exception:  # whatever a server answers; some allow a listing alone, which is slow
+            try:
+                fs.ls(self.base)
+            except Exception as error:
+                why = f"can no longer be reached, or is gone ({in_one_line(error)})"
+                raise _gone(self.url, why) from error
+
+    def _fetch_all(self, fs: Any, entries: Sequence[Entry]) -> Iterator[Content]:
         def fetch(entry: Entry) -> Content:
             path = self.base + os.fsdecode(decode_path(entry.path))
             if is_url(path) and "::" not in self.url:  # in an archive, it is but an odd name
@@ -125,6 +178,10 @@ class Remote(NamedTuple):
                 del left[:number]
 
 
+class NotServedError(PictureError):
+    """A file that its server does not give; it may be the server's fault."""
+
+
 def _fetch(fs: Any, path: str, size: int) -> Content:
     if _means_another(fs, path):
         return PictureError("the file cannot be read: its name would be taken for another's")
@@ -135,12 +192,14 @@ def _fetch(fs: Any, path: str, size: int) -> Content:
                 return PictureError(TOO_LARGE)
             content: bytes = fs.cat_file(path)
         except FileNotFoundError:
-            return PictureError("there is no such file")
+            return NotServedError("there is no such file")
         # Whatever a server or an archive's reader may raise; a busy server answers the next time.
         except Exception as error:
+            if hasattr(fs, "fo") and getattr(error, "errno", None):  # of the archive itself
+                raise _gone(path, f"cannot be read ({in_one_line(error)})") from error
             late = tried == TRIES or time.monotonic() - start > PATIENCE
             if late or not fs.async_impl or isinstance(error, PermissionError):
-                return PictureError(f"the file cannot be read: {in_one_line(error)}")
+                return NotServedError(f"the file cannot be read: {in_one_line(error)}")
             time.sleep(0.1 * 4**tried)
         else:
             return content or PictureError("the file is empty")
@@ -163,6 +222,7 @@ class Source(NamedTuple):
     identity: str  # the same whenever the same is meant
     reader: Local | Remote
     entries: Callable[[Skip], Iterator[Entry]]  # in any order
+    named: bool = False  # whether a person named each file, so that litter is not left out
 
 
 @contextmanager
@@ -178,11 +238,12 @@ def open_source(source: str, but: Sequence[Path] = ()) -> Iterator[Source]:
     Raises:
         ScoringError: there is no such thing, or it is none of these.
     """
-    path = Path(source)
+    path, shown = Path(source), in_one_line(source)
     if source == "-":
+        if sys.stdin is None:
+            raise ScoringError("stdin: is closed; expected a list of paths")
         with tempfile.TemporaryFile() as copy:
-            shutil.copyfileobj(sys.stdin.buffer, copy)
-            yield _listed("stdin", copy)
+            yield _listed(PathList("stdin", sys.stdin.buffer, copy), "stdin")
     elif is_url(source):
         yield _remote(source, but)
     elif path.is_dir():
@@ -192,22 +253,27 @@ def open_source(source: str, but: Sequence[Path] = ()) -> Iterator[Source]:
     elif path.suffix.lower() in (".zip", ".tar") and path.is_file():
         yield _remote(f"{path.suffix[1:].lower()}://::file://{path.resolve()}")
     elif path.is_file():
-        if _is_picture(path):
-            raise ScoringError(f"{source}: is a picture; a single one is read by 'nnpipe predict'")
         with open(path, "rb") as stream:
-            yield _listed(source, stream)
+            yield _listed(PathList(shown, stream), shown)
+    elif path.exists():
+        why = "is a pipe, a socket or a device; to score what it lists, give - and redirect stdin"
+        raise ScoringError(f"{shown}: {why}")
     elif glob.has_magic(source):
         yield _matching(source, _local(but))
     else:
-        raise ScoringError(f"{source}: cannot be listed (there is no such file or folder)")
+        raise ScoringError(f"{shown}: cannot be listed (there is no such file or folder)")
 
 
-def _is_picture(path: Path) -> bool:
-    try:
-        with Image.open(path):
-            return True
-    except Exception:
-        return False
+def is_litter(path: str) -> bool:
+    """Whether a path is hidden, or a file that file managers and archivers leave; or lies in one.
+
+    Args:
+        path: relative to the source, whose own name does not count.
+    """
+    return any(
+        (part.startswith(".") and part not in (".", "..")) or part.lower() in LITTER_NAMES
+        for part in path.split("/")
+    )
 
 
 def _entry(name: bytes, path: bytes, skip: Skip) -> Entry | None:
@@ -247,8 +313,9 @@ def _walk(root: bytes, skip: Skip, outputs: set[bytes]) -> Iterator[Entry]:
         except OSError as error:
             if not folder:
                 raise ScoringError(
-                    f"{os.fsdecode(root)}: cannot be listed ({error.strerror})"
+                    f"{in_one_line(os.fsdecode(root))}: cannot be listed ({error.strerror})"
                 ) from None
+            _check_root(os.fsdecode(root))
             skip(encode_path(folder[:-1]), f"folder cannot be read ({error.strerror})")
 
 
@@ -268,6 +335,7 @@ def _matching(pattern: str, outputs: set[bytes]) -> Source:
     root, rest = os.fsencode(os.path.realpath(base)), os.fsencode(pattern[len(base) :])
     rest += b"/*" if rest.endswith(b"**") else b""
     below = tuple(output + b"/" for output in outputs)
+    named = b"/." in b"/" + rest  # as in shells, * stands for no hidden file, but .* does
 
     def entries(skip: Skip) -> Iterator[Entry]:
         # Unlike the module glob's, this ** does not follow links, in which it may turn in circles.
@@ -280,44 +348,24 @@ def _matching(pattern: str, outputs: set[bytes]) -> Source:
                 yield entry
 
     reader = Local(os.fsdecode(root))
-    return Source(os.fsdecode(os.path.join(root, rest)), reader, entries)
+    return Source(os.fsdecode(os.path.join(root, rest)), reader, entries, named)
 
 
-def _listed(name: str, stream: IO[bytes]) -> Source:
+def _listed(paths: PathList, name: str) -> Source:
     """Paths in a text; relative ones count from the working folder."""
-    stream.seek(0)
-    digest, nul = hashlib.sha256(), False
-    while block := stream.read(2**20):
-        digest.update(block)
-        nul = nul or b"\0" in block
-        if block.startswith(ARCHIVES) or not (nul or NO_TEXT.isdisjoint(block)):
-            raise ScoringError(f"{name}: is neither folder, .zip, .tar, nor a text of paths")
-    first = os.fsdecode(next(_lines(stream, nul), b""))
-    if is_url(first):
-        reader: Local | Remote = Remote(first, "")
-    else:
-        reader = Local(os.getcwd())
+    first = os.fsdecode(next(paths.paths(), b""))
+    if not first:
+        raise ScoringError(f"{name}: is an empty list; expected one path to a line")
+    reader = Remote(first, "") if is_url(first) else Local(os.getcwd())
 
     def entries(skip: Skip) -> Iterator[Entry]:
-        for name in _lines(stream, nul):
+        for path in paths.paths():
             if isinstance(reader, Remote):
-                yield Entry(encode_path(name))
-            elif entry := _entry(name, os.path.join(os.fsencode(reader.root), name), skip):
+                yield Entry(encode_path(path))
+            elif entry := _entry(path, os.path.join(os.fsencode(reader.root), path), skip):
                 yield entry
 
-    return Source(f"a list ({digest.hexdigest()}) in {os.getcwd()}", reader, entries)
-
-
-def _lines(stream: IO[bytes], nul: bool) -> Iterator[bytes]:
-    """The lines of a text that are not empty, or its parts that end with NUL."""
-    end = b"\0" if nul else b"\n"
-    stream.seek(0)
-    stream.seek(3 if stream.read(3) == codecs.BOM_UTF8 else 0)
-    rest = b""
-    while block := stream.read(2**20):
-        *whole, rest = (rest + block).split(end)
-        yield from filter(None, whole if nul else (line.rstrip(b"\r") for line in whole))
-    yield from filter(None, [rest])
+    return Source(f"a list ({paths.digest}) in {os.getcwd()}", reader, entries, named=True)
 
 
 @lru_cache(maxsize=1)
@@ -331,29 +379,49 @@ def _find(fs: Any, root: str) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]]
     if hasattr(fs, "tar") and not root:  # its find is slow, and takes /a and a for the same
         found = {name: about for name, (about, *_) in fs.index.items()}
+        found |= {member.name: {"type": "other"} for member in fs.tar if member.isdev()}
         return {name: about for name, about in found.items() if about["type"] != "directory"}
     # With folders, glob leaves out an object that has the name of one; http's knows no choice.
     options = {} if "http" in fs.protocol else {"withdirs": False}
-    found = (fs.glob if "*" in root else fs.find)(root, detail=True, **options)
+    if fs.async_impl:
+        fs._ls = partial(_list_folder, fs)
+    try:
+        found = (fs.glob if "*" in root else fs.find)(root, detail=True, **options)
+    finally:
+        vars(fs).pop("_ls", None)
     return found
 
 
+async def _list_folder(fs: Any, path: str, **options: Any) -> Any:
+    """List a folder; fsspec takes one for empty if its listing raises an `OSError`."""
+    try:
+        return await type(fs)._ls(fs, path, **options)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and path in str(error):
+            raise
+        raise ScoringError(in_one_line(error)) from error
+
+
 def _remote(url: str, but: Sequence[Any] = ()) -> Source:
+    shown = in_one_line(url)
     _opened.cache_clear()
     fs, root = _opened(url)
     outputs = tuple(f"{p.path}/" for p in but if is_remote(p) and type(p.fs) is type(fs))
     base = _fixed_part(root) if "*" in root else f"{root.rstrip('/')}/" if root else ""
+    named = "*" in root and "/." in f"/{root[len(base) :]}"
 
     def entries(skip: Skip) -> Iterator[Entry]:
         try:
             found = _find(fs, root)
         except Exception as error:  # whatever a server answers
-            raise ScoringError(f"{url}: cannot be listed ({in_one_line(error)})") from error
+            kinds = str(type(error.__cause__ or error).mro())  # every package has its own
+            what = "reached" if re.search("Connect|Timeout", kinds) else "listed"
+            raise ScoringError(f"{shown}: cannot be {what} ({in_one_line(error)})") from error
         if _is_damaged_tar(fs):
-            raise ScoringError(f"{url}: is damaged (after {len(found):,} files)")
+            raise ScoringError(f"{shown}: is damaged (after {len(found):,} files)")
         for path, about in found.items():
             if path == root and "*" not in root:
-                raise ScoringError(f"{url}: is a single file; name its folder, or a pattern")
+                raise ScoringError(f"{shown}: is a single file; name its folder, or a pattern")
             if f"{path}/".startswith(outputs) or (path.endswith("/") and not about.get("size")):
                 continue  # what some tools put where a folder is
             name = path[len(base) :] if path.startswith(base) else path.rpartition("/")[2]
@@ -362,7 +430,7 @@ def _remote(url: str, but: Sequence[Any] = ()) -> Source:
             else:
                 skip(encode_path(name), "neither file nor folder")
 
-    return Source(url.rstrip("/"), Remote(url, base), entries)
+    return Source(url.rstrip("/"), Remote(url, base), entries, named)
 
 
 def _is_damaged_tar(fs: Any) -> bool:

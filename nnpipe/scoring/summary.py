@@ -15,6 +15,7 @@ from nnpipe.runs import now
 from nnpipe.scoring.plan import MANIFEST, PLAN, WEIGHTS, Plan, summary_file
 from nnpipe.scoring.rows import Row
 from nnpipe.scoring.sinks import assemble, size_of
+from nnpipe.scoring.sources import LITTER
 
 NAMED = 5
 """So many of the slowest and of the largest pictures are named."""
@@ -114,8 +115,8 @@ class Summary:
 
     @property
     def complete(self) -> bool:
-        """Whether every file was read as a digit."""
-        return self.statuses.get("ok", 0) == self.files and not self.skipped
+        """Whether every file was read as a digit; hidden files and litter do not count."""
+        return self.statuses.get("ok", 0) == self.files and self.skipped.keys() <= {LITTER}
 
     def __str__(self) -> str:
         return "\n".join(self.lines())

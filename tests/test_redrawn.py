@@ -32,6 +32,7 @@ def end(images, pens):
     os._exit(1)
 
 
+@pytest.mark.slow
 def test_a_process_that_ends_is_one_sentence(small_dataset, monkeypatch):
     monkeypatch.setattr(redrawn, "BATCH", 7)
     monkeypatch.setattr(redrawn, "_redraw", end)

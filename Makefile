@@ -18,10 +18,10 @@ run: .venv/.ready  ## Download MNIST, train, export, evaluate and score samples/
 demo: .venv/.ready  ## Open a page where one draws digits and watches the network read them
 	$(VENV) -m nnpipe.cli demo $(ARGS)
 
-test: .venv/.ready  ## Run the tests, but for the slow ones
+test: .venv/.ready  ## Run the fast tests
 	$(VENV) -m pytest $(ARGS)
 
-test-all: .venv/.ready  ## Run all tests, the slow ones too
+test-all: .venv/.ready  ## Run all tests, the slow ones included
 	$(VENV) -m pytest -m "slow or not slow" $(ARGS)
 
 lint: .venv/.ready  ## Check style and types

@@ -18,7 +18,7 @@ from nnpipe.demo.schema import Answer
 from .conftest import ROOT
 from .serving import PREDICT, process
 
-FEW, MANY = 300, 5000
+FEW, MANY = 100, 5000
 SIZES = [pytest.param(FEW, id="few"), pytest.param(MANY, id="many", marks=pytest.mark.slow)]
 load_all_checks()
 accepted, rejected = CHECKS.get_by_names(["positive_data_acceptance", "negative_data_rejection"])

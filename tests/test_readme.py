@@ -50,7 +50,7 @@ class Shell(NamedTuple):
             start_new_session=True,  # so that all that it starts can be ended with it
         )
 
-    def run(self, script, timeout=120):
+    def run(self, script, timeout=300):
         """What it prints on stdout and stderr; it must succeed, or be told of bad files (3)."""
         done = subprocess.run(
             ["bash", "-euc", script],
@@ -96,7 +96,11 @@ def steady(text):
     return re.sub(r"slowest: .*", "slowest", text)
 
 
-@pytest.mark.parametrize("commands", ANSWERS)
+@pytest.mark.parametrize(
+    "commands",
+    # A report's plots take some ten seconds.
+    [pytest.param(c, marks=pytest.mark.slow if "evaluate" in c else ()) for c in ANSWERS],
+)
 def test_commands_print_what_is_shown(shell, commands):
     assert steady(ANSWERS[commands]) in steady(shell.run(commands))
 

@@ -32,6 +32,7 @@ def test_many_processes_redraw_what_one_does(small_dataset, monkeypatch):
     assert np.array_equal(redrawn.redraw_all(images, np.random.default_rng(0)), expected)
 
 
+@pytest.mark.slow
 def test_a_process_that_ends_is_one_sentence(small_dataset, monkeypatch):
     monkeypatch.setattr(redrawn, "BATCH", 7)
     monkeypatch.setattr(redrawn, "_redraw", end)

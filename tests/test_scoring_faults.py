@@ -375,11 +375,13 @@ def test_twenty_scorings_with_workers_killed_at_random_end_in_the_same_bytes(tmp
     """As by a system short of memory. No picture is blamed, and no row is lost."""
     folder = tmp_path / "in"
     folder.mkdir()
-    for number in range(1500):
-        (folder / f"{number:04}.png").write_bytes(small(number % 10))
-    for number in range(50):
-        large = picture(number % 10, (900, 1050), 700, pen=60)
-        (folder / f"{number:04}.jpg").write_bytes(encoded(large, "JPEG"))
+    for label in range(10):
+        little = small(label)
+        larger = encoded(picture(label, (600, 700), 460, pen=40), "JPEG")
+        for number in range(150):
+            (folder / f"{number:03}-{label}.png").write_bytes(little)
+        for number in range(5):
+            (folder / f"{number:03}-{label}.jpg").write_bytes(larger)
     score(str(folder), str(tmp_path / "expected.csv"), workers=2)
     expected = content(tmp_path / "expected.csv")["expected.csv"]
     chance = random.Random(0)  # noqa: S311

@@ -122,7 +122,8 @@ def predict(
     """Read the digit in each picture.
 
     Any picture of one digit will do: a photo, a scan, a drawing; dark on light or light on dark.
-    What shows no digit, or more than one, is rejected. Exits with 3 when some pictures were
+    What shows no digit, or more than one, is rejected. A picture that takes more than 30 seconds or
+    2 GiB is an error, and the next ones are read all the same. Exits with 3 when some pictures were
     rejected or unreadable, with 1 when none could be read.
     """
     if explain and (len(pictures) > 1 or explain.suffix.lower() != ".png"):

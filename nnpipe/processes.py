@@ -59,10 +59,14 @@ ENVIRONMENT = {
     "MALLOC_TOP_PAD_": str(2**24),
 }
 
-# Nothing in the working folder is imported, and the program that runs is not run again.
+# Nothing in the working folder is imported, and the program that runs is not run again. The first
+# lines are those of `_tie_to`: what is imported next takes a while.
 START = [
     *(sys.executable, "-P", "-c"),
-    f"import sys; sys.path.append({str(Path(__file__).parents[1])!r}); "
+    "import ctypes, os, sys\n"
+    "if sys.platform == 'linux': ctypes.CDLL(None).prctl(1, 9)\n"
+    "if os.getppid() != int(sys.argv[1]): os._exit(1)\n"
+    f"sys.path.append({str(Path(__file__).parents[1])!r})\n"
     "from nnpipe.processes import main; main(*map(int, sys.argv[1:]))",
 ]
 

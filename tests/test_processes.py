@@ -181,15 +181,14 @@ def branded(value):
     return found
 
 
-def die_early(folder, code, sent, wait, **options):
+def die_early(program, sent, wait):
     """Start a program, kill it after a while, and return its children that live 2 seconds later."""
     value = f"{os.getpid()}-{time.monotonic_ns()}"
     process = subprocess.Popen(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", *program],
         cwd=ROOT,
         env=os.environ | {BRAND: value},
         stderr=subprocess.DEVNULL,
-        **options,
     )
     try:
         end = time.monotonic() + 60
@@ -210,15 +209,36 @@ def die_early(folder, code, sent, wait, **options):
             os.kill(pid, signal.SIGKILL)
 
 
-HANG = """
+# What hangs in a child: calls of the name on the left.
+PROGRAMS = {
+    "": "over(tests.work.spin, [0, 1], seconds=600, workers=2)",
+    "nnpipe.preprocess.grey": "nnpipe.scoring.score('samples', sys.argv[1], workers=2)",
+    "nnpipe.preprocess.grey ": "nnpipe.labelled.from_folder(pathlib.Path(sys.argv[1]), 2)",
+    "nnpipe.datasets.redrawn.redraw": "nnpipe.datasets.redrawn.redraw_all(np.zeros((2, 28, 28), "
+    "np.uint8), np.random.default_rng(0))",
+}
+HANGING = """
+import pathlib, sys
+import numpy as np
+import nnpipe.labelled, nnpipe.scoring, nnpipe.datasets.redrawn, tests.work
+from nnpipe import processes
 from nnpipe.processes import over
-from tests.work import spin
-over(spin, [0, 1], seconds=600, workers=2)
+nnpipe.datasets.redrawn.BATCH = 1
+hang = "import nnpipe.preprocess, nnpipe.datasets.redrawn, tests.work; {name} = tests.work.spin; "
+processes.START[-1] = processes.START[-1].replace("from nnpipe", hang + "from nnpipe")
+{call}
 """
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
-@pytest.mark.parametrize("wait", [0, 0.1, 0.25, 0.5, 2.5])
-def test_children_that_hang_end_with_their_parent(tmp_path, sent, wait):
-    assert die_early(tmp_path, HANG, sent, wait) == []
+@pytest.mark.parametrize("wait", [0, 0.1, 0.4, 2.5])
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_children_that_hang_end_with_their_parent(tmp_path, name, wait, sent):
+    """In general, and when scoring, evaluating and redrawing; at the start and at work."""
+    if "labelled" in PROGRAMS[name]:
+        (tmp_path / "3").mkdir()
+        (tmp_path / "3" / "a.png").write_bytes((ROOT / "samples/3-dark-on-light.png").read_bytes())
+    target = tmp_path if "labelled" in PROGRAMS[name] else tmp_path / "out.csv"
+    code = HANGING.format(name=name.strip() or "nothing", call=PROGRAMS[name])
+    assert die_early([code, str(target)], sent, wait) == []

@@ -40,6 +40,7 @@ def test_a_process_that_ends_is_one_sentence(small_dataset, monkeypatch):
         redrawn.redraw_all(small_dataset.training.images[:20], np.random.default_rng(0))
 
 
+@pytest.mark.slow
 def test_a_script_needs_no_guard_to_redraw(tmp_path):
     """No process runs the script again."""
     script = tmp_path / "script.py"

@@ -12,9 +12,11 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from nnpipe import processes
 from nnpipe.errors import OutputError, ScoringError
+from nnpipe.preprocess import prepare
 from nnpipe.scoring import plan, read_rows, score
 from nnpipe.scoring.plan import load_plan, open_plan
 from nnpipe.scoring.pool import run_shards
@@ -26,6 +28,7 @@ from .test_scoring import content, read_csv, score_here
 # The command with small shards, so that there are many of them.
 COMMAND = """
 import sys
+from nnpipe.preprocess import prepare
 from nnpipe.scoring import plan, sources
 plan.SHARD_FILES = 40
 sources.JUST_NOW = 0
@@ -293,8 +296,6 @@ preprocess.grey = grey
 @pytest.fixture
 def saboteurs(tmp_path, monkeypatch):
     """A folder of good pictures with three among them that no process survives or ends."""
-    from PIL import Image
-
     folder = tmp_path / "in"
     folder.mkdir()
     for number in range(10):
@@ -375,11 +376,15 @@ def test_twenty_scorings_with_workers_killed_at_random_end_in_the_same_bytes(tmp
     """As by a system short of memory. No picture is blamed, and no row is lost."""
     folder = tmp_path / "in"
     folder.mkdir()
-    for number in range(1500):
-        (folder / f"{number:04}.png").write_bytes(small(number % 10))
-    for number in range(50):
-        large = picture(number % 10, (900, 1050), 700, pen=60)
-        (folder / f"{number:04}.jpg").write_bytes(encoded(large, "JPEG"))
+    for label in range(10):
+        little = small(label)
+        larger = encoded(picture(label, (600, 700), 460, pen=40), "JPEG")
+        mnist_like = encoded(Image.fromarray(prepare(larger).pixels), "PNG")
+        for number in range(150):
+            kind = little if number % 8 == 0 else mnist_like
+            (folder / f"{number:03}-{label}.png").write_bytes(kind)
+        for number in range(5):
+            (folder / f"{number:03}-{label}.jpg").write_bytes(larger)
     score(str(folder), str(tmp_path / "expected.csv"), workers=2)
     expected = content(tmp_path / "expected.csv")["expected.csv"]
     chance = random.Random(0)  # noqa: S311

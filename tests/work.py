@@ -47,7 +47,7 @@ def fill_up(name):
     raise OSError(errno.ENOSPC, "No space left on device", name)
 
 
-def spin(x):
+def spin(*anything):
     """Hold the interpreter's lock for a long time, so that no thread of this process runs."""
     for _ in range(100):
         sum(range(10**9))

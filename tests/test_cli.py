@@ -127,7 +127,7 @@ def test_predict_as_json_is_one_object_per_line(run):
     assert [row["label"] for row in rows] == [3, None, None]
     assert sum(rows[0]["probabilities"].values()) == pytest.approx(1, abs=1e-4)
     assert len(rows[0]["pixels"]) == len(rows[0]["pixels"][0]) == 28
-    assert rows[2]["reason"] == "this is not a picture in a format that Pillow knows"
+    assert rows[2]["reason"].startswith("this is text, not a picture that nnpipe reads (PNG, JPEG,")
 
 
 def test_top_k_shows_the_most_likely_first(run):
@@ -180,6 +180,25 @@ def test_explain_works_with_json_and_a_pipe(run, tmp_path):
     assert code == 0
     assert json.loads(out)["label"] == 6
     assert (tmp_path / "x.png").exists()
+
+
+NAME = "6\x1b]0;owned\x07\x9b31m\u202e\u2028.png"
+SHOWN = r"6\x1b]0;owned\x07\x9b31m\u202e\u2028.png"
+
+
+def test_what_a_terminal_would_obey_is_shown_as_escapes(run, tmp_path):
+    """In the name of a picture that is read, rejected, missing or explained."""
+    (tmp_path / NAME).write_bytes((SAMPLES / "6-mnist-like.png").read_bytes())
+    (tmp_path / f"no-{NAME}").write_bytes((SAMPLES / "no-digit-blank.png").read_bytes())
+    _, out, err = run("predict", NAME, f"no-{NAME}", f"missing-{NAME}")
+    assert out.startswith(f"{SHOWN}: 6 ")
+    assert f"no-{SHOWN}: rejected" in out
+    assert f"missing-{SHOWN}: there is no such file" in err
+    _, _, explained = run("predict", "--explain", "x.png", NAME)
+    assert explained == f"x.png: {SHOWN}, stage by stage\n"
+    _, _, unlisted = run("score", f"missing-{NAME}", "--out", "x.csv")
+    assert f"missing-{SHOWN}" in unlisted
+    assert all(c.isprintable() or c == "\n" for c in out + err + explained + unlisted)
 
 
 def test_a_higher_reject_rate_rejects_more(run, tmp_path):

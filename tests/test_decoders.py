@@ -194,6 +194,7 @@ WRONG = {
         with_part(b"tEXt", b"Comment\0hello").replace(b"hello", b"hallo"),
         "tEXt",
     ),
+    "damaged EXIF data": (with_part(b"eXIf", b"MM\0*").replace(b"eXIfMM", b"eXIfMN"), "eXIf"),
     "a method that is none": (with_part(b"iCCP", b"x\0\1abc"), "Unknown compression method 1"),
     "no end": (PNG[:-12], "its last bytes are missing"),
     "no checksum of the pixels": (PNG[:-16], "its last bytes are missing"),

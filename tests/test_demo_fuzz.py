@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from schemathesis.checks import CHECKS, load_all_checks
 
-from nnpipe.demo import limits
 from nnpipe.demo.app import create_app
 from nnpipe.demo.schema import Answer
+from nnpipe.preprocess.decoders import DECODERS
 
 from .conftest import ROOT
 from .serving import PREDICT, process
@@ -82,7 +82,7 @@ def encode(kind):
     return stream.getvalue()
 
 
-PICTURES = {kind: encode(kind) for kind in limits.FORMATS}
+PICTURES = {name: encode(name) for name, _ in DECODERS.values()}
 COLOURS = {path.name: path.read_bytes() for path in (ROOT / "samples").glob("[0-9]-*[0-9a-z].???")}
 SEEDS = [*PICTURES.values(), *(c for c in COLOURS.values() if len(c) < 5000)]
 

@@ -39,10 +39,10 @@ def test_what_is_not_read_is_listed(folder):
     os.mkfifo(folder / "3/pipe")
     (folder / "3/gone.png").symlink_to("nowhere")
     found = labelled.from_folder(folder)
-    assert {file.name: file.reason for file in found.unreadable} == {
+    assert {file.name: file.reason.partition(",")[0] for file in found.unreadable} == {
         "3/gone.png": "this is no regular file",
         "3/pipe": "this is no regular file",
-        "6/notes.txt": "this is not a picture in a format that Pillow knows",
+        "6/notes.txt": "this is text",
     }
     assert found.unlabelled == ("README.md",)
 

@@ -62,7 +62,7 @@ TAIL = bytes(range(1, 255)) + b"\xff\xd9"
 
 END_MISSING = "its last bytes are missing"
 
-NEEDED = b"IHDR", b"PLTE", b"tRNS", b"eXIf", b"IDAT"
+NEEDED = b"IHDR", b"PLTE", b"tRNS", b"IDAT"
 """The chunks of a PNG that decide about its pixels."""
 
 
@@ -302,9 +302,10 @@ def _mend(stream: io.BytesIO, error: DamagedError) -> tuple[io.BytesIO, str]:
         if not name:
             wrong = END_MISSING
             break
-        if name in NEEDED:
+        sound = zlib.crc32(content[at + 4 : end - 4]).to_bytes(4) == content[end - 4 : end]
+        if name in NEEDED or (name == b"eXIf" and sound):
             parts.append(content[at:end])
-        elif zlib.crc32(content[at + 4 : end - 4]).to_bytes(4) != content[end - 4 : end]:
+        elif not sound:
             wrong = f"its part {name.decode('ascii', 'replace')}"
         at = end
     return io.BytesIO(b"".join([*parts, b"\0\0\0\0IEND\xae\x42\x60\x82"])), wrong

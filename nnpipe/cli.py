@@ -19,6 +19,7 @@ import typer
 from nnpipe import __version__
 from nnpipe.classifier import Classifier, Reading
 from nnpipe.errors import NnpipeError, PictureError, PromotionError, needs
+from nnpipe.places import printable
 from nnpipe.preprocess import Picture, read_file
 from nnpipe.progress import How, bar, rate
 
@@ -75,10 +76,10 @@ def main() -> None:
     try:
         app(prog_name="nnpipe")
     except NnpipeError as error:
-        sys.exit(f"nnpipe: {error}")
+        sys.exit(printable(f"nnpipe: {error}"))
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
-        sys.exit(f"nnpipe: {place}{error.strerror or error}")
+        sys.exit(printable(f"nnpipe: {place}{error.strerror or error}"))
 
 
 def _version(wanted: bool) -> None:
@@ -139,9 +140,9 @@ def predict(
         if as_json:
             print(json.dumps(_as_json(name, reading, top_k, show_input)))
         elif reading.status == "error":
-            print(f"nnpipe: {name}: {reading.reason}", file=sys.stderr)
+            _say(f"nnpipe: {name}: {reading.reason}")
         else:
-            print(_as_text(name, reading, top_k))
+            print(printable(_as_text(name, reading, top_k)))
             if show_input and reading.pixels is not None:
                 print(_as_blocks(reading.pixels))
         if explain and reading.status != "error":
@@ -457,7 +458,7 @@ def list_models(
         table.append(tuple(map(encode_path, cells)))
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for row in table:
-        print("  ".join(map(str.ljust, row, widths)).rstrip())
+        print(printable("  ".join(map(str.ljust, row, widths)).rstrip()))
     for model in found:
         if model.reason:
             _say(f"damaged: {model.reason}")
@@ -502,8 +503,8 @@ def rollback(
     _say(f"{former.name} is champion now")
 
 
-def _say(line: str) -> None:
-    print(line, file=sys.stderr)
+def _say(text: str) -> None:
+    print(printable(text), file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -79,13 +79,24 @@ def accessed(path: Path) -> Iterator[None]:
         raise ScoringError(f"{path}: cannot be accessed ({in_one_line(error)})") from error
 
 
+CONTROLS = re.compile(
+    "[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+"""What a terminal may obey or cannot show: control characters but the end of a line, separators of
+lines, changes of the direction of writing, and lone surrogates."""
+
+
+def printable(text: str) -> str:
+    r"""Write the characters that a terminal must not get as escapes, such as ``\x1b``."""
+    return CONTROLS.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
 def in_one_line(said: Exception | str) -> str:
-    """What an error says, or else what it is; or any other text.
+    """The message of an error, or else its type; or any other text.
 
     What a parser quotes from a broken file must break neither a table nor a terminal.
     """
-    text = str(said).encode("utf-8", "backslashreplace").decode()
-    return " ".join(text.split()) or type(said).__name__
+    return printable(" ".join(str(said).split())) or type(said).__name__
 
 
 def _unknown(url: str, error: Exception) -> Exception:

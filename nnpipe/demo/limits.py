@@ -10,9 +10,9 @@ import io
 import time
 
 from fastapi import HTTPException, Request
-from PIL import Image
 
 from nnpipe.errors import PictureError
+from nnpipe.preprocess.decoders import check_size, open_mended
 
 MAX_BODY = 10 * 1024 * 1024
 """Bytes of a picture. A phone's photos have three to eight million."""
@@ -23,9 +23,6 @@ MAX_JSON = 1024 * 1024
 MAX_PIXELS = 25_000_000
 """A phone's photos have 12 million."""
 
-MAX_SCANS = 100
-"""Of a JPEG. Progressive ones have about ten; each goes over the whole picture again."""
-
 MAX_UNDER_WAY = 64
 """Requests that are being received, waiting or read; the next one is asked to come again."""
 
@@ -33,13 +30,6 @@ SECONDS = 10.0
 """In which a request must have arrived, and in which it must have been answered then."""
 
 TOO_LONG = "reading the picture takes longer than {:g} seconds"
-
-Image.init()
-FORMATS: list[str] = [
-    f for f in ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF") if f in Image.OPEN
-]
-"""What browsers and cameras write, in the order of trying, as far as this Pillow was built with it.
-Of the rest that it knows, some start other programs, as PostScript does."""
 
 
 class Deadline(io.BytesIO):
@@ -92,18 +82,11 @@ def check_header(picture: Deadline) -> None:
         HTTPException: 415, it is in none of the formats; 413, it is too large to be decoded.
     """
     try:
-        image = Image.open(picture, formats=FORMATS)
-        pixels, kind = image.width * image.height, image.format
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        pixels, kind = MAX_PIXELS + 1, None
-    except Exception:  # Pillow's plug-ins raise whatever their parsers meet
-        raise HTTPException(
-            415, f"this is not a picture that can be read; send one of {', '.join(FORMATS)}"
-        ) from None
-    if pixels > MAX_PIXELS:
-        raise HTTPException(
-            413, f"the picture has more than the {MAX_PIXELS // 10**6} million pixels that are read"
-        )
-    if kind in ("JPEG", "MPO") and picture.getvalue().count(b"\xff\xda") > MAX_SCANS:
-        raise HTTPException(413, f"the picture has more than the {MAX_SCANS} scans that are read")
+        image = open_mended(picture)
+    except PictureError as error:
+        raise HTTPException(415, str(error)) from None
+    try:
+        check_size(image, picture.getvalue(), max_pixels=MAX_PIXELS)
+    except PictureError as error:
+        raise HTTPException(413, str(error)) from None
     picture.seek(0)

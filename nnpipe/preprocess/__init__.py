@@ -8,24 +8,22 @@ there, each step in a module or a small function with a name:
     pictures.open_picture → paper.ink → components.choose → drawing.draw
 """
 
-import struct
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from nnpipe.errors import PictureError
 from nnpipe.preprocess import paper
 from nnpipe.preprocess.components import choose
+from nnpipe.preprocess.decoders import DamagedError, Opened
 from nnpipe.preprocess.drawing import SIDE, as_mnist, draw
 from nnpipe.preprocess.pictures import (
     MAX_BYTES,
-    MAX_PIXELS,
     TOO_LARGE,
     Grey,
-    Opened,
     Picture,
     Pixels,
     grey,
@@ -78,8 +76,8 @@ def prepare(picture: Picture, trace: Trace | None = None) -> Prepared:
     white.
 
     Args:
-        picture: a path, the bytes of a file, also as a stream, a Pillow image, or an array of shape
-            (h, w) or (h, w, 3 or 4), as Pillow's ``Image.fromarray`` takes it.
+        picture: a path, the bytes of a file, a file open in the mode ``"rb"``, a Pillow image, or
+            an array of shape (h, w), or of shape (h, w, 3 or 4) and type uint8.
         trace: is called with the name and the picture, in 0…255, of each stage.
 
     Raises:
@@ -118,7 +116,7 @@ def prepare_many(
         opened = picture if isinstance(picture, PictureError) else _attempt(open_picture, picture)
         if isinstance(opened, PictureError):
             results.append(opened)
-        elif trace or not _is_small(opened.image):
+        elif trace or opened.damage or not _is_small(opened.image):
             results.append(_attempt(_draw_digit, opened, trace))
         else:
             sheet.paste(opened.image, (0, SIDE * len(waiting)))
@@ -139,19 +137,10 @@ def _attempt(step: Callable[..., T], *args: object) -> T | PictureError:
         return step(*args)
     except PictureError as error:
         return error
-    except (UnidentifiedImageError, SyntaxError, struct.error):  # or of none at all
-        return PictureError("this is not a picture in a format that Pillow knows")
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        return PictureError(
-            f"the picture has more than the {MAX_PIXELS // 10**6} million pixels that are read; "
-            "make it smaller"
-        )
     except MemoryError:
         return PictureError("the picture takes more memory than can be had")
-    # Pillow's plug-ins raise whatever their parsers meet in a damaged file. One such picture must
-    # not end the reading of a million others.
-    except Exception as error:
-        return PictureError(f"the picture is damaged: {str(error) or type(error).__name__}")
+    except Exception as error:  # one odd picture must not end the reading of a million others
+        return DamagedError(error)
 
 
 def _is_small(image: Image.Image) -> bool:
@@ -177,7 +166,7 @@ def _draw_digit(opened: Opened, trace: Trace | None) -> Prepared:
             shown = draw(choice.strength) if choice.strength.any() else BLANK.copy()
             refusal = choice.refusal
     show("what the network sees", shown)
-    return Prepared(shown, opened.width, opened.height, refusal, opened.note)
+    return Prepared(shown, opened.width, opened.height, opened.damage or refusal, opened.note)
 
 
 def as_inputs(pixels: Pixels) -> npt.NDArray[np.float32]:

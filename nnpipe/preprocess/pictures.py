@@ -5,82 +5,102 @@ import os
 import stat
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
-from PIL.PngImagePlugin import PngImageFile
 
 from nnpipe.errors import PictureError
-
-MAX_PIXELS = 100_000_000
-"""Larger pictures are refused before they are decoded: some are bombs made to fill the memory."""
+from nnpipe.preprocess.decoders import (
+    ENOUGH,
+    FORMATS,
+    PILLOW_FORMATS,
+    Opened,
+    check_size,
+    damage_noticed,
+    decode,
+)
 
 MAX_BYTES = 256 * 1024 * 1024
 """Larger files are refused before they are read."""
 
 TOO_LARGE = f"the file has more than the {MAX_BYTES >> 20} MiB that are read"
 
-ENOUGH = 250
-"""Pictures of twice as many pixels a side, or more, are shrunk to between one and two times this:
-finer detail costs time and tells nothing."""
-
-PNG = b"\x89PNG\r\n\x1a\n"
-"""What every PNG file begins with."""
-
 ORIENTATION, SIDEWAYS = 0x0112, range(5, 9)
 """EXIF's tag, and those of its values that stand for a picture lying on its side."""
 
 Grey = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]
-Picture = str | Path | bytes | io.BytesIO | Image.Image | npt.NDArray[np.generic]
-
-
-class Opened(NamedTuple):
-    """A decoded picture, upright."""
-
-    image: Image.Image  # large JPEGs are decoded at a fraction of their size
-    width: int  # of the whole picture
-    height: int
-    note: str  # what was left out; empty if nothing
+Picture = str | Path | bytes | IO[bytes] | Image.Image | npt.NDArray[np.generic]
 
 
 def open_picture(picture: Picture) -> Opened:
-    """Open and decode a picture, and turn it upright as its EXIF orientation says."""
+    """Open and decode a picture, and turn it upright as its EXIF orientation says.
+
+    Raises:
+        PictureError: it cannot be read as a picture.
+    """
+    if isinstance(picture, np.ndarray):
+        picture = from_array(picture)
+    if isinstance(picture, Image.Image):
+        _load(picture)
+        return _upright(Opened(picture, *picture.size, ""))
     if isinstance(picture, (str, Path)):
         picture = read_file(picture)
-    if isinstance(picture, bytes):
+    if isinstance(picture, (bytes, bytearray)):
         picture = io.BytesIO(picture)
-    if isinstance(picture, io.BytesIO):
-        # Pillow would try one format after the other, and PNG, which most pictures are, last.
-        opening = PngImageFile if picture.read(len(PNG)) == PNG else Image.open
-        picture.seek(0)
-        image: Image.Image = opening(picture)
-    elif isinstance(picture, np.ndarray):
-        image = from_array(picture)
-    else:
-        image = picture
-    width, height = image.size
-    if not width * height:
-        raise PictureError("the picture has no pixels")
-    if width * height > MAX_PIXELS:
-        raise Image.DecompressionBombError
-    # The second picture in a camera's MPO file is a smaller one of the same, or its depths.
-    frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-    note = ""
-    if image is not picture:
-        note = f"the first of {frames} frames was read" if frames > 1 else ""
-        if image.format in ("JPEG", "MPO"):
-            # It can be decoded in grey, at 1/2, 1/4 or 1/8 of its size, in a fraction of the time.
-            part = next((n for n in (8, 4, 2) if max(image.size) >= n * ENOUGH), 1)
-            image.draft("L" if image.mode == "RGB" else None, (width // part, height // part))
-    image.load()  # till now, only the header was read
-    if image.info:  # where all formats keep the orientation, if they know one
+    elif not isinstance(picture, io.BytesIO):
+        picture = io.BytesIO(_read_stream(picture))
+    return _upright(decode(picture))
+
+
+def _load(image: Image.Image) -> None:
+    """Load an image that the caller has opened or made."""
+    if image.format and image.format not in PILLOW_FORMATS:
+        raise PictureError(
+            f"the Pillow image is in the format {image.format}, not in one that nnpipe reads "
+            f"({FORMATS}); convert it first"
+        )
+    check_size(image)
+    with damage_noticed():
+        try:
+            image.load()
+        except (ValueError, TypeError, AttributeError, AssertionError):
+            raise PictureError("the Pillow image was closed before it was loaded") from None
+
+
+def _read_stream(stream: IO[bytes]) -> bytes:
+    """Read an open file from where it stands."""
+    try:
+        content = stream.read(MAX_BYTES + 1)
+    except AttributeError:
+        raise PictureError(
+            f"an object of the type {type(stream).__name__} is no picture; expected a path, bytes, "
+            "an open file, a Pillow image or an array"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise PictureError(f"the file cannot be read: {error}") from None
+    if not isinstance(content, bytes):
+        raise PictureError("the file is not open for bytes; open it with the mode 'rb'")
+    if len(content) > MAX_BYTES:
+        raise PictureError(TOO_LARGE)
+    return content
+
+
+def _upright(opened: Opened) -> Opened:
+    image, width, height, note, damage = opened
+    if not image.info:  # where all formats keep the orientation, if they have one
+        return opened
+    try:
         if image.getexif().get(ORIENTATION) in SIDEWAYS:
             width, height = height, width
-        image = ImageOps.exif_transpose(image)
-    return Opened(image, width, height, note)
+        return Opened(ImageOps.exif_transpose(image), width, height, note, damage)
+    except MemoryError:
+        raise
+    except Exception:  # Pillow's parser raises anything
+        wrong = "the EXIF data are damaged, so the picture may lie on its side"
+        return opened._replace(note=f"{note}; {wrong}" if note else wrong)
 
 
 def from_array(array: npt.NDArray[np.generic]) -> Image.Image:
@@ -89,6 +109,17 @@ def from_array(array: npt.NDArray[np.generic]) -> Image.Image:
     Raises:
         PictureError: it has another shape or type than a picture's.
     """
+    if array.ndim in (2, 3) and not array.size:
+        raise PictureError("the picture has no pixels")
+    kind, bytes_each = array.dtype.kind, array.dtype.itemsize
+    if kind in "iu" and array.size:  # a calculation's integers often have more bits than its values
+        low, high = int(array.min()), int(array.max())
+        if array.ndim == 3 and low >= 0 and high <= 255:
+            array = array.astype(np.uint8)
+        elif bytes_each > 2:
+            array = array.astype(np.int32 if low >= -(2**31) and high < 2**31 else np.float64)
+    elif kind == "f" and bytes_each not in (4, 8):
+        array = array.astype(np.float64)
     if array.ndim in (2, 3):
         with suppress(TypeError, ValueError):
             return Image.fromarray(array)

@@ -185,7 +185,7 @@ def test_names_in_utf8_are_written_as_they_are(name):
 UNSAFE = [
     *map(chr, [*range(1, 32), *range(127, 160)]),  # C0, DEL and C1, with CSI and next line
     *"\u2028\u2029",  # line and paragraph separator
-    *map(chr, [*range(0x202A, 0x202F), *range(0x2066, 0x206A)]),  # they turn the text's direction
+    *map(chr, [0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)]),  # directions
 ]
 
 

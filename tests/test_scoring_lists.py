@@ -16,6 +16,7 @@ from nnpipe.scoring.lists import BLOCK, PathList
 from nnpipe.scoring.sources import open_source
 
 from .make_samples import SAMPLES, encoded
+from .test_scoring import score_here
 
 
 def listed(source):
@@ -153,5 +154,13 @@ def test_pipes_and_devices_are_one_sentence(tmp_path):
 
 @pytest.mark.parametrize("source", ["a\0b", "none/\x85", "/dev/null/x"])
 def test_a_name_that_cannot_be_is_one_sentence(tmp_path, source):
-    with pytest.raises(ScoringError, match="cannot be listed"):
+    with pytest.raises(ScoringError, match="cannot be listed") as raised:
         listed(tmp_path / source)
+    assert str(raised.value).isprintable()
+
+
+@pytest.mark.parametrize("name", ["x\x1b[31m", "x\u202e*", "\x9b2J.png"])
+def test_no_escape_sequence_of_a_name_reaches_a_terminal(tmp_path, name):
+    with pytest.raises(ScoringError) as raised:
+        score_here(tmp_path / name, tmp_path / "out.csv")
+    assert str(raised.value).isprintable()

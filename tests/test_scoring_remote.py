@@ -35,6 +35,7 @@ from moto.server import ThreadedMotoServer
 from nnpipe.errors import OutputError, ScoringError
 from nnpipe.scoring import Row, decode_path, plan, score, sources
 from nnpipe.scoring.plan import open_plan
+from nnpipe.scoring.shard import score_shard
 from nnpipe.scoring.sources import Entry, Remote
 
 from .make_samples import encoded, picture
@@ -494,6 +495,12 @@ def test_a_large_object_is_an_error_row_and_is_not_fetched(bucket, monkeypatch):
     ("source", "out", "error", "sentence"),
     [
         ("s3://no-bucket/in", OUT, ScoringError, r"^s3://no-bucket/in: cannot be listed \("),
+        (
+            "s3://no-bucket/*.png",
+            OUT,
+            ScoringError,
+            r"listed \(The specified bucket does",
+        ),
         (f"s3://{BUCKET}/none", OUT, ScoringError, rf"^s3://{BUCKET}/none: holds no files"),
         (f"{SOURCE}/*.gif", OUT, ScoringError, r"/in/\*\.gif: holds no files"),
         (f"{SOURCE}/b.png", OUT, ScoringError, r"/in/b\.png: is a single file; name its folder"),
@@ -742,6 +749,21 @@ def test_an_archive_that_is_none_or_is_cut_is_one_sentence(pictures, tmp_path):
         with pytest.raises(ScoringError, match=rf"x\.{kind}: holds no files"):
             score(str(path), str(tmp_path / "scores.csv"))
     assert {path.name for path in tmp_path.iterdir()} == {"x.zip", "x.tar"}
+
+
+def test_a_server_that_refuses_everything_stops_the_run_which_goes_on_later(
+    bucket, expected, tmp_path
+):
+    """As it does when the credentials have expired."""
+    out = tmp_path / "scores.csv"
+    with open_plan(SOURCE, str(out)) as begun:
+        bucket.rule = lambda method, path: DENIED
+        with pytest.raises(ScoringError, match=rf"^{SOURCE}: can no longer be reached.*Denied"):
+            score_shard(begun, 0, begun.classifier())
+        bucket.rule = lambda method, path: None
+        assert begun.undone() == [0]
+    score(SOURCE, str(out))
+    assert out.read_bytes() == expected
 
 
 def test_many_threads_leave_a_worker_its_memory(store, monkeypatch):

@@ -5,6 +5,7 @@ import re
 from typing import NamedTuple
 
 from nnpipe.classifier import Reading
+from nnpipe.places import CONTROLS
 
 
 class Row(NamedTuple):
@@ -41,7 +42,7 @@ def to_row(path: str, reading: Reading, digest: str | None) -> Row:
     )
 
 
-UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+UNSAFE = re.compile(f"{CONTROLS.pattern}|\n")
 """Characters that break a line, control a terminal, or turn the direction of text."""
 
 

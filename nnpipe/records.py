@@ -47,8 +47,8 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
         status = os.fstat(stream.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "is a pipe or a device, expected a file", str(path))
-        content = stream.read(min(status.st_size, most) + 1)
-    if len(content) > most:
+        content = b"" if status.st_size > most else stream.read(status.st_size + 1)
+    if max(status.st_size, len(content)) > most:
         raise OSError(errno.EFBIG, f"has more than {most:,} bytes", str(path))
     return content
 

@@ -95,13 +95,7 @@ def with_member(path, name, content):
 
 
 def lies(path):
-    """The list of members claims that one has 100 bytes; it unpacks to 300 MiB."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("W1.npy", bytes(300 << 20))
-    content = bytearray(path.read_bytes())
-    at = content.index(b"PK\x01\x02") + 24
-    content[at : at + 4] = (100).to_bytes(4, "little")
-    path.write_bytes(content)
+    claiming(path, 64 << 20, 100)
 
 
 def twice(path):
@@ -156,9 +150,18 @@ def pickled(path):
     np.savez(path, W1=np.array([{"a": 1}], dtype=object))
 
 
-def bomb(path):
+def claiming(path, size, claim):
+    """Write a member of zeros, of which the list of members claims another size; both in bytes."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("W1.npy", bytes(weights.MAX_BYTES + 1))
+        archive.writestr("W1.npy", bytes(size))
+    content = bytearray(path.read_bytes())
+    at = content.index(b"PK\x01\x02") + 24
+    content[at : at + 4] = claim.to_bytes(4, "little")
+    path.write_bytes(content)
+
+
+def bomb(path):
+    claiming(path, 100, weights.MAX_BYTES + 1)
 
 
 def encrypted(path):
@@ -356,7 +359,7 @@ def test_a_spoilt_file_is_an_error_that_says_what_is_wrong(weights_file, how):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("how", ["a member that claims to be small", "a zip bomb", "bzip2"])
+@pytest.mark.parametrize("how", ["a member that claims to be small", "bzip2"])
 def test_a_bomb_takes_little_memory(weights_file, how):
     """What is unpacked is bounded by what the list of members claims, and that by a limit."""
     SPOILT[how][0](weights_file)

@@ -121,6 +121,10 @@ def test_a_few_pipelined_requests_are_answered_in_order_and_many_are_not(client)
     assert exchange(client, 50 * request).count(b"200 OK") < 50
 
 
+def test_a_refusal_never_stands_for_the_answer_to_an_earlier_request(client):
+    assert b" 400 " not in exchange(client, GET + b"\r\nno request\r\n\r\n")
+
+
 @pytest.mark.parametrize("start", [b"", b"GET /hea", GET + b"X: a", b"\r\n"], ids=repr)
 def test_a_head_that_does_not_come_is_not_waited_for(client, monkeypatch, start):
     """Not even if a byte comes now and then."""

@@ -3,15 +3,17 @@
 import contextlib
 import select
 import socket
+import threading
 import time
 
 import pytest
 
 from nnpipe import Classifier
-from nnpipe.demo import guard
+from nnpipe.demo import answers, guard
 from nnpipe.demo.app import create_app
 
-from .serving import SECONDS, serving
+from .conftest import ROOT
+from .serving import SECONDS, process, serving
 
 HOST = b"Host: localhost\r\n"
 GET = b"GET /healthz HTTP/1.1\r\n" + HOST
@@ -119,6 +121,10 @@ def test_a_few_pipelined_requests_are_answered_in_order_and_many_are_not(client)
     assert exchange(client, 50 * request).count(b"200 OK") < 50
 
 
+def test_a_refusal_never_stands_for_the_answer_to_an_earlier_request(client):
+    assert b" 400 " not in exchange(client, GET + b"\r\nno request\r\n\r\n")
+
+
 @pytest.mark.parametrize("start", [b"", b"GET /hea", GET + b"X: a", b"\r\n"], ids=repr)
 def test_a_head_that_does_not_come_is_not_waited_for(client, monkeypatch, start):
     """Not even if a byte comes now and then."""
@@ -185,6 +191,36 @@ def test_idle_connections_are_few_in_all(client, monkeypatch):
     finally:
         for connection in connections:
             connection.close()
+
+
+def test_a_connection_is_asked_to_come_again_while_all_others_are_being_answered(
+    client, monkeypatch
+):
+    go_on = threading.Event()
+    monkeypatch.setattr(answers, "answer", lambda *_: go_on.wait(SECONDS) and b"{}")
+    monkeypatch.setattr(guard, "MAX_PER_CLIENT", 2)
+    time.sleep(0.2)  # until the connections of other tests have ended
+    with connect(client) as first, connect(client) as second:
+        try:
+            for connection in (first, second):
+                connection.sendall(POST + LENGTH + b"\r\na")
+            time.sleep(0.2)
+            answer = exchange(client, b"")
+            assert answer.startswith(b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n")
+            assert answer.endswith(b'{"detail": "too many connections are open; come again"}')
+        finally:
+            go_on.set()
+        assert first.recv(1000).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.slow
+def test_uvicorn_takes_the_same_limits():
+    """With the options that docs/demo.md gives, without which the head goes on."""
+    app = ["uvicorn", "nnpipe.demo.app:app", "--port", "0"]
+    options = ["--http", "nnpipe.demo.guard:Guard", "--loop", "asyncio", "--ws", "none"]
+    assert " ".join(options) in (ROOT / "docs" / "demo.md").read_text()
+    with process(*app, *options) as (_, client):
+        assert exchange(client, REFUSED["a long header"]).startswith(b"HTTP/1.1 400 ")
 
 
 def test_one_client_does_not_take_all_places_for_pictures(client):

@@ -47,10 +47,7 @@ HEADERS = {
 }
 """Sent with every answer."""
 
-OTHER_HOST = (
-    "this server does not answer to the name in the Host header; "
-    "--allow-host or NNPIPE_DEMO_HOSTS allows a name"
-)
+OTHER_HOST = "the server does not answer to this Host; --allow-host or NNPIPE_DEMO_HOSTS adds one"
 
 
 def create_app(

@@ -89,13 +89,18 @@ def score_source(
     workers: int | None = None,
     runner: Runner = "threads",
     dask_address: str | None = None,
+    *,
+    escape_formulas: bool = False,
 ) -> Summary:
     """Make a plan, have its shards done by tasks, and put the output together."""
     log = get_run_logger()
     start = time.perf_counter()
     workers = workers or cores()
     tasks = MOST_TASKS if runner == "dask" else min(MOST_TASKS, TASKS_PER_WORKER * workers)
-    with open_plan(source, out, weights, reject_rate, incremental, retry_errors) as plan:
+    opened = open_plan(
+        source, out, weights, reject_rate, incremental, retry_errors, escape_formulas
+    )
+    with opened as plan:
         given = {"state": str(plan.state), "plan_id": plan.id}
         left = plan.undone()
         before = plan.files - plan.files_of(left)
@@ -166,6 +171,8 @@ def score_folder(
     workers: int | None = None,
     runner: Runner = "threads",
     dask_address: str | None = None,
+    *,
+    escape_formulas: bool = False,
 ) -> Summary:
     """Read every picture of a folder, or of another source, and write one row for each file.
 
@@ -179,6 +186,7 @@ def score_folder(
         workers: Processes that read, on this machine; by default one for each core.
         runner: What runs the tasks: threads, processes, or dask.
         dask_address: Address of a Dask scheduler that is running; by default one on this machine.
+        escape_formulas: Put a quote before the cells of a .csv that are formulas to a spreadsheet.
     """
     return score_source(
         source,
@@ -190,6 +198,7 @@ def score_folder(
         workers,
         runner,
         dask_address,
+        escape_formulas=escape_formulas,
     )
 
 

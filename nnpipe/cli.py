@@ -235,6 +235,9 @@ def score(
     retry_errors: Annotated[
         bool, typer.Option("--retry-errors", help="Score only the rows that were errors.")
     ] = False,
+    escape_formulas: Annotated[
+        bool, typer.Option("--escape-formulas", help="In .csv, put ' before what is a formula.")
+    ] = False,
     progress: Annotated[
         How, typer.Option(help="A bar if this is a terminal, JSON lines, or nothing.")
     ] = How.AUTO,
@@ -250,7 +253,15 @@ def score(
     try:
         with rate("scoring", progress) as advance:
             summary = scoring.score(
-                source, out, weights, reject_rate, workers, incremental, retry_errors, advance
+                source,
+                out,
+                weights,
+                reject_rate,
+                workers,
+                incremental,
+                retry_errors,
+                advance,
+                escape_formulas=escape_formulas,
             )
     except KeyboardInterrupt:
         _say("interrupted; what is done is kept, and the same command goes on from there")

@@ -1,16 +1,19 @@
-"""Files that are there whole or not at all, and the hash of what is in them."""
+"""Files: written whole or not at all, read without waiting, hashed, and removed by name."""
 
 import errno
 import hashlib
 import json
+import math
 import os
 import secrets
 import shutil
+import stat
 import tempfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, get_args, get_origin, get_type_hints
 
 from nnpipe.errors import OutputError
 from nnpipe.places import in_one_line, is_remote
@@ -36,7 +39,7 @@ def replacing(
         OutputError: the file cannot be written (no space, no permission, a folder in its place).
     """
     remote = is_remote(path)
-    folder = Path(tempfile.gettempdir()) if remote else scratch or path.parent
+    folder = temporary_folder() if remote else scratch or path.parent
     # Short and independent of the name, which may already be as long as the file system allows.
     temporary = folder / f".nnpipe-{secrets.token_hex(6)}.tmp"
     try:
@@ -51,16 +54,24 @@ def replacing(
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary.replace(path)
     except OSError as error:
-        raise cannot_write(path, error) from error
+        raise cannot_write(folder if remote and _is_full(error) else path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def temporary_folder() -> Path:
+    """Return the folder for temporary files; raise an OutputError if there is none."""
+    try:
+        return Path(tempfile.gettempdir())
+    except OSError as error:
+        raise OutputError("no temporary folder can be written; name one with TMPDIR") from error
 
 
 def _upload(file: Path, to: Any) -> None:
     try:
         to.fs.put_file(str(file), to.path)
     except Exception as error:  # whatever a server answers
-        raise OSError(in_one_line(error)) from error
+        raise cannot_write(to, OSError(in_one_line(error))) from error
 
 
 def check_writable(folder: Path) -> None:
@@ -80,11 +91,14 @@ def check_writable(folder: Path) -> None:
 
 def cannot_write(path: Path, error: OSError) -> OutputError:
     """The sentence for a file or folder that the system does not let us write."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     return OutputError(
         f"{path}: could not be written ({error.strerror or error}); "
-        f"{'free some space or ' if full else ''}name another place"
+        f"{'free some space or ' if _is_full(error) else ''}name another place"
     )
+
+
+def _is_full(error: OSError) -> bool:
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def write_json(path: Path, content: object, scratch: Path | None = None) -> None:
@@ -100,6 +114,93 @@ def write_json(path: Path, content: object, scratch: Path | None = None) -> None
 def sha256(content: bytes) -> str:
     """The SHA-256 of ``content`` as 64 hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()
+
+
+@contextmanager
+def temporary_copy(content: bytes, suffix: str) -> Iterator[Path]:
+    """Have bytes as a file in the folder for temporary files while the block runs.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    folder = temporary_folder()
+    try:
+        copy = tempfile.NamedTemporaryFile(suffix=suffix, dir=folder)  # noqa: SIM115
+        copy.write(content)
+        copy.flush()
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    with copy:
+        yield Path(copy.name)
+
+
+def sha256_of(stream: IO[bytes]) -> str:
+    """The SHA-256 of an open file from its beginning, as 64 hexadecimal digits."""
+    stream.seek(0)
+    return hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
+
+
+def open_regular(path: Any) -> IO[bytes]:
+    """Open a regular file to read its bytes; do not wait for a pipe, do not follow a link.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is something else, or cannot be read.
+    """
+    if is_remote(path):
+        return path.open("rb")  # type: ignore[no-any-return]
+    try:
+        # O_NONBLOCK: without it, opening a pipe that nobody writes to waits for ever.
+        stream = open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW), "rb")  # noqa: SIM115
+    except OSError as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        raise ValueError(error.strerror) from error
+    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        stream.close()
+        raise ValueError("not a regular file")
+    return stream
+
+
+def read_json(path: Any) -> Any:
+    """Read a JSON file in UTF-8; raises as `open_regular` does."""
+    with open_regular(path) as stream:
+        try:
+            return json.loads(stream.read())
+        except RecursionError as error:
+            raise ValueError("it is nested too deeply") from error
+
+
+def checked(kind: type, content: Any) -> dict[str, Any]:
+    """Return a JSON object whose values have the types of a class's annotations.
+
+    Raises:
+        ValueError: it is no object, has another field, or a value is of another type.
+    """
+    types = get_type_hints(kind)
+    if not isinstance(content, dict) or not content.keys() <= types.keys():
+        raise ValueError("other fields were expected")
+    if not all(fits(value, types[name]) for name, value in content.items()):
+        raise ValueError("a value has another type than was expected")
+    return content
+
+
+def fits(value: object, kind: Any) -> bool:
+    """Return True if a value from JSON has the type of an annotation; numbers must be finite.
+
+    A tuple is a list in JSON. Annotations may be bool, int, float, str, list, tuple, dict, Counter.
+    """
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is list:
+        return isinstance(value, list) and all(fits(item, parts[0]) for item in value)
+    if origin is tuple:
+        return isinstance(value, list) and len(value) == len(parts) and all(map(fits, value, parts))
+    if origin in (dict, Counter):
+        item = int if origin is Counter else parts[1]
+        return isinstance(value, dict) and all(fits(entry, item) for entry in value.values())
+    if kind is float:
+        return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+    return type(value) is kind
 
 
 def copy(path: Any, to: Any, scratch: Path) -> None:
@@ -121,6 +222,38 @@ def copy(path: Any, to: Any, scratch: Path) -> None:
         temporary.replace(to)
     except Exception as error:
         raise cannot_write(to, OSError(in_one_line(error))) from error
+
+
+def remove_files(folder: Any, ours: Callable[[str], object]) -> None:
+    """Remove files below a folder by name, and the folders that this leaves empty.
+
+    Links are not followed. A file that cannot be removed stays, and so does any other file.
+
+    Args:
+        folder: where to look.
+        ours: says if something is to be removed, by its path relative to the folder; the path of a
+            folder ends with a slash.
+    """
+    with suppress(Exception):
+        if is_remote(folder):
+            start = len(folder.path.rstrip("/")) + 1
+            paths = [path for path in folder.fs.find(folder.path) if ours(path[start:])]
+            if paths:
+                folder.fs.rm(paths)
+            for path in [*{path.rpartition("/")[0] for path in paths}, folder.path]:
+                with suppress(Exception):  # some file systems have no folders
+                    if not folder.fs.find(path):  # some remove what is in a folder, too
+                        folder.fs.rmdir(path)
+            return
+        for root, _, names in os.walk(folder, topdown=False):
+            below = Path(root).relative_to(folder)
+            for name in names:
+                if ours((below / name).as_posix()):
+                    with suppress(OSError):
+                        (folder / below / name).unlink()
+            if ours(f"{below.as_posix()}/"):
+                with suppress(OSError):
+                    (folder / below).rmdir()
 
 
 def remove(path: Any) -> None:

@@ -343,7 +343,7 @@ def test_an_output_that_somebody_has_edited_is_not_taken_for_ours(folder, tmp_pa
     score_here(folder, out, incremental=True)
     lines = out.read_bytes().splitlines(keepends=True)
     out.write_bytes(b"".join(lines[:-1]) if edit is None else edit)
-    with pytest.raises(ScoringError, match="move it away to score anew"):
+    with pytest.raises(ScoringError, match="move it away, or name another output"):
         score_here(folder, out, incremental=True)
 
 
@@ -725,7 +725,8 @@ def test_what_cannot_be_scored_is_one_sentence(folder, tmp_path):
 
 def test_a_failing_output_leaves_the_old_one_and_all_that_was_done(folder, tmp_path, monkeypatch):
     out = tmp_path / "out.csv"
-    out.write_text("old")
+    score_here(folder / "sub", out)
+    old = out.read_bytes()
 
     def full(stream, parts):
         raise OSError(28, "No space left on device")
@@ -733,7 +734,7 @@ def test_a_failing_output_leaves_the_old_one_and_all_that_was_done(folder, tmp_p
     monkeypatch.setattr("nnpipe.scoring.sinks._join_csv", full)
     with pytest.raises(OutputError, match=r"out\.csv: could not be written .No space left"):
         score_here(folder, out)
-    assert out.read_text() == "old"
+    assert out.read_bytes() == old
     monkeypatch.undo()
     with open_plan(str(folder), str(out)) as found:
         assert found.undone() == []

@@ -464,8 +464,8 @@ def test_every_key_has_the_answer_for_its_own_object(store, memory, source):
 
 
 def test_an_output_within_the_source_is_not_scored_the_next_time(bucket):
-    for key in ("", ".summary.json", ".nnpipe/plan.json", ".nnpipe/ab/00000.csv"):
-        bucket.put({f"in/sub/scores.csv{key}": b"of an earlier run"})
+    for key in ("", ".nnpipe/nnpipe-state.txt", ".nnpipe/plan.json", ".nnpipe/ab/00000.csv"):
+        bucket.put({f"in/sub/scores.csv{key}": b""})
     bucket.put({"in/sub/scores.csv2": b"a file of its own"})
     for source in (SOURCE, f"{SOURCE}/**", f"s3://{BUCKET}"):
         with open_plan(source, f"{SOURCE}/sub/scores.csv") as begun:

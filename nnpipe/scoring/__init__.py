@@ -29,6 +29,8 @@ def score(
     incremental: bool = False,
     retry_errors: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
+    *,
+    escape_formulas: bool = False,
 ) -> Summary:
     """Read every file of a source and write one row for each.
 
@@ -47,16 +49,21 @@ def score(
             incremental, and remember this one for the next.
         retry_errors: keep all rows of the last run but those that are errors.
         on_progress: is called again and again with the number of rows done and of all.
+        escape_formulas: put a ``'`` before each path and reason in a .csv file that a spreadsheet
+            would take for a formula, and before each that begins with ``'``.
 
     Raises:
         ScoringError: the source cannot be listed or holds no file, the output's form is not known,
-            or another process writes it.
+            another process writes it, or it would replace a file that nnpipe did not write.
         OutputError: the rows cannot be written; what stood there before is untouched.
         WeightsError: the weights are missing or damaged.
         MissingExtraError: a package is missing that the source or the output needs.
     """
     start = time.perf_counter()
-    with open_plan(source, out, weights, reject_rate, incremental, retry_errors) as plan:
+    opened = open_plan(
+        source, out, weights, reject_rate, incremental, retry_errors, escape_formulas
+    )
+    with opened as plan:
         undone = plan.undone()
         done = plan.files - plan.files_of(undone)
 

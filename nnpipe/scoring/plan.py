@@ -2,6 +2,7 @@
 
 Beside an output ``scores.csv`` lies, while it is made, the folder ``scores.csv.nnpipe``:
 
+    nnpipe-state.txt        the marker: nnpipe made this folder
     plan.json               which command this is, and where each shard begins in the manifest
     lock                    held by the process that scores
     <id>/manifest.jsonl     one line for each file, in the order of their paths
@@ -10,33 +11,46 @@ Beside an output ``scores.csv`` lies, while it is made, the folder ``scores.csv.
     <id>/00000.json         how the shard went: once this is there, it is done
 
 A *shard* is a range of the manifest. Any process that can reach the folder may do it. Whoever gives
-the same command again goes on with the plan; when all is put together, the folder goes.
+the same command again goes on with the plan; when all is put together, the folder goes. Only files
+with these names are removed, and only in a folder with the marker or a valid plan.
 """
 
 import json
 import logging
 import os
+import re
 import secrets
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from glob import has_magic
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from nnpipe import files as disk
 from nnpipe.classifier import Classifier, champion
-from nnpipe.errors import ScoringError
-from nnpipe.files import cannot_write, remove, replacing, sha256, write_json
+from nnpipe.errors import PictureError, ScoringError
+from nnpipe.files import cannot_write, open_regular, replacing, sha256, sha256_of, write_json
 from nnpipe.places import accessed, in_one_line, is_remote, is_url, place
 from nnpipe.preprocess import PREPROCESSING_VERSION
-from nnpipe.scoring import manifest
+from nnpipe.scoring import manifest, sinks
 from nnpipe.scoring.manifest import Known
-from nnpipe.scoring.sinks import FOLDER, form, is_part, read_rows, size_of
-from nnpipe.scoring.sources import LITTER, Entry, Local, Remote, Source, is_litter, open_source
+from nnpipe.scoring.rows import Row
+from nnpipe.scoring.sinks import ELSEWHERE, EMPTY, FOLDER, form, is_part, read_rows
+from nnpipe.scoring.sources import (
+    LITTER,
+    Entry,
+    Local,
+    Remote,
+    Skip,
+    Source,
+    is_litter,
+    open_source,
+)
+from nnpipe.scoring.statistics import load_statistics
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +68,30 @@ NAMED = 1000
 """So many of the things that get no row are named in the summary; all are counted."""
 
 PLAN, MANIFEST, WEIGHTS = "plan.json", "manifest.jsonl", "model_weights.npz"
+LOCK, MARKER = "lock", "nnpipe-state.txt"
+
+MARK = b"nnpipe keeps the state of a scoring in this folder. Remove it to start again.\n"
+"""What stands in the marker; its name is what counts."""
+
+ID = "[0-9a-f]{8}"
+TEMPORARY = r"\.nnpipe-[0-9a-f]{12}\.tmp"
+STATE = re.compile(
+    rf"{re.escape(PLAN)}|{LOCK}|{re.escape(MARKER)}|{TEMPORARY}"
+    rf"|{ID}/({re.escape(MANIFEST)}|{re.escape(WEIGHTS)}|\d{{5,}}\.(csv|jsonl|parquet|json)|{TEMPORARY})?"
+)
+"""The paths of nnpipe's files and folders within a state folder."""
+
+SUMMARY = ".summary.json"
+"""What the name of a summary adds to that of its output."""
+
+OUTPUTS = (".csv", ".jsonl", ".parquet", "_SUCCESS", SUMMARY)
+"""What the names of outputs and of their summaries end with."""
+
+MALFORMED = (ValueError, TypeError, KeyError, AttributeError)
+"""What reading a plan or a summary raises that somebody has edited."""
+
+OWN = "written by nnpipe"
+"""The kind of the files in a source that nnpipe has written: they get no row."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +105,14 @@ class Command:
     threshold: float
     incremental: bool = False
     retry_errors: bool = False
+    escape_formulas: bool = False
 
     def reads_as(self, other: "Command") -> bool:
         """Whether rows that the other has made are those that this one would make."""
-        mine, others = (replace(c, incremental=False, retry_errors=False) for c in (self, other))
+        mine, others = (
+            replace(command, incremental=False, retry_errors=False, escape_formulas=False)
+            for command in (self, other)
+        )
         return mine == others
 
 
@@ -90,6 +132,8 @@ class Plan:
     skipped: dict[str, int]  # how many things are no files, per kind
     skipped_named: dict[str, str]  # the first of them, and their kinds
     finished: bool = False  # whether its output is whole, and it is kept for its manifest alone
+    # SHA-256 of what may be replaced: what nnpipe wrote to each file of the output, by name.
+    own: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -119,13 +163,22 @@ class Plan:
         return self.folder / f"{shard:05}.json"
 
     def undone(self) -> list[int]:
-        """The shards that are still to be done."""
+        """The shards still to be done: those that are not there, or are damaged."""
         there = {path.name for path in self.folder.iterdir()}
         return [
             shard
             for shard in self.shards
-            if not {self.statistics(shard).name, self.part(shard).name} <= there
+            if self.statistics(shard).name not in there or not self._is_whole(shard)
         ]
+
+    def _is_whole(self, shard: int) -> bool:
+        """Whether a part is what was written."""
+        with suppress(ScoringError, FileNotFoundError, ValueError):
+            statistics = load_statistics(self.statistics(shard))
+            with open_regular(self.part(shard)) as part:
+                whole = statistics.files == self.counts[shard]
+                return whole and sha256_of(part) == statistics.sha256
+        return False
 
     def lines(self, shard: int) -> list[Known]:
         """The files of a shard."""
@@ -142,11 +195,13 @@ class Plan:
 
     def classifier(self) -> Classifier:
         """What reads the pictures."""
-        with tempfile.NamedTemporaryFile(suffix=".npz") as copy:
-            with accessed(self.folder):
-                copy.write((self.folder / WEIGHTS).read_bytes())
-            copy.flush()
-            return replace(Classifier.load(copy.name), threshold=self.command.threshold)
+        file = self.folder / WEIGHTS
+        with accessed(file), suppress(FileNotFoundError, ValueError), open_regular(file) as stream:
+            content = stream.read()
+            if sha256(content) == self.command.weights:
+                with disk.temporary_copy(content, ".npz") as copy:
+                    return replace(Classifier.load(copy), threshold=self.command.threshold)
+        raise ScoringError(f"{file}: is damaged; move {self.state} away to start again")
 
     def save(self) -> None:
         """Make this the plan of its output."""
@@ -159,30 +214,95 @@ class Plan:
 def load_plan(state: Path) -> Plan | None:
     """Read the plan in a folder; None if there is none that this version can go on with."""
     out = state.with_name(state.name.removesuffix(".nnpipe"))
-    with accessed(state):
-        try:
-            content = json.loads((state / PLAN).read_text(encoding="utf-8"))
-            reader, command = content.pop("reader"), Command(**content.pop("command"))
-            kind = Local if len(reader) == len(Local._fields) else Remote
-            plan = Plan(state=state, out=out, command=command, reader=kind(*reader), **content)
-            return plan if (plan.folder / MANIFEST).exists() else None
-        except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, KeyError):
+    with accessed(state), suppress(FileNotFoundError, *MALFORMED):
+        content = disk.read_json(state / PLAN)
+        reader, command = content.pop("reader"), _command(content.pop("command"))
+        if not disk.fits(reader, list[str]):
             return None
+        kind = Local if len(reader) == len(Local._fields) else Remote
+        content = disk.checked(Plan, content)
+        plan = Plan(state=state, out=out, command=command, reader=kind(*reader), **content)
+        if not re.fullmatch(ID, plan.id) or (not is_remote(state) and plan.folder.is_symlink()):
+            return None
+        # A manifest that is cut, or belongs to another plan, has another size.
+        with open_regular(plan.folder / MANIFEST) as stream:
+            size = stream.seek(0, os.SEEK_END)
+        if len(plan.starts) == len(plan.counts) + 1 and plan.starts[-1] == size:
+            return plan
+    return None
+
+
+def _command(content: Any) -> Command:
+    return Command(**disk.checked(Command, content))
 
 
 def summary_file(out: Path) -> Path:
     """Where the summary of a finished run lies."""
-    return out.with_name(f"{out.name}.summary.json")
+    return out.with_name(out.name + SUMMARY)
+
+
+class _Recorded(NamedTuple):
+    """What a summary is read for, beside the command."""
+
+    plan: str
+    skipped: dict[str, int]
+    skipped_named: dict[str, str]
+    sha256: dict[str, str]  # of each file of the output, by name
 
 
 def load_summary(out: Path) -> dict[str, Any] | None:
-    """The summary of the run that wrote an output; None if one of the two is missing."""
+    """The summary of the run that wrote an output; None if one of the two is missing.
+
+    Raises:
+        ScoringError: another file lies in its place.
+    """
+    file = summary_file(out)
     try:
-        content: dict[str, Any] = json.loads(summary_file(out).read_text(encoding="utf-8"))
-        content["command"] = Command(**content["command"])
+        content: dict[str, Any] = disk.read_json(file)
+        content["command"] = _command(content["command"])
+        if "sha256" not in content:  # version 1.0.0 recorded the size alone
+            hashes = sinks.hashes_of(out)
+            same = content["bytes"] == sinks.size_of(out)
+            content["sha256"] = hashes if same else dict.fromkeys(hashes, "")
+        disk.checked(_Recorded, {name: content[name] for name in _Recorded.__annotations__})
         return content if out.exists() else None
-    except (FileNotFoundError, ValueError, TypeError, KeyError):
+    except FileNotFoundError:
         return None
+    except MALFORMED as error:
+        raise ScoringError(f"{file}: is not a summary that nnpipe wrote; {ELSEWHERE}") from error
+
+
+def check_own(out: Path, own: dict[str, list[str]]) -> dict[str, str]:
+    """See that an output may be replaced: nnpipe wrote it, or it is empty.
+
+    Args:
+        out: the output.
+        own: as `Plan.own`.
+
+    Returns: the SHA-256 of its files that are there, by name.
+
+    Raises:
+        ScoringError: a file was changed, or is not nnpipe's.
+    """
+    hashes = sinks.hashes_of(out)
+    for name, digest in hashes.items():
+        file = out / name if out.suffix == FOLDER else out
+        if digest not in own.get(name, [EMPTY]):
+            how = "was changed after nnpipe wrote it"
+            if name not in own:
+                how = "exists, and nnpipe has no record of writing it"
+            raise ScoringError(f"{file}: {how}; {ELSEWHERE}")
+    if out.suffix == FOLDER and not own and out.exists():
+        foreign = next((path.name for path in out.iterdir() if not is_part(path.name)), None)
+        if foreign:
+            raise ScoringError(f"{out}: holds other files ({foreign}); name an empty folder")
+    return hashes
+
+
+def clear(state: Path, *, but: tuple[str, ...] = ()) -> None:
+    """Remove nnpipe's files from a state folder, except the marker and some by their paths."""
+    keep = (MARKER, PLAN, LOCK, *but)
+    disk.remove_files(state, lambda path: STATE.fullmatch(path) and path not in keep)
 
 
 @contextmanager
@@ -193,17 +313,20 @@ def open_plan(
     reject_rate: float | None = None,
     incremental: bool = False,
     retry_errors: bool = False,
+    escape_formulas: bool = False,
 ) -> Iterator[Plan]:
     """Go on with the plan for a command, or make it, and keep others out; see `scoring.score`.
 
     Raises:
         ScoringError: the source cannot be listed or holds nothing, the output's form is not known,
-            another process scores into it, or there is nothing to try again.
+            another process scores into it, it would replace a file that nnpipe did not write, or
+            there is nothing to try again.
         OutputError: the plan cannot be written.
         WeightsError: the weights are missing or damaged.
         MissingExtraError: a package is missing.
     """
     target = _target(source, out)
+    form(target, escape_formulas=escape_formulas)
     state = target.with_name(f"{target.name}.nnpipe")
     weights = weights or champion()
     classifier = Classifier.load(weights, reject_rate)
@@ -217,25 +340,36 @@ def open_plan(
             threshold=classifier.threshold,
             incremental=incremental,
             retry_errors=retry_errors,
+            escape_formulas=escape_formulas,
         )
         old, before = load_plan(state), load_summary(target)
+        own = dict(old.own) if old else {}
+        for name, digest in before["sha256"].items() if before else ():
+            own[name] = [*own.get(name, []), digest]
+        hashes = check_own(target, own)
+        if before and before["sha256"] != hashes:  # some of its files are missing
+            before = None
         made_it = old is not None and before is not None and before.get("plan") == old.id
         if old and not old.finished and not made_it and old.command == command:
             done = len(old.shards) - len(old.undone())
             log.info(
                 "going on with what was begun: %s of %s shards are done", done, len(old.shards)
             )
-            yield old
+            yield replace(old, own=own)
         else:
             earlier = None
-            if _is_usable(made_it, before, target, command):
-                earlier = partial(_earlier, old if made_it else None, target)
+            if _is_usable(made_it, before, target, command) and before:
+                rows = partial(read_rows, target, escape_formulas=before["command"].escape_formulas)
+                earlier = partial(_earlier, old if made_it else None, target, rows)
             listed = before if earlier and not incremental else None
-            yield _make(state, target, command, found, earlier, weights.read_bytes(), listed)
+            own = {name: [digest] for name, digest in hashes.items()}
+            yield _make(state, target, command, found, earlier, weights.read_bytes(), listed, own)
 
 
 def _target(source: str, out: str) -> Path:
     """The output as a place, if rows can be written there without harm."""
+    if out == "-":
+        raise ScoringError("-: rows cannot go to stdout, they are put together; name a file")
     target = place(out.rstrip("/"))
     form(target)
     if not target.name:
@@ -249,11 +383,23 @@ def _target(source: str, out: str) -> Path:
     with accessed(target):
         if target.suffix != FOLDER and target.is_dir():
             raise ScoringError(f"{out}: is a folder; name a file, or a folder without a suffix")
-        if target.suffix == FOLDER and target.is_dir() and not summary_file(target).exists():
-            foreign = next((p.name for p in target.iterdir() if not is_part(p)), None)
-            if foreign:
-                raise ScoringError(f"{out}: holds other files ({foreign}); name an empty folder")
+        if target.suffix == FOLDER and target.exists() and not target.is_dir():
+            raise ScoringError(f"{out}: is not a folder; name a file with a suffix, or a folder")
     return target
+
+
+def _check_state(state: Path) -> None:
+    """Raise a ScoringError if nnpipe did not make a state folder that is there."""
+    linked = not is_remote(state) and state.is_symlink()
+    if not linked and not state.exists():
+        return
+    try:
+        names = {path.name for path in state.iterdir()}
+    except (NotADirectoryError, PermissionError, FileNotFoundError):
+        names = {state.name}
+    unfinished = all(name == LOCK or re.fullmatch(TEMPORARY, name) for name in names)
+    if linked or not (unfinished or MARKER in names or load_plan(state)):
+        raise ScoringError(f"{state}: was not made by nnpipe, which needs this name; {ELSEWHERE}")
 
 
 @contextmanager
@@ -264,12 +410,13 @@ def _locked(state: Path, out: str) -> Iterator[None]:
     """
     import fcntl  # which Windows has not, and the rest of nnpipe can do without
 
+    _check_state(state)
     name = f"nnpipe-{os.getuid()}-{sha256(str(state).encode())[:16]}.lock"
-    lock = Path(tempfile.gettempdir()) / name if is_remote(state) else state / "lock"
+    lock = disk.temporary_folder() / name if is_remote(state) else state / LOCK
     try:
         while True:
             lock.parent.mkdir(parents=True, exist_ok=True)
-            stream = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+            stream = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Who held it before may have removed the file between our two steps.
             with suppress(FileNotFoundError):
@@ -284,15 +431,17 @@ def _locked(state: Path, out: str) -> Iterator[None]:
     except OSError as error:
         raise cannot_write(Path(out), error) from error
     try:
+        if not (state / MARKER).exists():
+            with replacing(state / MARKER) as mark:
+                mark.write(MARK)
         yield
     finally:
-        # The lock goes last: whoever comes now finds all of it or nothing.
         if not (state / PLAN).exists():
-            if is_remote(state):
-                remove(state)
-            for path in lock.parent.iterdir() if lock.parent == state else ():
-                if path != lock:
-                    remove(path)
+            clear(state)
+            with suppress(OSError):  # the marker stays for what somebody else put there
+                if {path.name for path in state.iterdir()} <= {LOCK, MARKER}:
+                    disk.remove_files(state, lambda path: path == MARKER)
+            # The lock goes last: another process finds all of it or nothing.
             lock.unlink(missing_ok=True)
             with suppress(OSError):
                 state.rmdir()
@@ -309,7 +458,7 @@ def _is_usable(kept: bool, before: dict[str, Any] | None, out: Path, command: Co
         command: what is to be done now.
 
     Raises:
-        ScoringError: nothing else is to be done, or the output is not what that run has written.
+        ScoringError: nothing else is to be done.
     """
     if not command.incremental and not command.retry_errors:
         return False
@@ -319,8 +468,6 @@ def _is_usable(kept: bool, before: dict[str, Any] | None, out: Path, command: Co
         why = "the run before had another source, other weights, or another preprocessing"
     elif command.incremental and not kept:
         why = "the run before was not incremental, so it is not known which files have changed"
-    elif before.get("bytes") != size_of(out):
-        raise ScoringError(f"{out}: is not as nnpipe left it; move it away to score anew")
     else:
         return True
     if not command.incremental:
@@ -329,15 +476,15 @@ def _is_usable(kept: bool, before: dict[str, Any] | None, out: Path, command: Co
     return False
 
 
-def _earlier(old: Plan | None, out: Path) -> Iterator[Known]:
+def _earlier(old: Plan | None, out: Path, rows: Callable[[], Iterator[Row]]) -> Iterator[Known]:
     """The files and rows of a finished run; its plan, if kept, tells what the files were like."""
     if old is None:
-        yield from (Known(Entry(row.path), row) for row in read_rows(out))
+        yield from (Known(Entry(row.path), row) for row in rows())
         return
     entries = (known.entry for shard in old.shards for known in old.lines(shard))
-    for entry, row in zip_longest(entries, read_rows(out)):
+    for entry, row in zip_longest(entries, rows()):
         if entry is None or row is None or entry.path != row.path:
-            raise ScoringError(f"{out}: is not as nnpipe left it; move it away to score anew")
+            raise ScoringError(f"{out}: does not fit the state of its run; {ELSEWHERE}")
         yield Known(entry, row)
 
 
@@ -349,6 +496,7 @@ def _make(
     earlier: Callable[[], Iterator[Known]] | None,
     weights: bytes,
     before: dict[str, Any] | None,
+    own: dict[str, list[str]],
 ) -> Plan:
     """Write the manifest of a new plan, and then the plan, which takes the old one's place.
 
@@ -379,7 +527,7 @@ def _make(
         return False
 
     identity = secrets.token_hex(4)
-    listing = source.entries(skip)
+    listing = _but_own(source, skip)
     if earlier and not command.incremental:
         listing = (known.entry for known in earlier())
     # Versions up to 1.0.0 have scored litter, so it is left out of their rows, too.
@@ -406,10 +554,36 @@ def _make(
         lasting=command.incremental or (earlier is not None and (state / PLAN).exists()),
         skipped=dict(skipped),
         skipped_named=named,
+        own=own,
         **written._asdict(),
     )
     plan.save()
-    for path in state.iterdir():
-        if path.is_dir() and path.name != identity:
-            remove(path)
+    clear(state, but=(f"{identity}/{MANIFEST}", f"{identity}/{WEIGHTS}"))
     return plan
+
+
+def _but_own(source: Source, skip: Skip) -> Iterator[Entry]:
+    """The files of a source except those that nnpipe wrote, which are skipped."""
+    tables: list[Entry] = []
+    for entry in source.entries(skip):
+        if re.search(rf"\.nnpipe/({STATE.pattern})$", entry.path):
+            skip(entry.path, OWN)
+        elif entry.path.endswith(OUTPUTS):
+            tables.append(entry)
+        else:
+            yield entry
+    summaries = [entry for entry in tables if entry.path.endswith(SUMMARY)]
+    contents = zip(summaries, source.reader.read(summaries), strict=True)
+    outputs = {entry.path.removesuffix(SUMMARY) for entry, text in contents if _is_summary(text)}
+    for entry in tables:
+        folder, _, name = entry.path.rpartition("/")
+        if entry.path.removesuffix(SUMMARY) in outputs or (folder in outputs and is_part(name)):
+            skip(entry.path, OWN)
+        else:
+            yield entry
+
+
+def _is_summary(content: bytes | PictureError) -> bool:
+    with suppress(*MALFORMED, RecursionError):
+        return bool(_command(json.loads(content)["command"]))  # type: ignore[arg-type]
+    return False

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from nnpipe import drift
 from nnpipe.classifier import Classifier, measured
 from nnpipe.errors import PictureError
-from nnpipe.files import replacing, sha256, write_json
+from nnpipe.files import replacing, sha256, sha256_of, write_json
 from nnpipe.preprocess import prepare_many
 from nnpipe.processes import Mark
 from nnpipe.scoring.manifest import Known
@@ -14,7 +14,7 @@ from nnpipe.scoring.plan import Plan
 from nnpipe.scoring.rows import Row, to_row
 from nnpipe.scoring.sinks import form
 from nnpipe.scoring.sources import Content
-from nnpipe.scoring.summary import Statistics
+from nnpipe.scoring.statistics import Statistics
 
 BATCH = 1024
 """So many rows are made before they are written."""
@@ -59,8 +59,10 @@ def score_shard(
             total.count(rows, kept=len(batch) - len(unknown))
             yield rows
 
-    with replacing(plan.part(shard), scratch=plan.folder) as stream:
-        form(plan.out).write(stream, batches())
+    written = form(plan.out, escape_formulas=plan.command.escape_formulas)
+    with replacing(plan.part(shard), "w+b", scratch=plan.folder) as stream:
+        written.write(stream, batches())
+        total.sha256 = sha256_of(stream)
     total.seconds = round(time.perf_counter() - start, 3)
     write_json(plan.statistics(shard), vars(total))
 

@@ -1,97 +1,26 @@
-"""How a run went: the statistics of its shards, and the summary of all, which is kept as JSON."""
+"""The end of a run: the output is put together, and the summary of all is kept as JSON."""
 
-import heapq
-import json
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from itertools import chain
-from pathlib import Path
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from nnpipe.drift import Counts, Drift, compare
-from nnpipe.files import remove, write_json
+from nnpipe.errors import ScoringError
+from nnpipe.files import write_json
 from nnpipe.runs import now
-from nnpipe.scoring.plan import MANIFEST, PLAN, WEIGHTS, Plan, summary_file
-from nnpipe.scoring.rows import Row
-from nnpipe.scoring.sinks import assemble, size_of
+from nnpipe.scoring.plan import (
+    MANIFEST,
+    OWN,
+    PLAN,
+    WEIGHTS,
+    Plan,
+    check_own,
+    clear,
+    load_summary,
+    summary_file,
+)
+from nnpipe.scoring.sinks import Part, assemble, size_of
 from nnpipe.scoring.sources import LITTER
-
-NAMED = 5
-"""So many of the slowest and of the largest pictures are named."""
-
-REASONS = 100
-"""So many different reasons are counted; every broken file may have one of its own."""
-
-
-@dataclass
-class Statistics:
-    """What happened to the files of a shard, or of all shards."""
-
-    files: int = 0
-    kept: int = 0  # rows of the run before
-    seconds: float = 0.0  # in the processes that scored, added up
-    statuses: Counter[str] = field(default_factory=Counter)
-    labels: Counter[str] = field(default_factory=Counter)  # of rows that are "ok"
-    reasons: Counter[str] = field(default_factory=Counter)  # of all rows that have one
-    slowest: list[tuple[float, str]] = field(default_factory=list)  # seconds, path
-    # Pixels, width, height, path.
-    largest: list[tuple[int, int, int, str]] = field(default_factory=list)
-    # Of what was read in this run and is no error. It is never of a part of that: weights with a
-    # reference are only read, and so a plan with them is only begun, by versions that count.
-    histograms: Counts = field(default_factory=dict)
-
-    def count(self, rows: Sequence[Row], kept: int) -> None:
-        """Take in rows, so many of which were kept from the run before."""
-        self.files += len(rows)
-        self.kept += kept
-        self.statuses.update(row.status for row in rows)
-        self.labels.update(str(row.label) for row in rows if row.label is not None)
-        self._add_reasons(row.reason for row in rows if row.reason)
-        self.name_largest(
-            (row.width * row.height, row.width, row.height, row.path)
-            for row in rows
-            if row.width and row.height
-        )
-
-    def add(self, other: "Statistics") -> None:
-        """Take in those of other files."""
-        self.files += other.files
-        self.kept += other.kept
-        self.seconds += other.seconds
-        self.statuses.update(other.statuses)
-        self.labels.update(other.labels)
-        self._add_reasons(other.reasons)
-        self.name_slowest(other.slowest)
-        self.name_largest(other.largest)
-        self.add_histograms(other.histograms)
-
-    def add_histograms(self, counts: Counts) -> None:
-        """Take in how many pictures fall into each bin."""
-        for name, new in counts.items():
-            old = self.histograms.get(name, [0] * len(new))
-            self.histograms[name] = [a + b for a, b in zip(old, new, strict=True)]
-
-    def name_slowest(self, slowest: Iterable[tuple[float, str]]) -> None:
-        """Take in seconds and paths of pictures."""
-        self.slowest = heapq.nlargest(NAMED, chain(self.slowest, slowest))
-
-    def name_largest(self, largest: Iterable[tuple[int, int, int, str]]) -> None:
-        """Take in pixels, width, height and paths of pictures."""
-        self.largest = heapq.nlargest(NAMED, chain(self.largest, largest))
-
-    def _add_reasons(self, reasons: Iterable[str] | Mapping[str, int]) -> None:
-        self.reasons.update(reasons)
-        if len(self.reasons) > 10 * REASONS:
-            self.reasons = Counter(dict(self.reasons.most_common(REASONS)))
-
-
-def load_statistics(path: Path) -> Statistics:
-    """Read what `write_json` wrote of a shard's statistics."""
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return Statistics(
-        **content | {k: Counter(content[k]) for k in ("statuses", "labels", "reasons")}
-    )
+from nnpipe.scoring.statistics import REASONS, Statistics, load_statistics
 
 
 @dataclass(frozen=True)
@@ -115,8 +44,8 @@ class Summary:
 
     @property
     def complete(self) -> bool:
-        """Whether every file was read as a digit; hidden files and litter do not count."""
-        return self.statuses.get("ok", 0) == self.files and self.skipped.keys() <= {LITTER}
+        """Whether every file was read as a digit; litter and nnpipe's own files do not count."""
+        return self.statuses.get("ok", 0) == self.files and self.skipped.keys() <= {LITTER, OWN}
 
     def __str__(self) -> str:
         return "\n".join(self.lines())
@@ -151,10 +80,15 @@ def finish(plan: Plan, rows: int, seconds: float) -> Summary:
 
     Raises:
         OutputError: one of the two cannot be written; then the same command goes on from here.
+        ScoringError: what was done is damaged, or the output would replace a file of somebody's.
     """
-    total = Statistics()
+    total, parts = Statistics(), []
     for shard in plan.shards:
-        total.add(load_statistics(plan.statistics(shard)))
+        one = load_statistics(plan.statistics(shard))
+        total.add(one)
+        parts.append(Part(plan.part(shard), one.sha256))
+    if total.files != plan.files:
+        raise ScoringError(f"{plan.state}: is damaged; move it away to start again")
     summary = Summary(
         files=total.files,
         scored=total.files - total.kept,
@@ -170,21 +104,29 @@ def finish(plan: Plan, rows: int, seconds: float) -> Summary:
         process_seconds=round(total.seconds, 3),
         drift=_drift(plan, total.histograms),
     )
-    # While there is no summary, the output is not finished, whatever it holds.
-    summary_file(plan.out).unlink(missing_ok=True)
-    assemble(plan.out, [plan.part(shard) for shard in plan.shards], plan.folder)
+    hashes: dict[str, str] = {}
+
+    def announce(new: dict[str, str]) -> None:
+        load_summary(plan.out)  # both may have been changed since the plan was made
+        check_own(plan.out, plan.own)
+        hashes.update(new)
+        own = {name: [*plan.own.get(name, []), new[name]] for name in new}
+        replace(plan, own=plan.own | own).save()
+        # While there is no summary, the output is not finished, whatever it holds.
+        summary_file(plan.out).unlink(missing_ok=True)
+
+    assemble(plan.out, parts, plan.folder, announce)
     about = {
         "plan": plan.id,
         "finished": now(),
         "command": asdict(plan.command),
         "bytes": size_of(plan.out),
+        "sha256": hashes,
     }
     write_json(summary_file(plan.out), about | asdict(summary), plan.folder)
     if plan.lasting:
         replace(plan, finished=True).save()
-        for path in plan.folder.iterdir():
-            if path.name not in (MANIFEST, WEIGHTS):
-                remove(path)
+        clear(plan.state, but=(f"{plan.id}/{MANIFEST}", f"{plan.id}/{WEIGHTS}"))
     else:
         (plan.state / PLAN).unlink()  # what else there is goes when the plan is closed
     return summary

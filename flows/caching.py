@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, get_type_hints
 
-from prefect import State, Task
+from prefect import Task
 from prefect.settings import PREFECT_LOCAL_STORAGE_PATH
 from prefect.states import Completed
 
@@ -62,8 +62,12 @@ def once(
             )
         done = _result(path, kind) if path and not force else None
         if done and all(_is_there(file, digest) for file, digest in outputs(done).items()):
-            cached: State[R] = Completed(name="Cached", data=done)
-            Task(fn=lambda: cached, name=task.name, persist_result=False)()
+            # The state is made when the task runs: the server drops one older than "Running".
+            Task(
+                fn=lambda: Completed(name="Cached", data=done),
+                name=task.name,
+                persist_result=False,
+            )()
             return done
         done = task(*args, **kwargs)
         if path:

@@ -3,17 +3,15 @@
 import errno
 import hashlib
 import json
-import math
 import os
 import secrets
 import shutil
 import stat
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, get_args, get_origin, get_type_hints
+from typing import IO, Any
 
 from nnpipe.errors import OutputError
 from nnpipe.places import in_one_line, is_remote
@@ -140,67 +138,25 @@ def sha256_of(stream: IO[bytes]) -> str:
     return hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
-def open_regular(path: Any) -> IO[bytes]:
-    """Open a regular file to read its bytes; do not wait for a pipe, do not follow a link.
+def open_regular(path: Any, *, links: bool = True) -> IO[bytes]:
+    """Open a regular file to read its bytes, and never wait for one.
+
+    Args:
+        path: the file.
+        links: whether it may be a link.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is something else, or cannot be read.
+        OSError: the file cannot be read, or is a folder, pipe, socket or device.
     """
     if is_remote(path):
         return path.open("rb")  # type: ignore[no-any-return]
-    try:
-        # O_NONBLOCK: without it, opening a pipe that nobody writes to waits for ever.
-        stream = open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW), "rb")  # noqa: SIM115
-    except OSError as error:
-        if isinstance(error, FileNotFoundError):
-            raise
-        raise ValueError(error.strerror) from error
+    # Without O_NONBLOCK, opening a pipe waits for a writer. Windows has neither.
+    flags = getattr(os, "O_NONBLOCK", 0) | (0 if links else getattr(os, "O_NOFOLLOW", 0))
+    stream = open(path, "rb", opener=lambda name, mode: os.open(name, mode | flags))  # noqa: SIM115
     if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
         stream.close()
-        raise ValueError("not a regular file")
+        raise OSError(errno.EINVAL, "is a pipe or a device, expected a file", str(path))
     return stream
-
-
-def read_json(path: Any) -> Any:
-    """Read a JSON file in UTF-8; raises as `open_regular` does."""
-    with open_regular(path) as stream:
-        try:
-            return json.loads(stream.read())
-        except RecursionError as error:
-            raise ValueError("it is nested too deeply") from error
-
-
-def checked(kind: type, content: Any) -> dict[str, Any]:
-    """Return a JSON object whose values have the types of a class's annotations.
-
-    Raises:
-        ValueError: it is no object, has another field, or a value is of another type.
-    """
-    types = get_type_hints(kind)
-    if not isinstance(content, dict) or not content.keys() <= types.keys():
-        raise ValueError("other fields were expected")
-    if not all(fits(value, types[name]) for name, value in content.items()):
-        raise ValueError("a value has another type than was expected")
-    return content
-
-
-def fits(value: object, kind: Any) -> bool:
-    """Return True if a value from JSON has the type of an annotation; numbers must be finite.
-
-    A tuple is a list in JSON. Annotations may be bool, int, float, str, list, tuple, dict, Counter.
-    """
-    origin, parts = get_origin(kind), get_args(kind)
-    if origin is list:
-        return isinstance(value, list) and all(fits(item, parts[0]) for item in value)
-    if origin is tuple:
-        return isinstance(value, list) and len(value) == len(parts) and all(map(fits, value, parts))
-    if origin in (dict, Counter):
-        item = int if origin is Counter else parts[1]
-        return isinstance(value, dict) and all(fits(entry, item) for entry in value.values())
-    if kind is float:
-        return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
-    return type(value) is kind
 
 
 def copy(path: Any, to: Any, scratch: Path) -> None:

@@ -96,7 +96,8 @@ def in_one_line(said: Exception | str) -> str:
 
     What a parser quotes from a broken file must break neither a table nor a terminal.
     """
-    return printable(" ".join(str(said).split())) or type(said).__name__
+    words = re.sub(r"\s+", " ", str(said), flags=re.ASCII).strip(" ")
+    return printable(words) or type(said).__name__
 
 
 def _unknown(url: str, error: Exception) -> Exception:

@@ -9,11 +9,13 @@ import json
 import os
 import re
 import reprlib
-import stat
+from collections import Counter
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
 from typing import Any, NoReturn, get_args, get_origin, get_type_hints
+
+from nnpipe.files import open_regular
 
 MOST_BYTES = 256 * 1024 * 1024
 """Largest file that is read into memory, in bytes."""
@@ -34,21 +36,17 @@ UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 """Control characters, line separators and lone surrogates: no text of a record holds them."""
 
 
-def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
-    """Read a regular file, and never wait for one.
+def read_bytes(path: Path, most: int = MOST_BYTES, *, links: bool = True) -> bytes:
+    """Read a regular file of at most ``most`` bytes; see `files.open_regular`.
 
     Raises:
-        OSError: the file cannot be read, has more than ``most`` bytes, or is a folder, pipe, socket
-            or device.
+        OSError: the file cannot be read, is too large, or is none.
     """
-    # Without O_NONBLOCK, which Windows lacks, opening a pipe waits for a writer.
-    at_once = getattr(os, "O_NONBLOCK", 0)
-    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | at_once)) as stream:
-        status = os.fstat(stream.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "is a pipe or a device, expected a file", str(path))
-        content = b"" if status.st_size > most else stream.read(status.st_size + 1)
-    if max(status.st_size, len(content)) > most:
+    with open_regular(path, links=links) as stream:
+        size = stream.seek(0, os.SEEK_END)  # a large file is refused before it is read
+        stream.seek(0)
+        content = stream.read(size + 1) if size <= most else b""
+    if max(size, len(content)) > most:
         raise OSError(errno.EFBIG, f"has more than {most:,} bytes", str(path))
     return content
 
@@ -79,14 +77,18 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")
 
 
-def build(kind: Any, value: Any, name: str = "the document", *, depth: int = 0) -> Any:
+def build(
+    kind: Any, value: Any, name: str = "the document", *, printable: bool = True, depth: int = 0
+) -> Any:
     """Make a value of type ``kind`` from what JSON holds, checking every part.
 
     Args:
-        kind: a dataclass, ``list[X]``, ``tuple[X, ...]``, ``dict[str, X]``, ``X | None``, ``Any``,
-            ``str``, ``int``, ``float``, ``bool`` or ``Path``.
+        kind: a dataclass, ``list[X]``, ``tuple[X, ...]``, ``tuple[X, Y]``, ``dict[str, X]``,
+            ``Counter[str]``, ``X | None``, ``Any``, ``str``, ``int``, ``float``, ``bool`` or
+            ``Path``.
         value: from `parse`.
         name: what an error calls the value.
+        printable: whether text may only hold characters that can be printed.
         depth: levels above the value.
 
     Raises:
@@ -95,34 +97,50 @@ def build(kind: Any, value: Any, name: str = "the document", *, depth: int = 0) 
     """
     if kind is Any:
         kind = {list: list[Any], dict: dict[str, Any]}.get(type(value), type(value))  # type: ignore[call-overload]
-    origin, inner, deeper = get_origin(kind), get_args(kind), depth + 1
+    origin, inner = get_origin(kind), get_args(kind)
+    options: dict[str, Any] = {"printable": printable, "depth": depth + 1}
     if origin is UnionType:
-        return None if value is None else build(inner[0], value, name, depth=depth)
+        return None if value is None else build(inner[0], value, name, **options)
     if depth > DEPTH:
         raise ValueError(f"{name} is nested too deep")
     if isinstance(kind, type) and is_dataclass(kind) and isinstance(value, dict):
-        hints = get_type_hints(kind)
         needed = {field.name for field in fields(kind) if field.default is MISSING}
         if missing := needed - value.keys():
             raise ValueError(f"{name} lacks {min(missing)}")
-        if unknown := value.keys() - hints.keys():
-            raise ValueError(f"{name} has the unknown field {reprlib.repr(min(unknown))}")
-        return kind(**{k: build(hints[k], v, k, depth=deeper) for k, v in value.items()})
+        return kind(**build_fields(kind, value, name, **options))
     if origin in (list, tuple) and isinstance(value, list):
-        return origin(build(inner[0], item, name, depth=deeper) for item in value)
-    if origin is dict and isinstance(value, dict):
-        return {
-            build(str, key, f"a key of {name}"): build(inner[1], item, name, depth=deeper)
-            for key, item in value.items()
-        }
+        kinds = inner if origin is tuple and ... not in inner else inner[:1] * len(value)
+        pairs = zip(kinds, value, strict=True)  # raises a ValueError itself
+        return origin(build(part, item, name, **options) for part, item in pairs)
+    if origin in (dict, Counter) and isinstance(value, dict):
+        part = int if origin is Counter else inner[1]
+        keys = (build(str, key, f"a key of {name}", **options) for key in value)
+        items = (build(part, item, name, **options) for item in value.values())
+        return origin(dict(zip(keys, items, strict=True)))
     if kind is Path and isinstance(value, str) and "\0" not in value:
         return Path(value)
     if type(value) is kind or (kind is float and type(value) is int):
         if isinstance(value, str):
-            right = len(value) <= MOST_TEXT and not UNPRINTABLE.search(value)
+            right = len(value) <= MOST_TEXT and not (printable and UNPRINTABLE.search(value))
         else:
             right = value is None or abs(value) < LARGEST
         if right:
             return value
     expected = getattr(kind, "__name__", str(kind))
     raise ValueError(f"{name} is {reprlib.repr(value)}, expected {expected}")
+
+
+def build_fields(
+    kind: type, value: Any, name: str = "the document", **options: Any
+) -> dict[str, Any]:
+    """Make the values of some fields of a class from a JSON object; see `build`.
+
+    Raises:
+        ValueError: it is no object, has another field, or a value is not of the field's type.
+    """
+    hints = get_type_hints(kind)
+    if not isinstance(value, dict):
+        raise ValueError(f"{name} is {reprlib.repr(value)}, expected an object")
+    if unknown := value.keys() - hints.keys():
+        raise ValueError(f"{name} has the unknown field {reprlib.repr(min(unknown))}")
+    return {field: build(hints[field], item, field, **options) for field, item in value.items()}

@@ -17,8 +17,8 @@ PACKAGE = ROOT / "nnpipe"
 LAYERS = [
     {"errors"},
     {"places", "kinds", "epochs", "progress"},
-    {"files", "records"},
-    {"processes"},
+    {"files"},
+    {"records", "processes"},
     {"network", "preprocess", "drift"},
     {"weights", "training", "calibration", "attribution"},
     {"classifier", "datasets", "runs", "evaluation", "explain"},

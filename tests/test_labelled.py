@@ -95,7 +95,7 @@ def test_a_sub_folder_that_is_no_digit_is_refused(folder, name):
         (lambda path: path.mkdir(), "no picture in it can be read; expected"),
         (
             lambda path: ((path / "3").mkdir(parents=True), (path / "3/a.txt").write_text("a")),
-            r"no picture in it can be read \(3/a.txt: this is not a picture",
+            r"no picture in it can be read \(3/a.txt: this is text, not a picture",
         ),
     ],
 )

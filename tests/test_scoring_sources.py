@@ -230,7 +230,7 @@ def kinds():
             "",
         ),
         "bomb.png": (bomb(), "error", "million pixels"),
-        "text.png": (b"I am a picture", "error", "format"),
+        "text.png": (b"I am a picture", "error", "this is text, not a picture"),
         "one.bmp": (encoded(Image.new("L", (1, 1)), "BMP"), "rejected", "blank"),
     }
 

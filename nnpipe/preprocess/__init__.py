@@ -18,7 +18,7 @@ from PIL import Image
 from nnpipe.errors import PictureError
 from nnpipe.preprocess import paper
 from nnpipe.preprocess.components import choose
-from nnpipe.preprocess.decoders import DamagedError, Opened
+from nnpipe.preprocess.decoders import Opened, damaged
 from nnpipe.preprocess.drawing import SIDE, as_mnist, draw
 from nnpipe.preprocess.pictures import (
     MAX_BYTES,
@@ -157,7 +157,7 @@ def _attempt(step: Callable[..., T], *args: object) -> T | PictureError:
     except MemoryError:
         return PictureError("the picture takes more memory than can be had")
     except Exception as error:  # one odd picture must not end the reading of a million others
-        return DamagedError(error)
+        return damaged(error)
 
 
 def _is_small(image: Image.Image) -> bool:

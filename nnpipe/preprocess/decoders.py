@@ -89,9 +89,17 @@ class DamagedError(PictureError):
         detail: what the decoder says, or empty if that is not a sentence for people.
     """
 
-    def __init__(self, error: Exception) -> None:
-        self.detail = str(error) if SENTENCES.fullmatch(str(error)) else ""
-        super().__init__(f"the picture is damaged{self.detail and f' ({self.detail})'}")
+    def __init__(self, detail: str) -> None:
+        self.detail = detail
+        super().__init__(detail)  # what `pickle` makes it of again
+
+    def __str__(self) -> str:
+        return f"the picture is damaged{self.detail and f' ({self.detail})'}"
+
+
+def damaged(error: Exception) -> DamagedError:
+    """What Pillow raised, in a sentence for people."""
+    return DamagedError(str(error) if SENTENCES.fullmatch(str(error)) else "")
 
 
 @contextmanager
@@ -108,7 +116,7 @@ def damage_noticed() -> Iterator[None]:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise _too_many(MAX_PIXELS) from None
     except Exception as error:
-        raise DamagedError(error) from error
+        raise damaged(error) from error
 
 
 def open_header(stream: io.BytesIO) -> Image.Image:

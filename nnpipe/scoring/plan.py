@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nnpipe import files as disk
+from nnpipe import records
 from nnpipe.classifier import Classifier, champion
 from nnpipe.errors import PictureError, ScoringError
 from nnpipe.files import cannot_write, open_regular, replacing, sha256, sha256_of, write_json
@@ -173,9 +174,9 @@ class Plan:
 
     def _is_whole(self, shard: int) -> bool:
         """Whether a part is what was written."""
-        with suppress(ScoringError, FileNotFoundError, ValueError):
+        with suppress(ScoringError, OSError):
             statistics = load_statistics(self.statistics(shard))
-            with open_regular(self.part(shard)) as part:
+            with open_regular(self.part(shard), links=False) as part:
                 whole = statistics.files == self.counts[shard]
                 return whole and sha256_of(part) == statistics.sha256
         return False
@@ -196,8 +197,8 @@ class Plan:
     def classifier(self) -> Classifier:
         """What reads the pictures."""
         file = self.folder / WEIGHTS
-        with accessed(file), suppress(FileNotFoundError, ValueError), open_regular(file) as stream:
-            content = stream.read()
+        with accessed(file), suppress(FileNotFoundError):
+            content = records.read_bytes(file, links=False)
             if sha256(content) == self.command.weights:
                 with disk.temporary_copy(content, ".npz") as copy:
                     return replace(Classifier.load(copy), threshold=self.command.threshold)
@@ -214,18 +215,17 @@ class Plan:
 def load_plan(state: Path) -> Plan | None:
     """Read the plan in a folder; None if there is none that this version can go on with."""
     out = state.with_name(state.name.removesuffix(".nnpipe"))
-    with accessed(state), suppress(FileNotFoundError, *MALFORMED):
-        content = disk.read_json(state / PLAN)
+    with accessed(state), suppress(FileNotFoundError, *_malformed(state)):
+        content = records.parse(records.read_bytes(state / PLAN, links=False).decode())
         reader, command = content.pop("reader"), _command(content.pop("command"))
-        if not disk.fits(reader, list[str]):
-            return None
+        reader = records.build(list[str], reader, "reader", printable=False)
         kind = Local if len(reader) == len(Local._fields) else Remote
-        content = disk.checked(Plan, content)
+        content = records.build_fields(Plan, content, printable=False)
         plan = Plan(state=state, out=out, command=command, reader=kind(*reader), **content)
         if not re.fullmatch(ID, plan.id) or (not is_remote(state) and plan.folder.is_symlink()):
             return None
         # A manifest that is cut, or belongs to another plan, has another size.
-        with open_regular(plan.folder / MANIFEST) as stream:
+        with open_regular(plan.folder / MANIFEST, links=False) as stream:
             size = stream.seek(0, os.SEEK_END)
         if len(plan.starts) == len(plan.counts) + 1 and plan.starts[-1] == size:
             return plan
@@ -233,7 +233,14 @@ def load_plan(state: Path) -> Plan | None:
 
 
 def _command(content: Any) -> Command:
-    return Command(**disk.checked(Command, content))
+    # The path of a folder need not be UTF-8.
+    command: Command = records.build(Command, content, "command", printable=False)
+    return command
+
+
+def _malformed(path: Path) -> tuple[type[Exception], ...]:
+    """What reading a plan or a summary raises that is damaged; what a server answers is not."""
+    return MALFORMED if is_remote(path) else (OSError, *MALFORMED)
 
 
 def summary_file(out: Path) -> Path:
@@ -258,17 +265,17 @@ def load_summary(out: Path) -> dict[str, Any] | None:
     """
     file = summary_file(out)
     try:
-        content: dict[str, Any] = disk.read_json(file)
+        content: dict[str, Any] = records.parse(records.read_bytes(file, links=False).decode())
         content["command"] = _command(content["command"])
         if "sha256" not in content:  # version 1.0.0 recorded the size alone
             hashes = sinks.hashes_of(out)
             same = content["bytes"] == sinks.size_of(out)
             content["sha256"] = hashes if same else dict.fromkeys(hashes, "")
-        disk.checked(_Recorded, {name: content[name] for name in _Recorded.__annotations__})
+        records.build_fields(_Recorded, {name: content[name] for name in _Recorded.__annotations__})
         return content if out.exists() else None
     except FileNotFoundError:
         return None
-    except MALFORMED as error:
+    except _malformed(file) as error:
         raise ScoringError(f"{file}: is not a summary that nnpipe wrote; {ELSEWHERE}") from error
 
 

@@ -55,7 +55,7 @@ class Part(NamedTuple):
         Raises:
             ScoringError: they are not those that were written.
         """
-        with suppress(FileNotFoundError, ValueError), open_regular(self.path) as stream:
+        with suppress(OSError), open_regular(self.path, links=False) as stream:
             content = stream.read()
             if sha256(content) == self.sha256:
                 return content
@@ -150,10 +150,11 @@ def hashes_of(out: Path) -> dict[str, str]:
     hashes = {}
     for file in _files(out):
         try:
-            with open_regular(file) as stream:
+            with open_regular(file, links=False) as stream:
                 hashes[file.name] = sha256_of(stream)
-        except ValueError as error:
-            raise ScoringError(f"{file}: cannot be replaced ({error}); {ELSEWHERE}") from error
+        except OSError as error:
+            why = error.strerror or error
+            raise ScoringError(f"{file}: cannot be replaced ({why}); {ELSEWHERE}") from error
     return hashes
 
 

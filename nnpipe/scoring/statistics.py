@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
+from nnpipe import records
 from nnpipe.drift import Counts
 from nnpipe.errors import ScoringError
-from nnpipe.files import checked, read_json
 from nnpipe.scoring.rows import Row
 
 NAMED = 5
@@ -89,9 +89,8 @@ def load_statistics(path: Path) -> Statistics:
         ScoringError: the file is missing or damaged.
     """
     try:
-        content = checked(Statistics, read_json(path))
-        counts = {name: Counter(content[name]) for name in ("statuses", "labels", "reasons")}
-        return Statistics(**content | counts)
-    except (FileNotFoundError, ValueError, KeyError) as error:
+        statistics: Statistics = records.load(Statistics, path)
+        return statistics
+    except (OSError, ValueError) as error:
         why = "is missing or damaged; give the same command again"
         raise ScoringError(f"{path}: {why}") from error

@@ -374,7 +374,7 @@ def test_inspect_shows_the_metadata(run):
 # --- the stages, one after the other --------------------------------------------------------------
 
 
-@pytest.mark.parametrize("engine", ["torch", "numpy"])
+@pytest.mark.parametrize("engine", [pytest.param("torch", marks=pytest.mark.slow), "numpy"])
 def test_download_train_export_evaluate(run, tmp_path, small_drawn, engine):
     assert run("download", "--dataset", "drawn")[0] == 0
     settings = ("--dataset", "drawn", "--epochs", 3, "--batch-size", 64)

@@ -151,6 +151,7 @@ def test_a_body_that_is_refused_is_not_read_for_ever(client, monkeypatch):
             time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_a_client_that_does_not_take_its_answers_is_not_waited_for(client, monkeypatch):
     monkeypatch.setattr(guard, "REQUEST_SECONDS", 0.4)
     monkeypatch.setattr(guard, "HEAD_SECONDS", 0.4)

@@ -29,6 +29,8 @@ from nnpipe.datasets import drawn
 
 from .conftest import ROOT
 
+pytestmark = pytest.mark.slow  # a page in Chromium takes a second
+
 CHROMIUM = shutil.which("chromium")
 if not CHROMIUM:
     pytest.skip("the page is tested in Chromium, which is not installed", allow_module_level=True)
@@ -259,14 +261,12 @@ def test_every_digit_and_every_hand_is_read(visit):
     assert len(wrong) <= 1, wrong
 
 
-@pytest.mark.slow
 def test_ninety_five_of_a_hundred_drawings_are_read(visit):
     """Ten digits in ten hands. All 100 were read when this was written."""
     wrong = misread(visit(), [(digit, hand) for hand in HANDS for digit in range(10)])
     assert len(wrong) <= 5, wrong
 
 
-@pytest.mark.slow
 def test_ninety_five_of_a_hundred_hands_are_read(visit):
     """As many writers, who bend and slant their digits as those of the drawn data set do.
 

@@ -26,7 +26,6 @@ os.environ |= {
 from prefect import flow  # noqa: E402
 from prefect.client.orchestration import get_client  # noqa: E402
 from prefect.results import ResultRecord  # noqa: E402
-from prefect.testing.utilities import prefect_test_harness  # noqa: E402
 
 import flows.caching  # noqa: E402
 import flows.download  # noqa: E402
@@ -56,6 +55,8 @@ from .conftest import ROOT  # noqa: E402
 from .make_samples import SAMPLES, encoded, picture  # noqa: E402
 from .mirror import serving  # noqa: E402
 
+pytestmark = pytest.mark.slow  # each flow run takes a second
+
 FLOWS = {
     "download": download,
     "train": train,
@@ -71,6 +72,8 @@ FLOWS = {
 @pytest.fixture(scope="module", autouse=True)
 def prefect():
     """One temporary server for all tests; it takes some ten seconds to start."""
+    from prefect.testing.utilities import prefect_test_harness  # imports all of the server
+
     with prefect_test_harness(server_startup_timeout=120):
         yield
     shutil.rmtree(HOME, ignore_errors=True)
@@ -133,7 +136,6 @@ def test_the_pipeline_goes_from_nothing_to_a_scored_folder(tmp_path, few_digits)
     assert picture == (tmp_path / "reports" / "r" / "plots" / "confusion.png").read_bytes()
 
 
-@pytest.mark.slow
 def test_a_mirror_that_answers_at_the_second_try_is_enough(tmp_path, mnist_files, impatient):
     with serving(mnist_files) as mirror:
         mirror.failing = 1
@@ -194,7 +196,7 @@ def many_pictures(tmp_path, monkeypatch):
     return folder
 
 
-@pytest.mark.parametrize("runner", ["threads", pytest.param("processes", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("runner", ["threads", "processes"])
 def test_tasks_score_as_the_command_does(tmp_path, many_pictures, runner):
     scoring.score(str(many_pictures), str(tmp_path / "command.csv"))
     done = score_folder(str(many_pictures), str(tmp_path / "flow.csv"), workers=2, runner=runner)
@@ -211,7 +213,6 @@ def test_a_full_disk_in_a_task_is_the_sentence_of_the_flow(tmp_path, many_pictur
         score_folder(str(many_pictures), str(tmp_path / "out.csv"))
 
 
-@pytest.mark.slow
 def test_shards_that_are_lost_are_given_out_again(tmp_path, many_pictures, monkeypatch):
     """As when the machine dies that has them; but not for ever."""
     calls = []
@@ -241,7 +242,6 @@ def events_of(out):
         return client.request("POST", "/events/filter", json={"filter": match}).json()["events"]
 
 
-@pytest.mark.slow
 def test_a_run_that_has_drifted_emits_an_event_and_others_none(tmp_path, many_pictures, caplog):
     """By many tasks, but once for all; 400 digits that are drawn all alike are drift."""
     done = score_folder(str(many_pictures), str(tmp_path / "drifted.csv"), workers=2)
@@ -301,7 +301,6 @@ def dask_cluster(tmp_path):
             process.wait(timeout=30)
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of distributed, about ports that are taken and such
 def test_on_dask_a_worker_may_die_in_mid_run(tmp_path, many_pictures, dask_cluster):
     address, workers = dask_cluster
@@ -330,7 +329,6 @@ def test_on_dask_a_worker_may_die_in_mid_run(tmp_path, many_pictures, dask_clust
     assert (tmp_path / "one.csv").read_bytes() == (tmp_path / "two.csv").read_bytes()
 
 
-@pytest.mark.slow
 def test_stages_run_as_flows_of_their_own(tmp_path, few_digits):
     download(dataset="drawn", data_dir=tmp_path)
     trained = train(dataset="drawn", epochs=2, data_dir=tmp_path, runs_dir=tmp_path / "runs")
@@ -341,7 +339,6 @@ def test_stages_run_as_flows_of_their_own(tmp_path, few_digits):
     assert scored.files == len(list(SAMPLES.iterdir()))
 
 
-@pytest.mark.slow
 def test_a_flow_run_by_hand_prints_where_all_lies_or_one_sentence(tmp_path):
     """In a process of its own, with an empty home, on Prefect's own temporary server."""
 
@@ -380,7 +377,6 @@ def small(tmp_path, **more):
     }
 
 
-@pytest.mark.slow
 def test_what_is_done_is_not_done_again_unless_something_has_changed(tmp_path, few_digits):
     first = pipeline(**small(tmp_path))
     again = pipeline(**small(tmp_path))
@@ -404,7 +400,6 @@ def test_what_is_done_is_not_done_again_unless_something_has_changed(tmp_path, f
     assert json.loads((mended.evaluated.report / "metrics.json").read_text())["n"] == 500
 
 
-@pytest.mark.slow
 def test_other_code_is_another_key(tmp_path, few_digits, monkeypatch):
     first = pipeline(**small(tmp_path))
     monkeypatch.setattr(flows.caching, "code_version", lambda: "another")
@@ -446,7 +441,6 @@ def test_a_run_that_failed_says_what_to_do(caplog, error, advice):
     assert advice in said[0]
 
 
-@pytest.mark.slow
 def test_a_drawn_candidate_never_replaces_the_champion(tmp_path, few_digits):
     weights_dir = tmp_path / "weights"
     shutil.copytree(ROOT / "weights", weights_dir, ignore=shutil.ignore_patterns("runs", "former"))
@@ -477,7 +471,6 @@ def test_a_server_that_is_not_there_is_one_sentence(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.slow
 def test_an_accuracy_below_what_is_expected_fails_the_run(tmp_path, few_digits):
     datasets.prepare("drawn", tmp_path / "data")
     given = {"dataset": "drawn", "data_dir": tmp_path / "data", "out": tmp_path / "report"}

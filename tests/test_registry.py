@@ -605,7 +605,8 @@ def small(tmp_path):
 
 
 @pytest.mark.parametrize("change", ["promote", "rollback"])
-@pytest.mark.parametrize("how", ["kill", "full", pytest.param("fail once", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["kill", "full", "fail once"])
 def test_a_change_that_ends_at_any_step_leaves_the_old_champion_or_the_new(
     small, monkeypatch, how, change
 ):

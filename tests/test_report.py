@@ -189,6 +189,7 @@ def test_the_champion_itself_is_compared_with_nobody(written):
     assert metrics["summary"]["against_champion"] == "These are the champion's own weights."
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("images", "labels"),
     [

@@ -383,7 +383,10 @@ def test_an_output_that_cannot_be_a_file_or_a_folder_is_refused_before_scoring(f
     for out, sentence in (
         ("rows", "rows: is not a folder; name a file with a suffix, or a folder"),
         ("pipe", "pipe: is not a folder; name a file with a suffix, or a folder"),
-        ("out.csv", r"out\.csv: cannot be replaced \(is a pipe or a device, expected a file\); move it away"),
+        (
+            "out.csv",
+            r"out\.csv: cannot be replaced \(is a pipe or a device",
+        ),
     ):
         with pytest.raises(ScoringError, match=sentence):
             score(folder, tmp_path / out)

@@ -10,18 +10,6 @@ MOST = 24
 
 
 @dataclass(frozen=True)
-class Case:
-    """One picture."""
-
-    index: int  # in the order of the data
-    name: str  # "test[947]", or the path of its file
-    label: int
-    answer: int
-    probabilities: tuple[float, ...]  # ten
-    disputed: bool  # people who looked at it doubt its label
-
-
-@dataclass(frozen=True)
 class Cases:
     """Pictures in the order in which they are worth a look, `MOST` of each at most."""
 

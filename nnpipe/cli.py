@@ -169,7 +169,7 @@ def _picture(name: str) -> Picture | PictureError:
         raise PictureError("stdin is closed; pipe a picture into nnpipe, or name a file")
     if name == "-":
         return sys.stdin.buffer.read()
-    try:  # what is no file is read here, where a pipe may take its time
+    try:  # a pipe is read here, where it may take its time
         return Path(name) if Path(name).is_file() else read_file(name)
     except PictureError as error:
         return error

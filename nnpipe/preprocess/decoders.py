@@ -47,7 +47,7 @@ MAX_SCANS = 100
 """Scans of a JPEG. A progressive one has about ten; each goes over the whole picture again."""
 
 MAX_WORK = 1_000_000_000
-"""Scans times pixels of a JPEG. Decoding so many takes some seconds."""
+"""Scans times pixels of a JPEG. Decoding that many takes some seconds."""
 
 MAX_MISSING = 0.05
 """Share of the rows of a JPEG that may be missing at its end. With 0.05, the digits of 1 in 300

@@ -72,10 +72,11 @@ def test_a_picture_that_crashes_or_hangs_its_reader_is_listed_and_the_others_are
     sabotage(monkeypatch, SABOTAGE)
     monkeypatch.setattr(labelled, "SECONDS", 2)
     found = labelled.from_folder(folder)
-    assert {file.name: file.reason for file in found.unreadable} == {
+    reasons = {file.name: file.reason for file in found.unreadable}
+    assert reasons.pop("6/notes.txt").startswith("this is text, not a picture")
+    assert reasons == {
         "3/3.png": "reading it ended the process, twice (SIGSEGV)",
         "3/5.png": "reading it took longer than 2 seconds",
-        "6/notes.txt": "this is not a picture in a format that Pillow knows",
     }
     assert list(found.names) == ["3/a.png", "6/b.jpg", "6/deep/er/ö ü.jpg"]
 

@@ -32,7 +32,10 @@ def fall_over(x):
             time.sleep(x)
         case ("once", name, file) if not os.path.exists(file):  # noqa: PTH110
             open(file, "w").close()
-            os.kill(os.getpid(), getattr(signal, name))
+            number = getattr(signal, name)
+            if number != signal.SIGKILL:
+                signal.signal(number, signal.SIG_DFL)  # under nohup, SIGHUP is ignored
+            os.kill(os.getpid(), number)
             time.sleep(60)
     return x
 

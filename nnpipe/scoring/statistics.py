@@ -10,6 +10,7 @@ from pathlib import Path
 from nnpipe import records
 from nnpipe.drift import Counts
 from nnpipe.errors import ScoringError
+from nnpipe.places import is_remote
 from nnpipe.scoring.rows import Row
 
 NAMED = 5
@@ -92,5 +93,7 @@ def load_statistics(path: Path) -> Statistics:
         statistics: Statistics = records.load(Statistics, path)
         return statistics
     except (OSError, ValueError) as error:
+        if is_remote(path) and not isinstance(error, (FileNotFoundError, ValueError)):
+            raise  # the server's fault, and not the file's
         why = "is missing or damaged; give the same command again"
         raise ScoringError(f"{path}: {why}") from error

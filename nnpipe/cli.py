@@ -245,8 +245,8 @@ def score(
     """Read every picture of a folder, or of another source, and write one row for each file.
 
     Rows come in the order of the paths, and no file is left out but hidden ones and system litter:
-    what cannot be read has its row with the reason. If it is interrupted, the same command goes on where it was. Exits with 3 when
-    some files were rejected or could not be read; 130 interrupted.
+    what cannot be read has its row with the reason. If it is interrupted, the same command goes on
+    where it was. Exits with 3 when some files were rejected or could not be read; 130 interrupted.
     """
     from nnpipe import scoring
 

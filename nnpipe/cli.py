@@ -19,7 +19,7 @@ from nnpipe import __version__
 from nnpipe.classifier import Classifier, Reading
 from nnpipe.errors import NnpipeError, PictureError, PromotionError, needs
 from nnpipe.files import replacing
-from nnpipe.places import printable
+from nnpipe.places import printable, printable_name
 from nnpipe.preprocess import SECONDS, Picture, prepare, read_file
 from nnpipe.processes import Function, Job, apply, run
 from nnpipe.progress import How, bar, rate
@@ -77,10 +77,10 @@ def main() -> None:
     try:
         app(prog_name="nnpipe")
     except NnpipeError as error:
-        sys.exit(printable(f"nnpipe: {error}"))
+        sys.exit(printable_name(f"nnpipe: {error}"))
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
-        sys.exit(printable(f"nnpipe: {place}{error.strerror or error}"))
+        sys.exit(printable_name(f"nnpipe: {place}{error.strerror or error}"))
 
 
 def _version(wanted: bool) -> None:
@@ -145,15 +145,15 @@ def predict(
         if as_json:
             print(json.dumps(_as_json(name, reading, top_k, show_input)))
         elif reading.status == "error":
-            _say(f"nnpipe: {name}: {reading.reason}")
+            _say(f"nnpipe: {printable_name(name)}: {reading.reason}")
         else:
-            print(printable(_as_text(name, reading, top_k)))
+            print(_as_text(printable_name(name), reading, top_k))
             if show_input and reading.pixels is not None:
                 print(_as_blocks(reading.pixels))
         if explain and stages:
             with replacing(explain) as stream:
                 stream.write(stages)
-            _say(f"{explain}: {name}, stage by stage")
+            _say(f"{explain}: {printable_name(name)}, stage by stage")
 
     jobs = (Job((function, [_picture(name)]), 1, name) for name in pictures)
     run(apply, jobs, show, seconds=SECONDS, workers=1, fork=True)

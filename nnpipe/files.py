@@ -54,7 +54,8 @@ def replacing(
     except OSError as error:
         raise cannot_write(folder if remote and _is_full(error) else path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # where it could not be made, it may not be looked for, either
+            temporary.unlink()
 
 
 def temporary_folder() -> Path:

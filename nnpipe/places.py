@@ -80,7 +80,7 @@ def accessed(path: Path) -> Iterator[None]:
 
 
 CONTROLS = re.compile(
-    "[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+    "[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 """What a terminal may obey or cannot show: control characters but the end of a line, separators of
 lines, changes of the direction of writing, and lone surrogates."""
@@ -89,6 +89,11 @@ lines, changes of the direction of writing, and lone surrogates."""
 def printable(text: str) -> str:
     r"""Write the characters that a terminal must not get as escapes, such as ``\x1b``."""
     return CONTROLS.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def printable_name(name: str) -> str:
+    r"""Write a name as `printable` does, and the end of a line, too, as ``\n``."""
+    return printable(name).replace("\n", "\\n")
 
 
 def in_one_line(said: Exception | str) -> str:

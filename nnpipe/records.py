@@ -24,7 +24,7 @@ MOST_JSON = 16 * 1024 * 1024
 """Largest JSON document, in bytes; those of nnpipe have a few thousand."""
 
 MOST_TEXT = 10_000
-"""Longest string in a record, in characters."""
+"""Longest string that people are shown, in characters. Paths may be longer."""
 
 LARGEST = 2**63
 """Numbers are smaller than this, without their sign; NaN is not."""
@@ -51,14 +51,14 @@ def read_bytes(path: Path, most: int = MOST_BYTES, *, links: bool = True) -> byt
     return content
 
 
-def load(kind: Any, path: Path) -> Any:
+def load(kind: Any, path: Path, *, printable: bool = True) -> Any:
     """Read a JSON file as a value of type ``kind``; see `build`.
 
     Raises:
         OSError: see `read_bytes`.
         ValueError: the file is not UTF-8, not JSON, or not a ``kind``.
     """
-    return build(kind, parse(read_bytes(path, MOST_JSON).decode()))
+    return build(kind, parse(read_bytes(path, MOST_JSON).decode()), printable=printable)
 
 
 def parse(text: str) -> Any:
@@ -88,7 +88,7 @@ def build(
             ``Path``.
         value: from `parse`.
         name: what an error calls the value.
-        printable: whether text may only hold characters that can be printed.
+        printable: whether text may only hold characters that can be printed, `MOST_TEXT` of them.
         depth: levels above the value.
 
     Raises:
@@ -121,7 +121,7 @@ def build(
         return Path(value)
     if type(value) is kind or (kind is float and type(value) is int):
         if isinstance(value, str):
-            right = len(value) <= MOST_TEXT and not (printable and UNPRINTABLE.search(value))
+            right = not printable or not (len(value) > MOST_TEXT or UNPRINTABLE.search(value))
         else:
             right = value is None or abs(value) < LARGEST
         if right:

@@ -342,6 +342,7 @@ def evaluate(
     if folder and out.resolve().is_relative_to(folder.resolve()):
         raise EvaluationError(f"{out}: lies in the folder that is measured; name another --out")
     check_writable(out)
+    report.check_folder(out)
 
     options = {"--weights": weights_file, "--dataset": None if folder else dataset}
     options |= {"--folder": folder, "--data-dir": data_dir if data_dir != DATA else None}

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from nnpipe import __version__, cli, datasets, preprocess, stages
 from nnpipe.datasets import mnist
+from nnpipe.preprocess import pictures
 from nnpipe.runs import read_record
 
 from .conftest import ROOT
@@ -282,6 +283,23 @@ def test_a_pipe_may_take_longer_than_a_picture(run, tmp_path, monkeypatch):
     assert f"{fifo}: 4" in out
 
 
+def test_a_pipe_that_nobody_writes_to_does_not_keep_the_next_picture_waiting(
+    run, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(pictures, "PIPE_SECONDS", 0.1)
+    os.mkfifo(tmp_path / "fifo")
+    code, out, err = run("predict", "--top-k", 1, "fifo", SAMPLES / "3-dark-on-light.png")
+    assert code == 3
+    assert "3-dark-on-light.png: 3" in out
+    assert err == "nnpipe: fifo: nothing came out of this pipe for 0.1 seconds\n"
+
+
+def test_a_name_of_several_lines_does_not_pass_for_several_answers(run, tmp_path):
+    (tmp_path / "1.png: 1\n2.png").write_bytes(encoded(picture(4), "PNG"))
+    _, out, _ = run("predict", "--top-k", 1, "1.png: 1\n2.png")
+    assert out.startswith(r"1.png: 1\n2.png: 4")
+
+
 def test_predict_reads_stdin_by_its_name():
     done = nnpipe("predict", "--json", "/dev/stdin", stdin=encoded(picture(4), "PNG"))
     assert json.loads(done.stdout)["label"] == 4
@@ -532,6 +550,13 @@ def test_ones_own_pictures_are_measured(run, tmp_path, my_digits):
     assert "report: reports/champion-on-my digits/report.html" in err
     metrics = json.loads((tmp_path / "reports/champion-on-my digits/metrics.json").read_text())
     assert metrics["reproduce"][1] == "nnpipe evaluate --folder 'my digits'"
+
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/report.html").write_text("keep")
+    code, _, err = run("evaluate", "--folder", "my digits", "--no-plots", "--out", "mine")
+    assert code == 1
+    assert "mine/report.html: is not of a report (there is no metrics.json beside it)" in err
+    assert (tmp_path / "mine/report.html").read_text() == "keep"
 
     (my_digits / "6/broken.png").write_text("no picture")
     code, _, err = run("evaluate", "--folder", "my digits", "--no-plots")

@@ -321,3 +321,44 @@ def test_an_image_that_is_closed_says_so():
     for closed in (image, another):
         with pytest.raises(PictureError, match="was closed before it was loaded"):
             prepare(closed)
+
+
+def png(width, height, depth, colour, rows, *, interlaced=False):
+    """A PNG with these bytes as its rows, however few, and nothing wrong with its parts."""
+    header = width.to_bytes(4) + height.to_bytes(4) + bytes([depth, colour, 0, 0, interlaced])
+    parts = (b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        len(data).to_bytes(4) + name + data + zlib.crc32(name + data).to_bytes(4)
+        for name, data in parts
+    )
+
+
+@pytest.mark.parametrize(
+    ("depth", "colour", "row"), [(8, 0, 41), (1, 0, 6), (8, 6, 161), (16, 2, 241)]
+)
+@pytest.mark.parametrize("level", [0, 1])
+def test_a_png_whose_data_end_before_its_last_row_is_an_error(depth, colour, row, level):
+    """Pillow leaves the missing rows black and says nothing."""
+    rows = bytes([0, *[level] * (row - 1)]) * 30
+    prepare(png(40, 30, depth, colour, rows))
+    for length in (0, 1, 29 * row, 30 * row - 1):
+        with pytest.raises(PictureError, match=r"is damaged \(image file is truncated"):
+            prepare(png(40, 30, depth, colour, rows[:length]))
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (3, 2), (5, 5), (8, 8), (33, 17)])
+def test_the_last_pass_of_an_interlaced_png_may_not_be_missing(width, height):
+    longest = next(
+        length
+        for length in range(2000)
+        if "damaged" not in answer(png(width, height, 8, 0, bytes(length), interlaced=True))
+    )
+    passes = [len(range(y, height, dy)) for x, y, dx, dy in d.ADAM7 if x < width]
+    assert longest == width * height + sum(passes)  # each row has a byte for its filter
+
+
+def answer(content):
+    try:
+        return prepare(content).refusal
+    except PictureError as error:
+        return str(error)

@@ -1,6 +1,6 @@
 import pytest
 
-from nnpipe.places import in_one_line, printable
+from nnpipe.places import in_one_line, printable, printable_name
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,10 @@ def test_a_message_of_several_lines_becomes_one(end):
 def test_an_odd_end_of_a_line_becomes_an_escape(end):
     """A name may hold it, and a message must give names as they are."""
     assert in_one_line(f"a{end}b") == printable(f"a{end}b") == f"a{ascii(end)[1:-1]}b"
+
+
+def test_a_name_is_one_line():
+    assert printable_name("3.png: 8\n4\x1b") == r"3.png: 8\n4\x1b"
 
 
 def test_an_error_without_words_is_named_by_its_type():

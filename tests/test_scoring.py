@@ -320,7 +320,7 @@ def test_nothing_stale_is_used_again(folder, tmp_path, weights_file, monkeypatch
     out = tmp_path / "out.csv"
     score_here(folder, out, incremental=True)
     assert score_here(folder, out, incremental=True, weights=weights_file).scored == 7
-    assert "another source, other weights, or another preprocessing" in caplog.text
+    assert "another source, other weights, preprocessing or --reject-rate" in caplog.text
     assert score_here(folder, out, incremental=True, weights=weights_file).scored == 0
     assert score_here(folder, out, incremental=True).scored == 7
     monkeypatch.setattr(plan, "PREPROCESSING_VERSION", 99)

@@ -655,3 +655,25 @@ def test_damaged_weights_in_the_state_are_one_sentence(folder, tmp_path, damage)
         damage(begun.folder / "model_weights.npz")
         with pytest.raises(ScoringError, match=r"model_weights\.npz: is damaged; move .*nnpipe aw"):
             begun.classifier()
+
+
+def test_a_lock_that_holds_something_is_not_ours(folder, tmp_path):
+    state = tmp_path / "out.csv.nnpipe"
+    state.mkdir()
+    (state / "lock").write_text("mine")
+    with pytest.raises(ScoringError, match=r"out\.csv\.nnpipe: was not made by nnpipe"):
+        score(folder, tmp_path / "out.csv")
+    assert (state / "lock").read_text() == "mine"
+
+
+@pytest.mark.parametrize("change", [lambda h: h["ink"].pop(), lambda h: h["labels"].append(1)])
+def test_histograms_of_another_length_are_one_sentence(folder, tmp_path, change):
+    begun = begin(folder, tmp_path / "out.csv")
+    file = begun.statistics(begun.shards[0])
+    content = json.loads(file.read_text())
+    change(content["histograms"])
+    file.write_text(json.dumps(content))
+    with pytest.raises(ScoringError, match=r"out\.csv\.nnpipe: is damaged; move it away to start"):
+        score(folder, tmp_path / "out.csv")
+    begun.state.rename(tmp_path / "elsewhere")
+    score(folder, tmp_path / "out.csv")

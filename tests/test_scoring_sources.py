@@ -139,6 +139,25 @@ def test_a_pattern_takes_what_fits_relative_to_where_it_begins_to_vary(folder):
     assert skipped == {"deep": "folder"}
 
 
+@pytest.mark.parametrize("pattern", ["***", "a**", "x/***", "a/**b/*.png"])
+def test_two_stars_beside_other_characters_are_one_sentence(tmp_path, monkeypatch, pattern):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ScoringError, match=r"\*\* stands for folders; put it between two /"):
+        score_here(pattern, tmp_path / "out.csv")
+
+
+def test_a_source_without_a_name_is_not_the_working_folder(tmp_path):
+    with pytest.raises(ScoringError, match="the source has no name; expected a folder"):
+        score_here("", tmp_path / "out.csv")
+
+
+def test_a_path_of_any_length_has_its_row(folder, tmp_path):
+    longest = "x" * 65_000
+    (tmp_path / "list.txt").write_text(f"{folder / 'b.png'}\n{longest}\n")
+    score_here(tmp_path / "list.txt", tmp_path / "out.jsonl")
+    assert [row.status for row in read_rows(tmp_path / "out.jsonl")] == ["ok", "error"]
+
+
 def test_a_pattern_does_not_go_in_circles(folder):
     (folder / "sub" / "loop").symlink_to(folder, target_is_directory=True)
     (folder / "sub" / "again").symlink_to(folder, target_is_directory=True)

@@ -62,6 +62,17 @@ TAIL = bytes(range(1, 255)) + b"\xff\xd9"
 
 END_MISSING = "its last bytes are missing"
 
+ADAM7 = [
+    (0, 0, 8, 8),
+    (4, 0, 8, 8),
+    (0, 4, 4, 8),
+    (2, 0, 4, 4),
+    (0, 2, 2, 4),
+    (1, 0, 2, 2),
+    (0, 1, 1, 2),
+]
+"""The passes of an interlaced PNG: first column, first row, and the steps from one to the next."""
+
 NEEDED = b"IHDR", b"PLTE", b"tRNS", b"IDAT"
 """The chunks of a PNG that decide about its pixels."""
 
@@ -220,7 +231,37 @@ def _decode(stream: io.BytesIO) -> Opened:
     elif image.format == "PNG" and content.rfind(b"IEND") < 0:
         note = _whole(END_MISSING)
     image.load()
+    if image.format == "PNG" and _lacks_rows(image, content):
+        raise OSError("image file is truncated")
     return Opened(image, width, height, note)
+
+
+def _lacks_rows(image: Image.Image, content: bytes) -> bool:
+    """Whether a PNG's data end before its last row, which Pillow does not say and leaves at 0."""
+    width, height, interlaced = *image.size, content[28]
+    last_row = image.crop((0, height - 1, width, height))
+    if not interlaced and last_row.getbbox(alpha_only=False):
+        return False
+    bits = content[24] * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[content[25]]
+    passes = ADAM7 if interlaced else [(0, 0, 1, 1)]
+    sides = [(len(range(x, width, dx)), len(range(y, height, dy))) for x, y, dx, dy in passes]
+    missing = sum(rows * (1 + (columns * bits + 7) // 8) for columns, rows in sides if columns)
+    unpacker = zlib.decompressobj()
+    for name, start, end in _parts(content):
+        data = content[start + 8 : end - 4] if name == b"IDAT" else b""
+        while data and missing > 0:
+            missing -= len(unpacker.decompress(data, 2**20))
+            data = unpacker.unconsumed_tail
+    return missing - len(unpacker.flush()) > 0
+
+
+def _parts(content: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """The name of each part of a PNG and its place, to IEND or as far as there are any."""
+    at, name = 8, b""
+    while name != b"IEND" and (name := content[at + 4 : at + 8]):
+        end = at + 12 + int.from_bytes(content[at : at + 4])
+        yield name, at, end
+        at = end
 
 
 def _decode_jpeg(image: Image.Image, content: bytes, part: int) -> Opened | None:
@@ -303,17 +344,13 @@ def _mend(stream: io.BytesIO, error: DamagedError) -> tuple[io.BytesIO, str]:
     content = stream.getvalue()
     if kind_of(content) != "PNG":
         raise error
-    parts, wrong, at, name = [content[:8]], error.detail, 8, b""
-    while name != b"IEND":
-        name = content[at + 4 : at + 8]
-        end = at + 12 + int.from_bytes(content[at : at + 4])
-        if not name:
-            wrong = END_MISSING
-            break
+    parts, wrong, name = [content[:8]], error.detail, b""
+    for name, at, end in _parts(content):
         sound = zlib.crc32(content[at + 4 : end - 4]).to_bytes(4) == content[end - 4 : end]
         if name in NEEDED or (name == b"eXIf" and sound):
             parts.append(content[at:end])
         elif not sound:
             wrong = f"its part {name.decode('ascii', 'replace')}"
-        at = end
+    if name != b"IEND":
+        wrong = END_MISSING
     return io.BytesIO(b"".join([*parts, b"\0\0\0\0IEND\xae\x42\x60\x82"])), wrong

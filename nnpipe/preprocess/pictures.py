@@ -2,6 +2,7 @@
 
 import io
 import os
+import select
 import stat
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +25,9 @@ from nnpipe.preprocess.decoders import (
 
 MAX_BYTES = 256 * 1024 * 1024
 """Larger files are refused before they are read."""
+
+PIPE_SECONDS = 60
+"""Seconds to wait for the first byte out of a pipe."""
 
 TOO_LARGE = f"the file has more than the {MAX_BYTES >> 20} MiB that are read"
 
@@ -140,12 +144,16 @@ def read_file(path: str | bytes | Path, regular: bool = False) -> bytes:
         PictureError: it cannot be read, is empty, or too large to be a picture.
     """
     try:
-        # A pipe that nobody writes to is not waited for if it is to be refused anyway.
-        stream = os.open(path, os.O_RDONLY | (os.O_NONBLOCK if regular else 0))
+        # To open a pipe would wait for ever where nobody writes to it.
+        stream = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
         try:
             about = os.fstat(stream)
             if regular and not stat.S_ISREG(about.st_mode) and not stat.S_ISDIR(about.st_mode):
                 raise PictureError("this is neither file nor folder")
+            pipe = stat.S_ISFIFO(about.st_mode)
+            if pipe and not select.select([stream], [], [], PIPE_SECONDS)[0]:
+                raise PictureError(f"nothing came out of this pipe for {PIPE_SECONDS} seconds")
+            os.set_blocking(stream, True)
             size, content = about.st_size, b""
             if size <= MAX_BYTES:
                 content = os.read(stream, size + 1)

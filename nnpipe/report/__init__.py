@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 
+from nnpipe.errors import OutputError
 from nnpipe.files import cannot_write, write_json
 from nnpipe.report.contents import contents
 from nnpipe.report.measure import Measured, measure
@@ -36,6 +37,21 @@ PLOTS = tuple(
     )
 )
 ESTIMATES = ("precision", "recall", "f1")
+
+
+FILES = ("report.html", "report.md", "per_class.csv", "confusion.csv", "predictions.parquet")
+
+
+def check_folder(folder: Path) -> None:
+    """See that a report would overwrite nothing but another report.
+
+    Raises:
+        OutputError: a file with the name of one of a report's lies there, and no report does.
+    """
+    names = [name for name in (*FILES, METRICS) if (folder / name).exists()]
+    if names and METRICS not in names:
+        why = f"is not of a report (there is no {METRICS} beside it); name another --out"
+        raise OutputError(f"{folder / names[0]}: {why}")
 
 
 def write(folder: Path, measured: Measured, plots: bool = True) -> dict[str, Any]:

@@ -271,7 +271,8 @@ def load_summary(out: Path) -> dict[str, Any] | None:
             hashes = sinks.hashes_of(out)
             same = content["bytes"] == sinks.size_of(out)
             content["sha256"] = hashes if same else dict.fromkeys(hashes, "")
-        records.build_fields(_Recorded, {name: content[name] for name in _Recorded.__annotations__})
+        recorded = {name: content[name] for name in _Recorded.__annotations__}
+        records.build_fields(_Recorded, recorded, printable=False)
         return content if out.exists() else None
     except FileNotFoundError:
         return None
@@ -405,6 +406,8 @@ def _check_state(state: Path) -> None:
     except (NotADirectoryError, PermissionError, FileNotFoundError):
         names = {state.name}
     unfinished = all(name == LOCK or re.fullmatch(TEMPORARY, name) for name in names)
+    if LOCK in names and (state / LOCK).stat().st_size:  # nnpipe writes nothing into it
+        unfinished = False
     if linked or not (unfinished or MARKER in names or load_plan(state)):
         raise ScoringError(f"{state}: was not made by nnpipe, which needs this name; {ELSEWHERE}")
 
@@ -472,7 +475,7 @@ def _is_usable(kept: bool, before: dict[str, Any] | None, out: Path, command: Co
     if before is None:
         why = "there is no finished run before"
     elif not before["command"].reads_as(command):
-        why = "the run before had another source, other weights, or another preprocessing"
+        why = "the run before had another source, other weights, preprocessing or --reject-rate"
     elif command.incremental and not kept:
         why = "the run before was not incremental, so it is not known which files have changed"
     else:

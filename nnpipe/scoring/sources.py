@@ -238,6 +238,8 @@ def open_source(source: str, but: Sequence[Path] = ()) -> Iterator[Source]:
     Raises:
         ScoringError: there is no such thing, or it is none of these.
     """
+    if not source:
+        raise ScoringError("the source has no name; expected a folder, a list, an archive or a URL")
     path, shown = Path(source), in_one_line(source)
     if source == "-":
         if sys.stdin is None:
@@ -333,6 +335,8 @@ def _local(places: Sequence[Path]) -> set[bytes]:
 def _matching(pattern: str, outputs: set[bytes]) -> Source:
     base = _fixed_part(pattern)
     root, rest = os.fsencode(os.path.realpath(base)), os.fsencode(pattern[len(base) :])
+    if any(b"**" in part != b"**" for part in rest.split(b"/")):
+        raise ScoringError(f"{in_one_line(pattern)}: ** stands for folders; put it between two /")
     rest += b"/*" if rest.endswith(b"**") else b""
     below = tuple(output + b"/" for output in outputs)
     named = b"/." in b"/" + rest  # as in shells, * stands for no hidden file, but .* does

@@ -90,7 +90,7 @@ def load_statistics(path: Path) -> Statistics:
         ScoringError: the file is missing or damaged.
     """
     try:
-        statistics: Statistics = records.load(Statistics, path)
+        statistics: Statistics = records.load(Statistics, path, printable=False)
         return statistics
     except (OSError, ValueError) as error:
         if is_remote(path) and not isinstance(error, (FileNotFoundError, ValueError)):

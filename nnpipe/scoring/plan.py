@@ -377,7 +377,7 @@ def open_plan(
 def _target(source: str, out: str) -> Path:
     """The output as a place, if rows can be written there without harm."""
     if out == "-":
-        raise ScoringError("-: rows cannot go to stdout, they are put together; name a file")
+        raise ScoringError("-: rows cannot go to stdout; name a file")
     target = place(out.rstrip("/"))
     form(target)
     if not target.name:

@@ -34,6 +34,7 @@ HERE = Path(__file__).parent
 SIDE = 560
 CLIENTS = (1, 2, 4, 8, 16, 32)
 UVICORN = ["uvicorn", "nnpipe.demo.app:app", "--no-access-log", "--log-level", "warning"]
+UVICORN += ["--http", "nnpipe.demo.guard:Guard", "--loop", "asyncio", "--ws", "none"]
 GUNICORN = ["gunicorn", "flask_app:app", "--worker-class", "gthread", "--threads", "4"]
 WAYS = {  # name: the server, and what is asked
     "nnpipe": (UVICORN, "/api/predict"),

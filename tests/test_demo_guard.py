@@ -224,6 +224,21 @@ def test_uvicorn_takes_the_same_limits():
         assert exchange(client, REFUSED["a long header"]).startswith(b"HTTP/1.1 400 ")
 
 
+def test_the_end_of_an_answer_does_not_wait_for_the_client(client, monkeypatch):
+    """Else, on a connection that stays open, it would come 40 ms late."""
+    found = []
+
+    def on_headers_complete(self):
+        original(self)
+        connection = self.transport.get_extra_info("socket")
+        found.append(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    original = guard.Guard.on_headers_complete
+    monkeypatch.setattr(guard.Guard, "on_headers_complete", on_headers_complete)
+    assert client.get("/healthz").status == 200
+    assert found[0]
+
+
 def test_one_client_does_not_take_all_places_for_pictures(client):
     """Its own bodies that do not come make room for its next picture."""
     connections = [connect(client) for _ in range(100)]

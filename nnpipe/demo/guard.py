@@ -6,6 +6,8 @@ uvicorn itself bounds none of them. The command `nnpipe demo` serves with this c
 
 import asyncio
 import json
+import socket
+from contextlib import suppress
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -56,6 +58,11 @@ class Guard(HttpToolsProtocol, asyncio.BufferedProtocol):
         all are being answered, this one is refused.
         """
         super().connection_made(transport)
+        # Without this, the end of an answer waits 40 ms until the client has confirmed the
+        # beginning. asyncio sets it only on sockets of some servers, and a Unix socket has none.
+        with suppress(OSError):
+            options = socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
+            transport.get_extra_info("socket").setsockopt(*options)
         self.buffer = bytearray(READ)
         self.size = 0  # bytes since the last complete head or piece of a body
         self.end = self.loop.call_later(HEAD_SECONDS, self.abort)

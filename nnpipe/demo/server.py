@@ -78,13 +78,9 @@ def serve(
 def _listen(host: str, port: int) -> socket.socket:
     try:
         (family, *_, address), *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        listening = socket.create_server(address[:2], family=family, backlog=1024)
+        return socket.create_server(address[:2], family=family, backlog=1024)
     except (OSError, UnicodeError) as error:
         why = f"cannot listen on port {port} of {host}: {getattr(error, 'strerror', None) or error}"
         if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
             why = f"port {port} of {host} is in use; choose another with --port, 0 for any"
         raise ServerError(why) from None
-    # asyncio sets this on what it accepts, but not for sockets that it has not opened itself.
-    # Without it, the end of an answer waits 40 ms till the client has confirmed the beginning.
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listening

@@ -12,7 +12,7 @@ from nnpipe.network import softmax
 
 threadpool_limits(1, "blas")  # one process for each core
 classifier = Classifier.load()
-(W1, b1), (W2, b2), (W3, b3) = classifier.model.network.layers
+(W1, b1), (W2, b2), (W3, b3) = classifier.weights.network.layers
 app = Flask(__name__)
 
 

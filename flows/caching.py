@@ -36,8 +36,8 @@ log = logging.getLogger("nnpipe.flows")
 def once(
     task: Task[P, R],
     describe: Callable[..., dict[str, Any] | None],
-    outputs: Callable[[R], dict[Path, str | None]],
     *,
+    outputs: Callable[[R], dict[Path, str | None]],
     force: bool = False,
 ) -> Callable[P, R]:
     """The task as it is to be called: it runs unless it has a result for the same inputs.

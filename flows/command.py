@@ -2,25 +2,37 @@
 
 import inspect
 import sys
+from collections.abc import Callable
 from functools import wraps
-from typing import Annotated, Any, get_type_hints
+from typing import Any, TypeVar
 
 import typer
 from prefect import Flow
 from prefect.settings import PREFECT_API_URL
 
 from nnpipe.errors import NnpipeError
+from nnpipe.options import as_command
+from nnpipe.settings import parameter
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def described(function: F) -> F:
+    """Add the help of its parameters to a flow's docstring, where Prefect's page looks for it."""
+    lines = [inspect.cleandoc(function.__doc__ or ""), "", "Args:"]
+    for name in inspect.signature(function).parameters:
+        about = parameter(name, function.__name__)
+        otherwise = f" By default {about.if_none}." if about.if_none else ""
+        lines.append(f"    {name}: {about.help}{otherwise}")
+    function.__doc__ = "\n".join(lines)
+    return function
 
 
 def run(flow: Flow[..., Any]) -> None:
-    """Make a flow a command, run it, and print what it returns.
-
-    Parameters become options, and those without a default arguments. Their help is what the flow's
-    docstring says of them, which Prefect's page shows, too.
-    """
+    """Make a flow a command, run it, and print what it returns."""
 
     @wraps(flow.fn)
-    def command(**parameters: Any) -> None:
+    def call(**parameters: Any) -> None:
         try:
             print(f"\n{flow(**parameters)}")
         except NnpipeError as error:
@@ -33,15 +45,6 @@ def run(flow: Flow[..., Any]) -> None:
                 "with 'prefect server start', or do without: 'prefect config unset PREFECT_API_URL'"
             )
 
-    hints = get_type_hints(flow.fn)
-    parameters = []
-    for parameter in inspect.signature(flow.fn).parameters.values():
-        kind = typer.Argument if parameter.default is parameter.empty else typer.Option
-        shown = kind(help=flow.parameters.properties[parameter.name]["description"])
-        parameters.append(parameter.replace(annotation=Annotated[hints[parameter.name], shown]))
-    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-
     app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
-    app.command(help=(flow.description or "").split("Args:")[0])(command)
+    app.command(help=(flow.description or "").split("Args:")[0])(as_command(call))
     app()

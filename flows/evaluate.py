@@ -1,13 +1,13 @@
-"""The flow ``evaluate``: weights are measured on labelled pictures, and a report is written.
+"""The flow ``evaluate``: measure weights on labelled pictures, and write a report.
 
-What it found also stands in Prefect, as artifacts: a summary, the per-class table and the confusion
-matrix.
+Prefect shows a summary, the per-class table and the confusion matrix as artifacts.
 """
 
 import base64
 import json
+import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from prefect import flow
 from prefect.artifacts import (
@@ -20,72 +20,55 @@ from prefect.assets import materialize
 from prefect.runtime import flow_run
 
 from flows.caching import once
-from flows.command import run
+from flows.command import described, run
 from flows.export import WEIGHTS_ASSET
 from flows.hooks import HOOKS
 from nnpipe import datasets, stages
-from nnpipe.classifier import champion
+from nnpipe.champions import Store
 from nnpipe.errors import EvaluationError
 from nnpipe.files import sha256
 from nnpipe.records import read_bytes
-from nnpipe.stages import DATA, Evaluated
+from nnpipe.settings import DATA, DataSet, EvaluateRequest
+from nnpipe.stages import Evaluated
 from nnpipe.weights import load
 
 REPORT_ASSET = "nnpipe://report"
 
 
-def _inputs(
-    weights: Path | None,
-    dataset: str | None,
-    data_dir: Path,
-    out: Path | None,
-    folder: Path | None = None,
-    plots: bool = True,
-) -> dict[str, Any] | None:
-    if folder:
-        return None  # to hash all its pictures is to read them
-    path = weights or champion()
-    dataset = dataset or load(path).metadata.dataset
+def _inputs(request: EvaluateRequest) -> dict[str, Any] | None:
+    if request.folder:
+        return None  # hashing all its pictures would take as long as reading them
+    champion = Store(request.weights_dir).champion
+    path = request.weights or champion
+    dataset = request.dataset or load(path).metadata.dataset
     return {
         "weights": sha256(read_bytes(path)),
-        "champion": sha256(read_bytes(champion())),
-        "data": datasets.load(dataset, data_dir).checksum,
-        "out": out.resolve() if out else None,
+        "champion": sha256(read_bytes(champion)) if os.path.lexists(champion) else None,
+        "data": datasets.load(dataset, request.data_dir).checksum,
+        "out": request.out.resolve() if request.out else None,
         "name": path.resolve().parent.name,
-        "plots": plots,
+        "plots": request.plots,
     }
 
 
-@materialize(
-    REPORT_ASSET,
-    name="evaluate",
-    asset_deps=[WEIGHTS_ASSET],
-    persist_result=False,
-)
-def evaluate_stage(
-    weights: Path | None,
-    dataset: str | None,
-    data_dir: Path,
-    out: Path | None,
-    folder: Path | None = None,
-    plots: bool = True,
-) -> Evaluated:
+@materialize(REPORT_ASSET, name="evaluate", asset_deps=[WEIGHTS_ASSET], persist_result=False)
+def evaluate_stage(request: EvaluateRequest) -> Evaluated:
     """Measure, report, and show the report in Prefect."""
-    done = stages.evaluate(weights, dataset, data_dir, out, folder, plots)
-    _show(done.report, plots)
+    done = stages.evaluate(request)
+    _show(done.report, plots=request.plots)
     return done
 
 
-def evaluate_once(force: bool, *parameters: Any, **named: Any) -> Evaluated:
+def evaluate_once(request: EvaluateRequest, *, force: bool) -> Evaluated:
     """Evaluate, unless that was done with the same weights, champion, data and code."""
 
     def outputs(evaluated: Evaluated) -> dict[Path, str | None]:
         return {evaluated.report / "metrics.json": evaluated.sha256}
 
-    return once(evaluate_stage, _inputs, outputs, force=force)(*parameters, **named)
+    return once(evaluate_stage, _inputs, outputs=outputs, force=force)(request)
 
 
-def _show(report: Path, plots: bool) -> None:
+def _show(report: Path, *, plots: bool) -> None:
     summary = (report / "report.md").read_text(encoding="utf-8")
     page = (report / "report.html").resolve()
     create_markdown_artifact(
@@ -121,33 +104,25 @@ def _run_name() -> str:
 
 
 @flow(name="evaluate", flow_run_name=_run_name, timeout_seconds=3600, **HOOKS)
+@described
 def evaluate(
     weights: Path | None = None,
-    dataset: Literal["mnist", "drawn"] | None = None,
-    data_dir: Path = DATA,
-    out: Path | None = None,
+    dataset: DataSet | None = None,
     folder: Path | None = None,
+    out: Path | None = None,
     plots: bool = True,
+    weights_dir: Path | None = None,
+    data_dir: Path = DATA,
     force: bool = False,
     at_least: float = 0.0,
 ) -> Evaluated:
-    """Measure weights on test digits, or on a folder of labelled pictures, and write a report.
-
-    Args:
-        weights: Weights file; by default the one that comes with nnpipe.
-        dataset: mnist or drawn; by default the one the weights were trained on.
-        data_dir: Folder where data sets are kept.
-        out: The report's folder; by default reports/<run>.
-        folder: Folder of pictures to measure on instead, FOLDER/<digit>/<picture>.
-        plots: Whether to draw plots, which takes some seconds.
-        force: Measure even if that was done with the same weights, champion, data and code.
-        at_least: Accuracy in [0, 1] below which the run fails, with its report.
-    """
-    done = evaluate_once(force, weights, dataset, data_dir, out, folder, plots)
+    """Measure weights on test digits, or on a folder of labelled pictures, and write a report."""
+    done = evaluate_once(EvaluateRequest.pick(locals()), force=force)
     if done.accuracy < at_least:
         raise EvaluationError(
             f"{done.report}: only {done.accuracy:.2%} of {done.n:,} digits were read right, "
-            f"expected at least {at_least:.2%}; see the report, and 'nnpipe models list' for others"
+            f"expected at least {at_least:.2%}; see the report",
+            advice="rollback",
         )
     return done
 

@@ -1,4 +1,4 @@
-"""What a flow run that went wrong says in its log: what happened, and what to do."""
+"""What a failed flow run says in its log: what happened, and what to do."""
 
 from typing import Any
 
@@ -7,16 +7,15 @@ from prefect.logging.loggers import flow_run_logger
 
 from nnpipe.errors import (
     DatasetError,
-    MirrorError,
     NnpipeError,
     OutputError,
     ScoringError,
     WeightsError,
 )
+from nnpipe.hints import HINTS
 
-# The first that fits; what an error says of itself stands before it.
+# For errors without advice of their own. The first class that fits counts.
 ADVICE = {
-    MirrorError: "see whether this machine reaches the mirror, or name another with 'mirror'",
     DatasetError: "get the data set again with the flow 'download'",
     OutputError: "make room or name another place, and run it again: it goes on where it was",
     WeightsError: "name other weights, or export them again; if it is the champion itself, "
@@ -30,6 +29,8 @@ def say_what_failed(flow: Flow[..., Any], flow_run: Any, state: Any) -> None:
     """After a failure: the sentence of the error, and what to do about it."""
     error = state.result(raise_on_failure=False)
     advice = next((text for kind, text in ADVICE.items() if isinstance(error, kind)), None)
+    if isinstance(error, NnpipeError) and error.advice:
+        advice = HINTS[error.advice].flow
     flow_run_logger(flow_run, flow).error(
         "%s failed: %s\nWhat to do: %s",
         flow_run.name,

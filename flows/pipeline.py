@@ -6,11 +6,11 @@ import sys
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Literal
 
 from prefect import flow
 from prefect.runtime import flow_run
 
+from flows.command import described
 from flows.command import run as run_by_hand
 from flows.download import download_stage
 from flows.evaluate import evaluate_once
@@ -18,10 +18,24 @@ from flows.export import export_once
 from flows.hooks import HOOKS
 from flows.promote import promote_stage
 from flows.score import score_source
-from flows.train import Recipe, train_once
-from nnpipe.registry import Promotion
+from flows.train import train_once
+from nnpipe.champions import Promotion
+from nnpipe.export import Exported
 from nnpipe.scoring import Summary
-from nnpipe.stages import DATA, REPORTS, WEIGHTS, Downloaded, Evaluated, Exported, Trained
+from nnpipe.settings import (
+    DATA,
+    DEFAULT_RECIPE,
+    REPORTS,
+    DataSource,
+    DownloadRequest,
+    EvaluateRequest,
+    ExportRequest,
+    PromoteRequest,
+    Recipe,
+    ScoreRequest,
+    TrainRequest,
+)
+from nnpipe.stages import Downloaded, Evaluated, Trained
 
 
 def _command() -> str:
@@ -33,13 +47,13 @@ def _command() -> str:
 
 @dataclass(frozen=True)
 class Done:
-    """What a run of the pipeline has left, and where."""
+    """What a run of the pipeline has made, and where."""
 
     downloaded: Downloaded
     trained: Trained
     exported: Exported
     evaluated: Evaluated
-    promoted: Promotion | None  # None: nobody asked for it
+    promoted: Promotion | None  # None: not requested
     scored: Summary
     source: Path
     scores: Path
@@ -77,64 +91,53 @@ class Done:
 
 
 def _run_name() -> str:
-    given = flow_run.parameters
-    seed = "of-the-week" if given["seed"] is None else given["seed"]
-    return f"pipeline-{given['dataset']}-{given['recipe']}-seed{seed}"
+    parameters = flow_run.parameters
+    seed = "of-the-week" if parameters["seed"] is None else parameters["seed"]
+    return f"pipeline-{parameters['dataset']}-{parameters['recipe']}-seed{seed}"
 
 
 @flow(name="pipeline", flow_run_name=_run_name, **HOOKS)
+@described
 def pipeline(
-    dataset: Literal["auto", "mnist", "drawn"] = "auto",
-    recipe: Recipe = "augmented",
+    dataset: DataSource = "auto",
+    recipe: Recipe = DEFAULT_RECIPE,
     seed: int | None = 0,
     epochs: int | None = None,
     source: Path = Path("samples"),
     mirror: str | None = None,
     run: str | None = None,
-    data_dir: Path = DATA,
-    weights_dir: Path = WEIGHTS,
-    runs_dir: Path | None = None,
+    weights_dir: Path | None = None,
     reports_dir: Path = REPORTS,
+    data_dir: Path = DATA,
     promote: bool = False,
     force: bool = False,
 ) -> Done:
-    """Download MNIST, train, export to NumPy, evaluate, and score a folder of pictures.
-
-    Args:
-        dataset: mnist, drawn, or auto: MNIST, and drawn digits if no mirror answers.
-        recipe: augmented, classic or distilled.
-        seed: Of everything random; null for one of its own in each week.
-        epochs: Passes over the data; by default the recipe's.
-        source: Folder of pictures; all files in it and below are read.
-        mirror: Where to get MNIST, https://…/ or file:///…/; by default the public mirrors.
-        run: Name of the run; that of an interrupted one goes on with it.
-        data_dir: Folder where data sets are kept.
-        weights_dir: Folder of the champion.
-        runs_dir: Folder of all runs; by default "runs" in that of the champion.
-        reports_dir: Folder of all reports.
-        promote: Whether the result replaces the champion, if the rules let it.
-        force: Do every stage, even if it was done with the same data, recipe, seed and code.
-    """
+    """Download MNIST, train, export to NumPy, evaluate, and score a folder of pictures."""
+    parameters = locals()
+    downloaded = download_stage(DownloadRequest.pick(parameters))
     if seed is None:
         year, week, _ = date.today().isocalendar()
         seed = 100 * year + week
-    downloaded = download_stage(dataset, data_dir, mirror)
-    trained = train_once(
-        force,
-        dataset=downloaded.dataset,
-        recipe=recipe,
-        seed=seed,
-        epochs=epochs,
-        run=run,
-        data_dir=data_dir,
-        runs_dir=runs_dir or weights_dir / "runs",
-    )
-    exported = export_once(trained.run, data_dir, force)
+    training = TrainRequest.pick(parameters, dataset=downloaded.dataset, seed=seed)
+    trained = train_once(training, force=force)
+    exported = export_once(ExportRequest(run=trained.run, data_dir=data_dir), force=force)
     reports = reports_dir / trained.run.name
-    evaluated = evaluate_once(force, exported.weights, downloaded.dataset, data_dir, reports)
-    promoted = promote_stage(trained.run, weights_dir, data_dir) if promote else None
+    evaluation = EvaluateRequest(
+        weights=exported.weights,
+        dataset=training.dataset,
+        out=reports,
+        weights_dir=weights_dir,
+        data_dir=data_dir,
+    )
+    evaluated = evaluate_once(evaluation, force=force)
+    promoted = None
+    if promote:
+        promoted = promote_stage(PromoteRequest.pick(parameters, run=trained.run))
     scores = reports / "scores.csv"
-    scored = score_source(str(source), str(scores), exported.weights, incremental=not force)
+    scoring = ScoreRequest(
+        source=str(source), out=str(scores), weights=exported.weights, incremental=not force
+    )
+    scored = score_source(scoring)
     return Done(downloaded, trained, exported, evaluated, promoted, scored, source, scores)
 
 

@@ -1,4 +1,4 @@
-"""The flow ``promote``: a candidate replaces the champion, if the rules let it."""
+"""The flow ``promote``: a candidate replaces the champion if the rules allow it."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -8,32 +8,35 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 
+from flows.command import described
 from flows.command import run as run_by_hand
 from flows.hooks import HOOKS
-from nnpipe import registry
-from nnpipe.registry import Promotion
-from nnpipe.runs import WEIGHTS as WEIGHTS_FILE
-from nnpipe.stages import DATA, WEIGHTS
+from nnpipe.champions import Promotion, Store
+from nnpipe.runs import WEIGHTS_FILE
+from nnpipe.settings import DATA, PromoteRequest
 
 PROMOTED = "nnpipe.model.promoted"
-"""The event on which the deployment ``after-promotion`` waits."""
+"""The event that starts the deployment ``after-promotion``."""
 
 
-@task(name="promote", task_run_name="promote-{run.name}", cache_policy=NO_CACHE)
-def promote_stage(run: Path, weights_dir: Path, data_dir: Path) -> Promotion:
-    """Judge the candidate, promote it if every rule is kept, and say so to whoever waits for it."""
+@task(name="promote", task_run_name="promote-{request.run.name}", cache_policy=NO_CACHE)
+def promote_stage(request: PromoteRequest) -> Promotion:
+    """Judge the candidate, promote it if every rule is met, and emit an event."""
     log = get_run_logger()
-    done = registry.promote(run, weights_dir, data_dir)
-    if done.promoted and done.name:  # before all that may still fail
-        former = weights_dir / registry.FORMER / done.name
+    store, run = Store(request.weights_dir), request.run
+    done = store.promote(run, data_dir=request.data_dir)
+    if done.promoted and done.name:  # before anything that may still fail
         emit_event(
             PROMOTED,
             resource={"prefect.resource.id": f"nnpipe.model.{done.name}"},
-            payload={"weights": str(former / WEIGHTS_FILE), "sha256": done.sha256},
+            payload={
+                "weights": str(store.archive.folder / done.name / WEIGHTS_FILE),
+                "sha256": done.sha256,
+            },
         )
         log.info("%s is the champion now", run.name)
     for rule in done.decision.rules:
-        log.info("%s: %s (%s)", rule.name, "kept" if rule.passed else "NOT KEPT", rule.reason)
+        log.info("%s: %s (%s)", rule.name, "met" if rule.passed else "NOT MET", rule.reason)
     create_table_artifact(
         [asdict(rule) for rule in done.decision.rules],
         key="promotion",
@@ -43,15 +46,10 @@ def promote_stage(run: Path, weights_dir: Path, data_dir: Path) -> Promotion:
 
 
 @flow(name="promote", flow_run_name="promote-{run.name}", timeout_seconds=3600, **HOOKS)
-def promote(run: Path, weights_dir: Path = WEIGHTS, data_dir: Path = DATA) -> Promotion:
-    """Make a candidate the champion, if it is not worse on the validation digits.
-
-    Args:
-        run: Folder of a finished run that has been exported.
-        weights_dir: Folder of the champion.
-        data_dir: Folder where data sets are kept.
-    """
-    return promote_stage(run, weights_dir, data_dir)
+@described
+def promote(run: Path, weights_dir: Path | None = None, data_dir: Path = DATA) -> Promotion:
+    """Make a candidate the champion if it is not worse on the validation digits."""
+    return promote_stage(PromoteRequest.pick(locals()))
 
 
 if __name__ == "__main__":

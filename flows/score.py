@@ -1,10 +1,10 @@
-"""The flow ``score-folder``: a folder of pictures becomes a table with one row for each file."""
+"""The flow ``score-folder``: a folder of pictures becomes a table with one row per file."""
 
 import time
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
@@ -13,7 +13,7 @@ from prefect.events import emit_event
 from prefect.futures import PrefectFuture
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
-from flows.command import run
+from flows.command import described, run
 from flows.hooks import HOOKS
 from flows.progress import Progress
 from nnpipe.errors import MissingExtraError, NnpipeError, ScoringError
@@ -23,31 +23,30 @@ from nnpipe.scoring import Summary
 from nnpipe.scoring.plan import load_plan, open_plan
 from nnpipe.scoring.pool import run_shards
 from nnpipe.scoring.summary import finish
+from nnpipe.settings import Runner, ScoreRequest
 
 TASKS_PER_WORKER = 4
-"""Few, since Prefect records some ten a second; some, so that none waits long for the last one."""
+"""Few, since Prefect records about ten a second; enough that no worker waits long for the last."""
 
 MOST_TASKS = 100
 
 LOOPBACK = "127.0.0.1"
-"""Where a Dask cluster of one machine listens."""
+"""Address on which a Dask cluster of one machine listens."""
 
 TRIES = 3
-"""So often the shards of tasks that were lost, with their machine maybe, are given out."""
+"""How often shards are handed out, if their tasks are lost."""
 
 DRIFTED = "nnpipe.scoring.drift"
-"""The event of a run whose pictures are unlike the validation digits; automations wait for it."""
-
-Runner = Literal["threads", "processes", "dask"]
+"""Event of a run whose pictures differ from the validation digits, for automations."""
 
 
-def task_runner(kind: Runner, workers: int, dask_address: str | None) -> TaskRunner[Any]:
-    """What runs the tasks of a run: threads, processes, or the workers of a Dask cluster.
+def task_runner(kind: Runner, *, workers: int, dask_address: str | None) -> TaskRunner[Any]:
+    """Make the task runner: threads, processes, or the workers of a Dask cluster.
 
-    The pictures are read in a process for each task, whatever that is.
+    Each task reads its pictures in a process of its own.
 
     Raises:
-        MissingExtraError: Dask is asked for and not installed.
+        MissingExtraError: Dask is requested and not installed.
     """
     if kind == "threads":
         return ThreadPoolTaskRunner(max_workers=workers)
@@ -71,46 +70,34 @@ def task_runner(kind: Runner, workers: int, dask_address: str | None) -> TaskRun
     cache_policy=NO_CACHE,
 )
 def score_shards(state: str, plan_id: str, shards: list[int]) -> int:
-    """Do some shards of the plan in a folder that all machines can reach."""
+    """Score some shards of the plan, whose folder all machines can reach."""
     plan = load_plan(place(state))
     if plan is None or plan.id != plan_id:
         raise ScoringError(f"{state}: the plan has gone; can this machine reach the folder?")
-    run_shards(plan, shards, 1, lambda rows: None)
+    run_shards(plan, shards, workers=1)
     return plan.files_of(shards)
 
 
 def score_source(
-    source: str,
-    out: str,
-    weights: Path | None = None,
-    reject_rate: float | None = None,
-    incremental: bool = False,
-    retry_errors: bool = False,
-    workers: int | None = None,
-    runner: Runner = "threads",
-    dask_address: str | None = None,
-    *,
-    escape_formulas: bool = False,
+    request: ScoreRequest, *, runner: Runner = "threads", dask_address: str | None = None
 ) -> Summary:
     """Make a plan, have its shards done by tasks, and put the output together."""
     log = get_run_logger()
     start = time.perf_counter()
-    workers = workers or cores()
+    source, out = request.source, request.out
+    workers = request.workers or cores()
     tasks = MOST_TASKS if runner == "dask" else min(MOST_TASKS, TASKS_PER_WORKER * workers)
-    opened = open_plan(
-        source, out, weights, reject_rate, incremental, retry_errors, escape_formulas
-    )
-    with opened as plan:
-        given = {"state": str(plan.state), "plan_id": plan.id}
+    with open_plan(request) as plan:
+        place = {"state": str(plan.state), "plan_id": plan.id}
         left = plan.undone()
         before = plan.files - plan.files_of(left)
         progress = Progress(f"scoring {source}")
         for _ in range(TRIES):
             done = plan.files - plan.files_of(left)
-            with task_runner(runner, workers, dask_address) as tasked:
+            with task_runner(runner, workers=workers, dask_address=dask_address) as tasked:
                 futures = [
-                    tasked.submit(score_shards, given | {"shards": share})
-                    for share in _shares(left, tasks)
+                    tasked.submit(score_shards, place | {"shards": share})
+                    for share in _shares(left, most=tasks)
                 ]
                 for future in futures:
                     done += _rows(future)
@@ -122,7 +109,7 @@ def score_source(
             log.warning("%d shards were lost with what ran them", len(left))
         else:
             raise ScoringError(f"{out}: {len(left)} shards could not be done; see the task runs")
-        summary = finish(plan, plan.files - before, time.perf_counter() - start)
+        summary = finish(plan, rows=plan.files - before, seconds=time.perf_counter() - start)
     log.info("%s: %s", out, summary)
     lines = "\n".join(summary.lines())
     create_markdown_artifact(f"# {out}\n\n```\n{lines}\n```\n", key="scores", description=source)
@@ -140,67 +127,44 @@ def score_source(
     return summary
 
 
-def _shares(shards: list[int], most: int) -> list[list[int]]:
-    """Cut shards into as many runs of about the same length, or fewer."""
+def _shares(shards: list[int], *, most: int) -> list[list[int]]:
+    """Cut shards into at most ``most`` groups of about the same size."""
     number = min(len(shards), most)
     cuts = [len(shards) * share // number for share in range(number + 1)] if number else []
     return [shards[begin:end] for begin, end in pairwise(cuts)]
 
 
 def _rows(future: PrefectFuture[int]) -> int:
-    """How many rows a task has made; none if it was lost.
+    """Rows that a task has made; 0 if it was lost.
 
     Raises:
-        NnpipeError: what it could not go on with.
+        NnpipeError: the error that stopped it.
     """
     future.wait()
-    found = future.state.result(raise_on_failure=False)
-    if isinstance(found, NnpipeError):
-        raise found
-    return found if isinstance(found, int) else 0
+    result = future.state.result(raise_on_failure=False)
+    if isinstance(result, NnpipeError):
+        raise result
+    return result if isinstance(result, int) else 0
 
 
 @flow(name="score-folder", flow_run_name="score-{source}", **HOOKS)
-def score_folder(
+@described
+def score(
     source: str,
     out: str,
     weights: Path | None = None,
     reject_rate: float | None = None,
+    workers: int | None = None,
     incremental: bool = False,
     retry_errors: bool = False,
-    workers: int | None = None,
+    escape_formulas: bool = False,
     runner: Runner = "threads",
     dask_address: str | None = None,
-    *,
-    escape_formulas: bool = False,
 ) -> Summary:
-    """Read every picture of a folder, or of another source, and write one row for each file.
-
-    Args:
-        source: Folder, pattern, list of paths, .zip, .tar, or URL.
-        out: Where the rows go: .csv, .jsonl, .parquet, or a folder of Parquet parts; or URL.
-        weights: Weights file; by default the one that comes with nnpipe.
-        reject_rate: Share of true digits that may be rejected; by default what the weights say.
-        incremental: Score only what is new or has changed since the last run.
-        retry_errors: Score only the rows that were errors.
-        workers: Processes that read, on this machine; by default one for each core.
-        runner: What runs the tasks: threads, processes, or dask.
-        dask_address: Address of a Dask scheduler that is running; by default one on this machine.
-        escape_formulas: Put a quote before the cells of a .csv that are formulas to a spreadsheet.
-    """
-    return score_source(
-        source,
-        out,
-        weights,
-        reject_rate,
-        incremental,
-        retry_errors,
-        workers,
-        runner,
-        dask_address,
-        escape_formulas=escape_formulas,
-    )
+    """Read every picture of a folder, or of another source, and write one row for each file."""
+    request = ScoreRequest.pick(locals())
+    return score_source(request, runner=runner, dask_address=dask_address)
 
 
 if __name__ == "__main__":
-    run(score_folder)
+    run(score)

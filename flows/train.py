@@ -1,65 +1,48 @@
-"""The flow ``train``: PyTorch training into a folder of its own below ``weights/runs``."""
+"""The flow ``train``: a training in a folder of its own below ``weights/runs``."""
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from prefect import flow, get_run_logger
 from prefect.assets import materialize
+from prefect.runtime import flow_run
 
 from flows.caching import once
+from flows.command import described
 from flows.command import run as run_by_hand
 from flows.download import DATA_ASSET
 from flows.hooks import HOOKS
 from flows.progress import Progress
 from nnpipe import datasets, stages
+from nnpipe.champions import Store
 from nnpipe.epochs import Epoch
 from nnpipe.runs import MODEL, RECORD, open_run
-from nnpipe.stages import DATA, RUNS, Trained
-from nnpipe.torch_training.recipes import recipe as recipe_of
+from nnpipe.settings import DATA, DataSet, Engine, Recipe, TrainRequest
+from nnpipe.stages import Trained
 
 MODEL_ASSET = "nnpipe://model"
 
-Recipe = Literal["augmented", "classic", "distilled"]
 
-
-def _inputs(
-    dataset: str,
-    recipe: str,
-    seed: int,
-    epochs: int | None,
-    run: str | None,
-    data_dir: Path,
-    runs_dir: Path,
-) -> dict[str, Any]:
-    return {
-        "data": datasets.load(dataset, data_dir).checksum,
-        "recipe": asdict(recipe_of(recipe, epochs=epochs)),
-        "seed": seed,
-        "run": run,
-        "runs": runs_dir.resolve(),
+def _inputs(request: TrainRequest) -> dict[str, Any]:
+    return asdict(request) | {
+        "data": datasets.load(request.dataset, request.data_dir).checksum,
+        "data_dir": None,  # only the digits count
+        "weights_dir": Store(request.weights_dir).root.resolve(),
     }
 
 
 @materialize(
     MODEL_ASSET,
     name="train",
-    task_run_name="train-{dataset}-{recipe}-seed{seed}",
+    task_run_name="train-{request.name}",
     asset_deps=[DATA_ASSET],
     persist_result=False,
 )
-def train_stage(
-    dataset: str,
-    recipe: str,
-    seed: int,
-    epochs: int | None,
-    run: str | None,
-    data_dir: Path,
-    runs_dir: Path,
-) -> Trained:
-    """Train, and tell of some ten epochs on the way."""
+def train_stage(request: TrainRequest) -> Trained:
+    """Train, and log about ten epochs on the way."""
     log = get_run_logger()
-    progress = Progress(f"training {recipe}, seed {seed}")
+    progress = Progress(f"training {request.name}")
 
     def report(epoch: Epoch) -> None:
         if epoch.number % max(1, epoch.of // 10) == 0 or epoch.number == epoch.of:
@@ -74,61 +57,43 @@ def train_stage(
                 100 * epoch.validation_accuracy,
             )
 
-    with open_run(runs_dir, run, dataset, recipe, f"seed{seed}") as folder:
+    with open_run(Store(request.weights_dir).runs, request.run, label=request.name) as folder:
         log.info("training into %s", folder)
-        return stages.train(
-            folder,
-            dataset=dataset,
-            data_dir=data_dir,
-            recipe=recipe,
-            seed=seed,
-            epochs=epochs,
-            on_epoch=report,
-        )
+        return stages.train(folder, request, on_epoch=report)
 
 
-def train_once(force: bool, **parameters: Any) -> Trained:
-    """Train, unless that was done with the same data, recipe, seed and code."""
+def train_once(request: TrainRequest, *, force: bool) -> Trained:
+    """Train, unless that was done with the same data, settings and code."""
 
     def outputs(trained: Trained) -> dict[Path, str | None]:
-        return {trained.run / MODEL: trained.sha256, trained.run / RECORD: None}
+        others = (RECORD, MODEL) if request.engine == "torch" else (RECORD,)
+        return {trained.weights: trained.sha256} | {trained.run / name: None for name in others}
 
-    return once(train_stage, _inputs, outputs, force=force)(**parameters)
+    return once(train_stage, _inputs, outputs=outputs, force=force)(request)
 
 
-@flow(name="train", flow_run_name="train-{dataset}-{recipe}-seed{seed}", **HOOKS)
+def _run_name() -> str:
+    return f"train-{TrainRequest.pick(flow_run.parameters).name}"
+
+
+@flow(name="train", flow_run_name=_run_name, **HOOKS)
+@described
 def train(
-    dataset: Literal["mnist", "drawn"] = "mnist",
-    recipe: Recipe = "augmented",
+    dataset: DataSet = "mnist",
+    engine: Engine = "torch",
+    recipe: Recipe | None = None,
     seed: int = 0,
     epochs: int | None = None,
+    batch_size: int | None = None,
+    lr: float | None = None,
+    device: str = "auto",
     run: str | None = None,
+    weights_dir: Path | None = None,
     data_dir: Path = DATA,
-    runs_dir: Path = RUNS,
     force: bool = False,
 ) -> Trained:
-    """Train the network with PyTorch; the best epoch on the validation digits is kept.
-
-    Args:
-        dataset: mnist or drawn.
-        recipe: augmented, classic or distilled.
-        seed: Of everything random.
-        epochs: Passes over the data; by default the recipe's.
-        run: Name of the run; that of an interrupted one goes on with it.
-        data_dir: Folder where data sets are kept.
-        runs_dir: Folder of all runs.
-        force: Train even if that was done with the same data, recipe, seed and code.
-    """
-    return train_once(
-        force,
-        dataset=dataset,
-        recipe=recipe,
-        seed=seed,
-        epochs=epochs,
-        run=run,
-        data_dir=data_dir,
-        runs_dir=runs_dir,
-    )
+    """Train the network; the epoch with the best validation accuracy is kept."""
+    return train_once(TrainRequest.pick(locals()), force=force)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from nnpipe import calibration, drift, weights
+from nnpipe import calibration, drift
 from nnpipe.errors import NnpipeError, WeightsError
 from nnpipe.network import Layer, Network, softmax
 from nnpipe.places import in_one_line
@@ -21,6 +21,7 @@ from nnpipe.preprocess import (
     as_inputs,
     prepare_many,
 )
+from nnpipe.weights import Metadata, Weights, load
 
 _BATCH = 512
 """Pictures in one matrix product: the activations of so many fit a processor's cache."""
@@ -43,7 +44,7 @@ class Reading(NamedTuple):
 class Classifier:
     """A loaded model that reads pictures; it keeps no state, so threads may share it."""
 
-    model: weights.Model
+    weights: Weights
     threshold: float = 0.0  # what is read with less confidence is rejected as no digit
 
     @classmethod
@@ -62,18 +63,18 @@ class Classifier:
             NnpipeError: the rate is out of its range.
         """
         path = Path(path) if path else champion()
-        model = weights.load(path)
-        if model.metadata.preprocessing_version != PREPROCESSING_VERSION:
+        weights = load(path)
+        if weights.metadata.preprocessing_version != PREPROCESSING_VERSION:
             raise WeightsError(
                 f"{path}: was made for preprocessing version "
-                f"{model.metadata.preprocessing_version}, and this nnpipe has "
+                f"{weights.metadata.preprocessing_version}, and this nnpipe has "
                 f"{PREPROCESSING_VERSION}; export it again with 'nnpipe export'"
             )
-        if (model.network.sizes[0], model.network.sizes[-1]) != (SIDE * SIDE, 10):
+        if (weights.network.sizes[0], weights.network.sizes[-1]) != (SIDE * SIDE, 10):
             raise WeightsError(
-                f"{path}: has layers {model.network.sizes}, expected 784 inputs and 10 outputs"
+                f"{path}: has layers {weights.network.sizes}, expected 784 inputs and 10 outputs"
             )
-        return cls(model, _threshold(path, model.metadata, reject_rate))
+        return cls(weights, _threshold(path, weights.metadata, rate=reject_rate))
 
     def read(self, picture: Picture) -> Reading:
         """Read one picture; one that cannot be read has status "error" and a reason.
@@ -101,18 +102,18 @@ class Classifier:
 
     @cached_property
     def network(self) -> Network:
-        """The model's network in float64.
+        """The network in float64.
 
         BLAS adds in an order that depends on the number of rows, on the threads and on the
         processor, and a picture must get the same six digits alone and in a batch, here and
         elsewhere. So it computes with twice as many digits as float32 has.
         """
-        layers = self.model.network.layers
+        layers = self.weights.network.layers
         return Network(tuple(Layer(*(a.astype(np.float64) for a in layer)) for layer in layers))
 
     def probabilities(self, pixels: Pixels) -> np.ndarray:
         """Probabilities, float64 (n, 10), of MNIST-like pictures of shape (n, 28, 28)."""
-        return softmax(self.logits(pixels) / self.model.metadata.temperature)
+        return softmax(self.logits(pixels) / self.weights.metadata.temperature)
 
     def logits(self, pixels: Pixels) -> np.ndarray:
         """Logits, float64 (n, 10), of MNIST-like pictures of shape (n, 28, 28)."""
@@ -161,7 +162,7 @@ def champion() -> Path:
     return shipped if shipped.exists() else package.parent / "weights" / "model_weights.npz"
 
 
-def _threshold(path: Path, metadata: weights.Metadata, rate: float | None) -> float:
+def _threshold(path: Path, metadata: Metadata, *, rate: float | None) -> float:
     if rate is None:
         return metadata.rejection_threshold or 0.0
     if not 0 <= rate <= max(calibration.RATES):

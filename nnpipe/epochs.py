@@ -25,6 +25,23 @@ class Epoch:
         return f"teacher {self.teacher}, " if self.teacher else ""
 
 
+@dataclass(frozen=True)
+class Sgd:
+    """Settings of stochastic gradient descent with momentum; see `training.train`.
+
+    Raises:
+        TrainingError: a setting is out of its range.
+    """
+
+    epochs: int = 10  # passes over the training data, at least 1
+    batch_size: int = 128  # pictures per step, at least 1
+    lr: float = 0.01  # learning rate, above 0
+    momentum: float = 0.9  # in [0, 1)
+
+    def __post_init__(self) -> None:
+        check_settings(**vars(self))
+
+
 MAX_BATCH = 1_000_000
 
 OnEpoch = Callable[[Epoch], None]

@@ -1,8 +1,7 @@
-"""The errors nnpipe raises on purpose.
+"""The errors that nnpipe raises on purpose. Anything else that escapes is a bug.
 
-Every message is one sentence or two that a person can act on: what went wrong, in which file,
-what was expected, what to do. The command line prints the message and exits with 1; a flow
-shows it in its state. Anything else that escapes is a bug.
+A message says what is wrong, in which file, and what was expected. What to do about it differs
+between the command line, the flows and Python: `advice` is a key of `hints.HINTS`.
 """
 
 from collections.abc import Iterator
@@ -10,7 +9,22 @@ from contextlib import contextmanager
 
 
 class NnpipeError(Exception):
-    """What all errors of this package have in common."""
+    """Base class of all errors of this package.
+
+    Args:
+        message: one sentence.
+        advice: which hint helps, a key of `hints.HINTS`; by default that of the class.
+    """
+
+    advice = ""
+
+    def __init__(self, message: str, *, advice: str = "") -> None:
+        super().__init__(message)
+        self.advice = advice or type(self).advice
+
+
+class SettingError(NnpipeError):
+    """A setting that is none of the choices, or out of its range."""
 
 
 class WeightsError(NnpipeError):
@@ -26,7 +40,9 @@ class DatasetError(NnpipeError):
 
 
 class MirrorError(DatasetError):
-    """No mirror answered with the files: the one failure that ``dataset="auto"`` may forgive."""
+    """No mirror answered with the files. With ``dataset="auto"``, digits are then drawn instead."""
+
+    advice = "mirror"
 
 
 class TrainingError(NnpipeError):

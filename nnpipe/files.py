@@ -58,6 +58,49 @@ def replacing(
             temporary.unlink()
 
 
+@contextmanager
+def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold a lock file; the system releases it when this process ends, in whatever way.
+
+    The block may remove the file, as its last step. Windows knows no such locks: there nothing is
+    locked.
+
+    Args:
+        path: the lock file. It is made if need be.
+        wait: whether to wait for whoever holds it.
+
+    Raises:
+        BlockingIOError: another process holds it, and ``wait`` is False.
+        OutputError: the file cannot be made.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    stream = -1
+    try:
+        while True:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stream = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+            fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            # Its last holder may have removed the file between these two steps.
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(stream), path.lstat()):
+                    break
+            os.close(stream)
+    except OSError as error:
+        if stream >= 0:
+            os.close(stream)
+        if isinstance(error, BlockingIOError):
+            raise
+        raise cannot_write(path, error) from error
+    try:
+        yield
+    finally:
+        os.close(stream)
+
+
 def temporary_folder() -> Path:
     """Return the folder for temporary files; raise an OutputError if there is none."""
     try:

@@ -1,24 +1,17 @@
-"""How a long command tells how far it is, on stderr."""
+"""Progress of a long command, on stderr."""
 
 import json
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from enum import StrEnum
+
+from nnpipe.settings import ProgressStyle
 
 SECONDS_BETWEEN_LINES = 5
 
 Advance = Callable[[int, int, str], None]
 """Called with how much is done, of how much, and a remark."""
-
-
-class How(StrEnum):
-    """A bar if this is a terminal, lines of JSON, or nothing."""
-
-    AUTO = "auto"
-    JSON = "json"
-    NONE = "none"
 
 
 @contextmanager
@@ -41,8 +34,8 @@ def bar(what: str) -> Iterator[Advance]:
 
 
 @contextmanager
-def rate(what: str, how: How) -> Iterator[Callable[[int, int], None] | None]:
-    """Tell how much is done, of how much, and how many a second; None if nothing is to be told."""
+def rate(what: str, style: ProgressStyle) -> Iterator[Callable[[int, int], None] | None]:
+    """Show how much is done, of how much, and how many a second; give None for style "none"."""
     start = said = time.monotonic()
     ended = False
     before: int | None = None  # what was done when the command was given
@@ -61,8 +54,8 @@ def rate(what: str, how: How) -> Iterator[Callable[[int, int], None] | None]:
             told = {"done": done, "of": of, "rate": round(now, 1), "seconds_left": left}
             print(json.dumps(told), file=sys.stderr)
 
-    if how is How.AUTO:
+    if style == "auto":
         with bar(what) as advance:
             yield lambda done, of: advance(done, of, f"{speed(done):,.0f} a second")
     else:
-        yield line if how is How.JSON else None
+        yield line if style == "json" else None

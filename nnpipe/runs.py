@@ -4,6 +4,7 @@ weights/runs/<run>/training.json        what was trained, on what, and how it we
                    pytorch_model.pth    the state dict (engine "torch")
                    model_weights.npz    the weights that nnpipe reads
                    checkpoint.pth       while it trains
+                   .lock                held while it trains
 """
 
 import re
@@ -20,13 +21,14 @@ from typing import Any
 from nnpipe import records
 from nnpipe.epochs import Epoch
 from nnpipe.errors import TrainingError
-from nnpipe.files import cannot_write, sha256, write_json
+from nnpipe.files import cannot_write, locked, sha256, write_json
 from nnpipe.places import in_one_line
 
 RECORD = "training.json"
 MODEL = "pytorch_model.pth"
-WEIGHTS = "model_weights.npz"
+WEIGHTS_FILE = "model_weights.npz"
 CHECKPOINT = "checkpoint.pth"
+LOCK = ".lock"
 CHECKPOINTS = re.compile(r"checkpoint(-teacher-[0-9]+)?\.pth")
 
 
@@ -53,38 +55,46 @@ class Record:
 
 
 @contextmanager
-def open_run(root: Path, name: str | None, *about: str) -> Iterator[Path]:
-    """Make the folder of a run, or find the one of that name to go on with.
+def open_run(root: Path, name: str | None, *, label: str) -> Iterator[Path]:
+    """Make the folder of a run, or find the one of that name to resume it, and keep others out.
 
-    When the block leaves nothing in the folder, the folder goes, too.
+    If the block leaves nothing in the folder, the folder is removed.
 
     Args:
-        root: the folder of all runs.
-        name: the run's name; by default the time and ``about``.
-        about: words for a name that is made up.
+        root: folder of all runs.
+        name: of the run; by default the time and ``label``.
+        label: what is trained, such as "mnist-augmented-seed0".
 
     Raises:
-        TrainingError: its name is no name of a folder.
+        TrainingError: the name cannot be that of a folder, or another process trains in it.
         OutputError: the folder cannot be made.
     """
     odd = name is not None and (Path(name).name != name or records.UNPRINTABLE.search(name))
     if odd or name in ("", ".."):
         raise TrainingError(f"'{name}' is no name for a run: use letters, digits and hyphens")
     try:
-        folder = root / name if name else _unused(root, about)
+        folder = root / name if name else _make_unused(root, label)
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise cannot_write(root, error) from error
     try:
-        yield folder
+        with locked(folder / LOCK, wait=False):
+            try:
+                yield folder
+            finally:
+                (folder / LOCK).unlink(missing_ok=True)
+    except BlockingIOError:
+        raise TrainingError(
+            f"{folder}: another process is training in it; wait for it, or name another run"
+        ) from None
     finally:
         with suppress(OSError):  # not empty
             folder.rmdir()
 
 
-def _unused(root: Path, about: tuple[str, ...]) -> Path:
+def _make_unused(root: Path, label: str) -> Path:
     """Make a folder that nobody has made before: runs may start within the same second."""
-    stem = "-".join([datetime.now().strftime("%Y%m%d-%H%M%S"), *about])
+    stem = f"{datetime.now():%Y%m%d-%H%M%S}-{label}"
     root.mkdir(parents=True, exist_ok=True)
     for number in count(1):
         folder = root / (stem if number == 1 else f"{stem}-{number}")
@@ -115,7 +125,7 @@ def read_record(run: Path) -> Record:
         return record
     except FileNotFoundError:
         raise TrainingError(
-            f"{path}: is missing, so {run} is no finished run; train with 'nnpipe train'"
+            f"{path}: is missing, so {run} is no finished run", advice="train"
         ) from None
     except (ValueError, OSError) as error:
         raise TrainingError(

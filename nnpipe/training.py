@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from nnpipe.epochs import Epoch, OnEpoch, check_loss, check_settings
+from nnpipe.epochs import Epoch, OnEpoch, Sgd, check_loss
 from nnpipe.network import Array, Layer, Network, cross_entropy
 
 Augment = Callable[[Array, np.random.Generator], Array]
@@ -14,12 +14,9 @@ Augment = Callable[[Array, np.random.Generator], Array]
 def train(
     network: Network,
     training: tuple[Array, Array],
-    validation: tuple[Array, Array],
     *,
-    epochs: int = 10,
-    batch_size: int = 128,
-    lr: float = 0.01,
-    momentum: float = 0.9,
+    validation: tuple[Array, Array],
+    settings: Sgd,
     seed: int = 0,
     augment: Augment | None = None,
     on_epoch: OnEpoch | None = None,
@@ -32,18 +29,15 @@ def train(
         network: where to start; it is not changed.
         training: inputs (n, inputs) in [0, 1], of the network's dtype, and labels (n,).
         validation: the same for data that is not trained on; the best epoch is chosen by it.
-        epochs: passes over the training data, at least 1.
-        batch_size: pictures per step, at least 1.
-        lr: the learning rate, above 0.
-        momentum: in [0, 1).
+        settings: epochs, batch size, learning rate and momentum.
         seed: of shuffling and augmenting; the same seed gives the same weights, bit for bit.
         augment: varies a batch's inputs each time anew; by default they stay as they are.
         on_epoch: called after every epoch.
 
     Raises:
-        TrainingError: a setting is out of its range, or the loss is no longer a finite number.
+        TrainingError: the loss is no longer a finite number.
     """
-    check_settings(epochs=epochs, batch_size=batch_size, lr=lr, momentum=momentum)
+    epochs, batch_size, lr = settings.epochs, settings.batch_size, settings.lr
     X, y = training
     rng = np.random.default_rng(seed)
     network = best = copy(network)
@@ -60,7 +54,7 @@ def train(
                 inputs = augment(X[batch], rng) if augment else X[batch]
                 loss, gradients = network.gradients(inputs, y[batch])
                 check_loss(loss, number, lr)
-                step(network, gradients, velocity, lr, momentum)
+                step(network, gradients, velocity=velocity, lr=lr, momentum=settings.momentum)
             total_loss += loss * len(batch)
 
         validation_loss, accuracy = loss_and_accuracy(network, *validation)
@@ -77,6 +71,7 @@ def train(
 def step(
     network: Network,
     gradients: tuple[Layer, ...],
+    *,
     velocity: list[Layer],
     lr: float,
     momentum: float,
@@ -109,7 +104,7 @@ def copy(network: Network) -> Network:
     return Network(tuple(Layer(W.copy(), b.copy()) for W, b in network.layers))
 
 
-def fold_standardisation(network: Network, mean: float, deviation: float) -> Network:
+def fold_standardisation(network: Network, *, mean: float, deviation: float) -> Network:
     """The network that does with x what ``network`` does with ``(x − mean) / deviation``.
 
     Training goes faster on inputs of mean 0 and variance 1 (LeCun et al. 1998, "Efficient

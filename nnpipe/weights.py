@@ -76,14 +76,14 @@ class Metadata:
     format_version: int = FORMAT_VERSION
 
 
-class Model(NamedTuple):
-    """A network and what its file says of it."""
+class Weights(NamedTuple):
+    """A network, and what its file says about it."""
 
     network: Network
     metadata: Metadata
 
 
-def save(path: Path, network: Network, metadata: Metadata, golden: Array) -> None:
+def save(path: Path, network: Network, *, metadata: Metadata, golden: Array) -> None:
     """Write a weights file, whole or not at all.
 
     Args:
@@ -114,7 +114,7 @@ def save(path: Path, network: Network, metadata: Metadata, golden: Array) -> Non
         np.savez(stream, allow_pickle=False, metadata=text, **arrays)
 
 
-def load(path: Path) -> Model:
+def load(path: Path) -> Weights:
     """Read a weights file and check all of it.
 
     Raises:
@@ -126,7 +126,7 @@ def load(path: Path) -> Model:
     network = _assemble(path, arrays, content.metadata.layer_sizes)
     _check_arrays(path, network)
     _check_golden(path, network, content)
-    return Model(network, content.metadata)
+    return Weights(network, content.metadata)
 
 
 class _Content(NamedTuple):

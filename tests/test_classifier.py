@@ -70,7 +70,7 @@ def test_processors_and_threads_give_the_same_digits(processor, threads):
 
 def test_probabilities_are_the_networks(classifier):
     pixels = drawn.draw(np.arange(700) % 10, np.random.default_rng(0))
-    network, temperature = classifier.model.network, classifier.model.metadata.temperature
+    network, temperature = classifier.weights.network, classifier.weights.metadata.temperature
     expected = network.probabilities(as_inputs(pixels), temperature)
     np.testing.assert_allclose(classifier.probabilities(pixels), expected, rtol=1e-4, atol=1e-6)
 
@@ -112,7 +112,7 @@ def test_weights_for_something_else_than_digits_are_refused(tmp_path, metadata):
 def test_the_temperature_of_the_file_is_applied(tmp_path, network, metadata, golden):
     path = tmp_path / "warm.npz"
     weights.save(path, network, replace(metadata, temperature=4.0), golden)
-    warm, plain = Classifier.load(path).read(picture(3)), Classifier(weights.load(path)).model
+    warm, plain = Classifier.load(path).read(picture(3)), Classifier(weights.load(path)).weights
     expected = plain.network.probabilities(as_inputs(warm.pixels[None]), 4.0)[0]
     np.testing.assert_allclose(warm.probabilities, expected, rtol=1e-4)
 

@@ -105,7 +105,7 @@ def test_activations_come_when_asked_for(client, rows):
     assert [len(layer) for layer in hidden] == [128, 64]
     assert all(min(layer) == 0 < max(layer) for layer in hidden)
     logits = np.array(answer["activations"]["logits"])
-    shares = np.exp(logits / Classifier.load().model.metadata.temperature)
+    shares = np.exp(logits / Classifier.load().weights.metadata.temperature)
     np.testing.assert_allclose(shares / shares.sum(), answer["probabilities"], atol=1e-5)
     assert "evidence" not in answer
 
@@ -134,7 +134,7 @@ def test_what_is_rejected_has_evidence_too(client):
 def test_the_model_tells_what_it_is(client):
     about = client.get("/api/model").json
     assert (about["layer_sizes"], about["parameters"]) == ([784, 128, 64, 10], 109_386)
-    metadata = Classifier.load().model.metadata
+    metadata = Classifier.load().weights.metadata
     assert about["test_accuracy"] == metadata.test_accuracy
     assert about["dataset"] == "mnist"
 

@@ -208,7 +208,7 @@ def test_weights_carry_what_their_validation_digits_are_like(tmp_path, small_dat
     )
     stages._write_weights(tmp_path / "w.npz", network, record, small_dataset.validation, 0.1)
     classifier = Classifier.load(tmp_path / "w.npz")
-    found = classifier.model.metadata.reference
+    found = classifier.weights.metadata.reference
     assert {sum(known.counts) for known in found.values()} == {500}
     # The same digits, read as pictures are, are the reference itself.
     readings = classifier.read_many(list(small_dataset.validation.images))

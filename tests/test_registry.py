@@ -9,6 +9,8 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
+from nnpipe.registry import models, promote, rollback
+from nnpipe.rules import judge
 
 from nnpipe import cli, datasets, registry, rules, runs, weights
 from nnpipe.classifier import champion
@@ -23,8 +25,6 @@ from nnpipe.errors import (
     WeightsError,
 )
 from nnpipe.network import Network
-from nnpipe.registry import models, promote, rollback
-from nnpipe.rules import judge
 from nnpipe.runs import MODEL, RECORD, WEIGHTS
 
 from .conftest import ROOT

@@ -50,7 +50,7 @@ def written(small_dataset, tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("reports")
     other = folder / "other.npz"
-    model = Classifier.load().model
+    model = Classifier.load().weights
     rng = np.random.default_rng(0)
     network = Network(
         tuple(

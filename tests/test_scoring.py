@@ -536,9 +536,9 @@ def of_drawn(tmp_path_factory):
     digits = drawn.draw(np.arange(3000) % 10, np.random.default_rng(0))
     reference = drift.describe(measured(classifier.read_many(list(digits))))
     path = tmp_path_factory.mktemp("drawn") / "weights.npz"
-    metadata = replace(classifier.model.metadata, reference=reference)
+    metadata = replace(classifier.weights.metadata, reference=reference)
     golden = drawn.draw(np.arange(10), np.random.default_rng(0)).reshape(10, -1)
-    weights.save(path, classifier.model.network, metadata, golden)
+    weights.save(path, classifier.weights.network, metadata, golden)
     return path
 
 

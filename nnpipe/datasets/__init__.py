@@ -16,6 +16,7 @@ from nnpipe.datasets import drawn, mnist
 from nnpipe.errors import DatasetError, MirrorError
 from nnpipe.files import replacing, sha256
 from nnpipe.preprocess import Pixels
+from nnpipe.settings import DataSet, DataSource
 
 VALIDATION = 5_000
 DRAWN_TRAINING, DRAWN_TEST = 60_000, 10_000
@@ -44,11 +45,12 @@ class Dataset:
 
 
 def prepare(
-    name: str,
+    name: DataSource,
     folder: Path,
+    *,
     mirror: str | None = None,
     fetch: Callable[[Path, str | None], None] = mnist.fetch,
-) -> str:
+) -> DataSet:
     """See to it that a data set lies below ``folder``, and return its name, "mnist" or "drawn".
 
     Args:

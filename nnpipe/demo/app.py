@@ -152,10 +152,10 @@ async def predict(
 async def model(request: Request) -> schema.Model:
     """Tell which network reads here."""
     classifier: Classifier = request.app.state.classifier
-    metadata = asdict(classifier.model.metadata)
+    metadata = asdict(classifier.weights.metadata)
     return schema.Model(
         **{name: metadata[name] for name in schema.Model.model_fields.keys() & metadata.keys()}
-        | {"parameters": sum(W.size + b.size for W, b in classifier.model.network.layers)}
+        | {"parameters": sum(W.size + b.size for W, b in classifier.weights.network.layers)}
         | {"threshold": classifier.threshold, "nnpipe": __version__}
     )
 

@@ -10,7 +10,7 @@ from nnpipe.evaluation import CLASSES, Evaluation
 from nnpipe.evaluation.cases import MOST
 from nnpipe.labelled import Labelled
 from nnpipe.network import Array
-from nnpipe.report.measure import Champion, Measured
+from nnpipe.report.measure import Measured
 from nnpipe.rules import SIGNIFICANCE
 
 FORMAT_VERSION = 1
@@ -51,7 +51,7 @@ def contents(measured: Measured) -> dict[str, Any]:
         "summary": {
             "headline": headline(e),
             "mistakes": mistakes(e),
-            "against_champion": against(measured.champion),
+            "against_champion": against(measured),
         },
         "n": e.n,
         "errors": e.errors,
@@ -101,11 +101,12 @@ def mistakes(e: Evaluation) -> str:
     )
 
 
-def against(champion: Champion | None) -> str:
-    """What changed against the champion, in words."""
-    if champion is None:
-        return "These are the champion's own weights."
-    about, found = champion.about, champion.comparison
+def against(measured: Measured) -> str:
+    """Compare with the champion, in words."""
+    if measured.champion is None:
+        own = "These are the champion's own weights."
+        return own if measured.is_champion else "There is no champion to compare with."
+    about, found = measured.champion.about, measured.champion.comparison
     other = "" if about["same_training_data"] else ", which was trained on other data"
     sizes = (
         f"Of the digits that the champion misreads ({about['accuracy']:.2%}{other}) "

@@ -1,5 +1,6 @@
 """Everything that a report is made of, measured."""
 
+import os
 import shlex
 import time
 from dataclasses import dataclass
@@ -9,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nnpipe import __version__
-from nnpipe.classifier import Classifier, champion
+from nnpipe.champions import Decision
+from nnpipe.classifier import Classifier
 from nnpipe.datasets import Dataset
 from nnpipe.evaluation import Evaluation, comparison, duplicates, evaluate, robustness
 from nnpipe.evaluation.comparison import Comparison
@@ -19,7 +21,6 @@ from nnpipe.files import sha256
 from nnpipe.labelled import Labelled
 from nnpipe.network import Array, softmax
 from nnpipe.preprocess import as_inputs
-from nnpipe.rules import Decision
 from nnpipe.scoring.rows import encode_path
 from nnpipe.weights import Metadata
 
@@ -41,8 +42,9 @@ class Measured:
     probabilities: Array  # (n, 10), calibrated
     evaluation: Evaluation
     robustness: tuple[Series, ...]
-    champion: Champion | None  # None: these are the champion's own weights
-    decision: Decision | None  # whether they may replace it; None if nobody has asked
+    champion: Champion | None  # None: there is none, or these are its own weights
+    is_champion: bool
+    decision: Decision | None  # of the rules of promotion; None: they were not asked
     duplicates: tuple[Duplicate, ...]  # of training pictures; in a folder, of earlier ones
     data: Dataset | None  # None for a folder
     reproduce: tuple[str, ...]  # commands
@@ -51,6 +53,8 @@ class Measured:
 def measure(
     path: Path,
     labelled: Labelled,
+    *,
+    champion: Path,
     data: Dataset | None,
     name: str,
     command: str,
@@ -61,16 +65,17 @@ def measure(
     Args:
         path: the weights file.
         labelled: the pictures, with their labels.
+        champion: the champion's weights file, which may be missing.
         data: the data set whose test part they are; None for a folder.
         name: of the weights: that of their run, or "champion".
         command: what gave it.
-        decision: whether they may replace the champion; None if nobody has asked.
+        decision: of the rules of promotion; None if they were not asked.
 
     Raises:
         WeightsError: the weights, or the champion's, are missing or damaged.
     """
     classifier = Classifier.load(path)
-    metadata = classifier.model.metadata
+    metadata = classifier.weights.metadata
     images, labels = labelled.digits
     start = time.perf_counter()
     logits = classifier.logits(images)
@@ -85,7 +90,10 @@ def measure(
         disputed=labelled.disputed,
     )
     digest = sha256(path.read_bytes())
-    is_champion = digest == sha256(champion().read_bytes())
+    champion_digest = sha256(champion.read_bytes()) if os.path.lexists(champion) else None
+    rival = None
+    if champion_digest not in (None, digest):
+        rival = _champion(champion, metadata, labelled=labelled, logits=logits)
     if data:
         found = duplicates.among(images, labels, data.training.images, data.training.labels)
     else:
@@ -95,7 +103,9 @@ def measure(
         "nnpipe": __version__,
         "weights": encode_path(path.name),
         "weights_sha256": digest,
-        "parameters": sum(layer.W.size + layer.b.size for layer in classifier.model.network.layers),
+        "parameters": sum(
+            layer.W.size + layer.b.size for layer in classifier.weights.network.layers
+        ),
         "layer_sizes": list(metadata.layer_sizes),
         "measured_on": labelled.name,
         "dataset": data.name if data else None,
@@ -117,9 +127,10 @@ def measure(
         probabilities=softmax(logits / metadata.temperature),
         evaluation=evaluation,
         robustness=robustness.measure(
-            classifier.model.network, as_inputs(images), labels.astype(np.int64)
+            classifier.weights.network, as_inputs(images), labels.astype(np.int64)
         ),
-        champion=None if is_champion else _champion(metadata, labelled, logits),
+        champion=rival,
+        is_champion=champion_digest == digest,
         decision=decision,
         duplicates=found,
         data=data,
@@ -127,14 +138,15 @@ def measure(
     )
 
 
-def _champion(metadata: Metadata, labelled: Labelled, logits: Array) -> Champion:
-    classifier = Classifier.load(champion())
+def _champion(path: Path, metadata: Metadata, *, labelled: Labelled, logits: Array) -> Champion:
+    """Read the same pictures with the champion."""
+    classifier = Classifier.load(path)
     labels = labelled.digits.labels
     answers = classifier.logits(labelled.digits.images).argmax(axis=1)
-    trained = classifier.model.metadata
+    trained = classifier.weights.metadata
     return Champion(
         about={
-            "weights_sha256": sha256(champion().read_bytes()),
+            "weights_sha256": sha256(path.read_bytes()),
             "recipe": trained.recipe,
             "seed": trained.seed,
             "trained_on": trained.dataset,
@@ -161,5 +173,4 @@ def _training(metadata: Metadata) -> list[str]:
     return [
         shlex.join(["nnpipe", "download", "--dataset", metadata.dataset]),
         shlex.join(train),
-        *(["nnpipe export weights/runs/again"] if metadata.engine == "torch" else []),
     ]

@@ -1,14 +1,13 @@
-"""Folders of pictures → one row for each file, in the order of their paths, none ever missing.
+"""A source of pictures → one row for each file, in the order of the paths.
 
-    sources → manifest → plan → (shard, by worker processes of a pool) → sinks → summary
+    sources → manifest → plan → shards, by worker processes → sinks → summary
 
-`score` does it all. A flow that shares the work among machines takes the same steps one by one:
+`score` does all of it. A flow that shares the work among machines takes the same steps one by one:
 `open_plan`, `run_shards` on each machine, `finish`.
 """
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from nnpipe.processes import cores
 from nnpipe.scoring.plan import open_plan
@@ -16,41 +15,26 @@ from nnpipe.scoring.pool import run_shards
 from nnpipe.scoring.rows import Row, decode_path, encode_path
 from nnpipe.scoring.sinks import read_rows
 from nnpipe.scoring.summary import Summary, finish
+from nnpipe.settings import ScoreRequest
 
-__all__ = ["Row", "Summary", "decode_path", "encode_path", "read_rows", "score"]
+__all__ = ["Row", "ScoreRequest", "Summary", "decode_path", "encode_path", "read_rows", "score"]
 
 
 def score(
-    source: str,
-    out: str,
-    weights: Path | None = None,
-    reject_rate: float | None = None,
-    workers: int | None = None,
-    incremental: bool = False,
-    retry_errors: bool = False,
-    on_progress: Callable[[int, int], None] | None = None,
-    *,
-    escape_formulas: bool = False,
+    request: ScoreRequest, *, on_progress: Callable[[int, int], None] | None = None
 ) -> Summary:
     """Read every file of a source and write one row for each.
 
-    If this ends before it is done, in whatever way, the same call goes on where it was, and the
-    output is the same to the last byte. It takes its name when all is done.
+    If this ends early, in whatever way, the same request resumes it, and the output is the same to
+    the last byte. The output gets its name when all rows are there.
 
     Args:
-        source: a folder with all below it; a pattern (``scans/**/*.png``); a text file of paths, or
-            ``-`` for one on stdin; a .zip or .tar file; or a URL that fsspec knows.
-        out: where to: a .csv, .jsonl or .parquet file, or, with no suffix, a folder of Parquet
-            parts; a path or a URL.
-        weights: the weights file, by default the champion that comes with nnpipe.
-        reject_rate: see `Classifier.load`.
-        workers: how many processes; by default one for each core.
-        incremental: keep the rows of files that have not changed since the last run that was
-            incremental, and remember this one for the next.
-        retry_errors: keep all rows of the last run but those that are errors.
-        on_progress: is called again and again with the number of rows done and of all.
-        escape_formulas: put a ``'`` before each path and reason in a .csv file that a spreadsheet
-            would take for a formula, and before each that begins with ``'``.
+        request: what to score, where to, and how; see `settings.PARAMETERS`. ``incremental`` keeps
+            the rows of files that have not changed since the last incremental run;
+            ``retry_errors`` keeps all rows but errors; ``escape_formulas`` puts a ``'`` before each
+            path and reason in a .csv file that a spreadsheet would take for a formula, and before
+            each that begins with ``'``.
+        on_progress: called repeatedly with the number of rows done and of all rows.
 
     Raises:
         ScoringError: the source cannot be listed or holds no file, the output's form is not known,
@@ -60,10 +44,7 @@ def score(
         MissingExtraError: a package is missing that the source or the output needs.
     """
     start = time.perf_counter()
-    opened = open_plan(
-        source, out, weights, reject_rate, incremental, retry_errors, escape_formulas
-    )
-    with opened as plan:
+    with open_plan(request) as plan:
         undone = plan.undone()
         done = plan.files - plan.files_of(undone)
 
@@ -71,5 +52,5 @@ def score(
             if on_progress:
                 on_progress(done + rows, plan.files)
 
-        run_shards(plan, undone, workers or cores(), on_rows)
-        return finish(plan, plan.files - done, time.perf_counter() - start)
+        run_shards(plan, undone, workers=request.workers or cores(), on_rows=on_rows)
+        return finish(plan, rows=plan.files - done, seconds=time.perf_counter() - start)

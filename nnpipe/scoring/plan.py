@@ -52,6 +52,7 @@ from nnpipe.scoring.sources import (
     open_source,
 )
 from nnpipe.scoring.statistics import load_statistics
+from nnpipe.settings import ScoreRequest
 
 log = logging.getLogger(__name__)
 
@@ -314,16 +315,8 @@ def clear(state: Path, *, but: tuple[str, ...] = ()) -> None:
 
 
 @contextmanager
-def open_plan(
-    source: str,
-    out: str,
-    weights: Path | None = None,
-    reject_rate: float | None = None,
-    incremental: bool = False,
-    retry_errors: bool = False,
-    escape_formulas: bool = False,
-) -> Iterator[Plan]:
-    """Go on with the plan for a command, or make it, and keep others out; see `scoring.score`.
+def open_plan(request: ScoreRequest) -> Iterator[Plan]:
+    """Resume the plan of a request, or make it, and keep others out; see `scoring.score`.
 
     Raises:
         ScoringError: the source cannot be listed or holds nothing, the output's form is not known,
@@ -333,11 +326,12 @@ def open_plan(
         WeightsError: the weights are missing or damaged.
         MissingExtraError: a package is missing.
     """
+    source, out = request.source, request.out
     target = _target(source, out)
-    form(target, escape_formulas=escape_formulas)
+    form(target, escape_formulas=request.escape_formulas)
     state = target.with_name(f"{target.name}.nnpipe")
-    weights = weights or champion()
-    classifier = Classifier.load(weights, reject_rate)
+    weights = request.weights or champion()
+    classifier = Classifier.load(weights, request.reject_rate)
     outputs = (target, state, summary_file(target))
     with accessed(target), open_source(source, but=outputs) as found, _locked(state, out):
         command = Command(
@@ -346,9 +340,9 @@ def open_plan(
             weights=sha256(weights.read_bytes()),
             preprocessing=PREPROCESSING_VERSION,
             threshold=classifier.threshold,
-            incremental=incremental,
-            retry_errors=retry_errors,
-            escape_formulas=escape_formulas,
+            incremental=request.incremental,
+            retry_errors=request.retry_errors,
+            escape_formulas=request.escape_formulas,
         )
         old, before = load_plan(state), load_summary(target)
         own = dict(old.own) if old else {}
@@ -369,7 +363,7 @@ def open_plan(
             if _is_usable(made_it, before, target, command) and before:
                 rows = partial(read_rows, target, escape_formulas=before["command"].escape_formulas)
                 earlier = partial(_earlier, old if made_it else None, target, rows)
-            listed = before if earlier and not incremental else None
+            listed = before if earlier and not request.incremental else None
             own = {name: [digest] for name, digest in hashes.items()}
             yield _make(state, target, command, found, earlier, weights.read_bytes(), listed, own)
 

@@ -15,7 +15,13 @@ __all__ = ["cores", "run_shards"]
 OnRows = Callable[[int], None]
 
 
-def run_shards(plan: Plan, shards: Sequence[int], workers: int, on_rows: OnRows) -> None:
+def run_shards(
+    plan: Plan,
+    shards: Sequence[int],
+    *,
+    workers: int,
+    on_rows: OnRows = lambda rows: None,
+) -> None:
     """Score shards in worker processes.
 
     When this is interrupted, or fails, no worker goes on, and what is done stays done.

@@ -115,6 +115,6 @@ def _score(
     prepared = prepare_many(contents(), at=at)
     total.name_slowest(zip(seconds, paths, strict=False))
     readings = classifier.read_prepared(prepared)
-    if reference := classifier.model.metadata.reference:
+    if reference := classifier.weights.metadata.reference:
         total.add_histograms(drift.count(measured(readings), reference))
     return map(to_row, paths, readings, digests)

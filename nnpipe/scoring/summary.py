@@ -70,7 +70,7 @@ class Summary:
         return told
 
 
-def finish(plan: Plan, rows: int, seconds: float) -> Summary:
+def finish(plan: Plan, *, rows: int, seconds: float) -> Summary:
     """Put the output of a plan together when all its shards are done, and write the summary.
 
     Args:
@@ -140,7 +140,7 @@ def _drift(plan: Plan, histograms: Counts) -> Drift | None:
     """Compare with the validation digits what was read."""
     if not histograms:
         return None
-    metadata = plan.classifier().model.metadata
+    metadata = plan.classifier().weights.metadata
     if plan.command.threshold != (metadata.rejection_threshold or 0.0):
         # Another threshold rejects other digits, of the validation digits, too.
         histograms = {name: counts for name, counts in histograms.items() if name != "rejections"}

@@ -58,15 +58,14 @@ def to_network(state: StateDict) -> Network:
     if not expected or set(state) != set(expected):
         names = in_one_line(", ".join(map(str, state)) or "nothing")[:200]
         raise ExportError(
-            f"the PyTorch model holds {names}; expected "
-            "fc1.weight, fc1.bias, fc2.weight, …, as 'nnpipe train' writes them"
+            f"the PyTorch model holds {names}; expected fc1.weight, fc1.bias, fc2.weight, …"
         )
     plain = all(t.is_cpu and t.layout == torch.strided for t in state.values())
     floats = all(tensor.is_floating_point() for tensor in state.values())
     if not plain or not floats or sum(t.numel() for t in state.values()) > MOST_VALUES:
         raise ExportError(
             f"the PyTorch model holds other things than {MOST_VALUES:,} floating-point numbers "
-            "at most; train again with 'nnpipe train'"
+            "at most; train again"
         )
     layers: list[Layer] = []
     for number in numbers:
@@ -108,9 +107,7 @@ def load_model(path: Path) -> StateDict:
         stream.seek(0)
         state = torch.load(stream, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise ExportError(
-            f"{path}: there is no such PyTorch model; train one with 'nnpipe train'"
-        ) from None
+        raise ExportError(f"{path}: there is no such PyTorch model", advice="train") from None
     except OSError as error:
         raise ExportError(
             f"{path}: could not be read ({error.strerror or error}); train again"
@@ -131,7 +128,7 @@ class Parity(NamedTuple):
     accuracy: float  # NumPy's, in [0, 1]
 
 
-def check_parity(state: StateDict, network: Network, digits: Digits) -> Parity:
+def check_parity(state: StateDict, network: Network, *, digits: Digits) -> Parity:
     """See that both networks give every digit the same class and probabilities.
 
     Raises:

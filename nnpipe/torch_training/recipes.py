@@ -114,7 +114,6 @@ RECIPES = {
         ),
     )
 }
-DEFAULT = "augmented"
 WARM_UP = 0.05
 """The share of all steps in which the learning rate rises from zero."""
 LAST = 0.28

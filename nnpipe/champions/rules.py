@@ -1,4 +1,4 @@
-"""Who may become the champion: the rules, asked on validation digits."""
+"""The rules that a candidate must pass to become the champion, on validation digits."""
 
 import os
 from dataclasses import dataclass
@@ -14,15 +14,16 @@ from nnpipe.evaluation.comparison import compare
 from nnpipe.runs import MODEL
 
 SIGNIFICANCE = 0.05
-"""A candidate that reads fewer digits right is worse if chance does this more seldom."""
+"""Significance level of the McNemar test: below it, a candidate with fewer correct digits counts as
+worse."""
 
 RECALL_LOSS = 0.01
-"""So much of a digit's recall may be lost: a good mean must not hide one digit that got worse."""
+"""Largest loss of one digit's recall: a good mean must not hide a digit that got worse."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What a candidate must fulfil, and whether it does."""
+    """A condition for promotion, and whether a candidate meets it."""
 
     name: str
     passed: bool
@@ -33,20 +34,20 @@ class Rule:
 class Decision:
     """Whether a candidate may become the champion, by the rules in their order.
 
-    After "dataset" or "whole" has failed, the rules that come later are not asked.
+    After "dataset" or "whole" has failed, later rules are left out.
     """
 
     promote: bool
     rules: tuple[Rule, ...]
 
 
-def judge(candidate: Path, champion: Path, data_dir: Path) -> Decision:
+def judge(candidate: Path, champion: Path, *, data_dir: Path) -> Decision:
     """Decide by the validation digits of its data set whether a candidate may become champion.
 
     Args:
         candidate: its weights file; its PyTorch model is looked for beside it.
-        champion: the champion's weights file. Where there is none, any whole candidate may be it.
-        data_dir: where data sets are kept.
+        champion: the champion's weights file. If it is missing, any whole candidate passes.
+        data_dir: folder of the data sets.
 
     Raises:
         WeightsError: the champion is damaged.
@@ -60,16 +61,16 @@ def judge(candidate: Path, champion: Path, data_dir: Path) -> Decision:
         return Decision(False, (Rule("whole", False, str(error)),))
     rules = [_same_dataset(new, old)]
     if rules[0].passed:
-        trained = new.model.metadata
+        trained = new.weights.metadata
         data = datasets.load(trained.dataset, data_dir)
         if data.checksum != trained.dataset_checksum:
             raise DatasetError(
-                f"{candidate}: was trained on other {data.name} digits than lie in {data_dir}; "
-                "name the folder that holds them with --data-dir"
+                f"{candidate}: was trained on other {data.name} digits than those in {data_dir}",
+                advice="data_dir",
             )
-        rules.append(_whole(candidate, new, data.validation))
+        rules.append(_whole(candidate, new, validation=data.validation))
         if rules[1].passed:
-            rules += _compared(new, old, data.validation)
+            rules += _compared(new, old, validation=data.validation)
     return Decision(all(rule.passed for rule in rules), tuple(rules))
 
 
@@ -79,13 +80,11 @@ def _champion(path: Path) -> Classifier | None:
     try:
         return Classifier.load(path)
     except WeightsError as error:
-        raise WeightsError(
-            f"{error}; it is the champion, and 'nnpipe models rollback' brings back a former one"
-        ) from error
+        raise WeightsError(f"{error}; it is the champion", advice="rollback") from error
 
 
 def _same_dataset(new: Classifier, old: Classifier | None) -> Rule:
-    known = [c.model.metadata for c in (new, old) if c]
+    known = [c.weights.metadata for c in (new, old) if c]
     data = [f"{m.dataset} (SHA-256 {m.dataset_checksum[:12]}…)" for m in known]
     if old is None:
         return Rule("dataset", True, f"there is no champion, so {data[0]} will do")
@@ -95,17 +94,17 @@ def _same_dataset(new: Classifier, old: Classifier | None) -> Rule:
     return Rule("dataset", False, reason)
 
 
-def _whole(candidate: Path, new: Classifier, validation: datasets.Digits) -> Rule:
+def _whole(candidate: Path, new: Classifier, *, validation: datasets.Digits) -> Rule:
     path = candidate.parent / MODEL
     if not os.path.lexists(path):
         # What PyTorch has trained must be shown to compute what PyTorch does.
-        passed = new.model.metadata.engine != "torch"
+        passed = new.weights.metadata.engine != "torch"
         found = f"there is no {MODEL} to compare it with" if not passed else "NumPy trained it"
         return Rule("whole", passed, f"it computes what it did when it was written; {found}")
     with needs("train", "comparing a candidate with its PyTorch model"):
         from nnpipe.torch_training import model
     try:
-        parity = model.check_parity(model.load_model(path), new.model.network, validation)
+        parity = model.check_parity(model.load_model(path), new.weights.network, digits=validation)
     except ExportError as error:
         return Rule("whole", False, str(error))
     reason = (
@@ -115,7 +114,9 @@ def _whole(candidate: Path, new: Classifier, validation: datasets.Digits) -> Rul
     return Rule("whole", True, reason)
 
 
-def _compared(new: Classifier, old: Classifier | None, validation: datasets.Digits) -> list[Rule]:
+def _compared(
+    new: Classifier, old: Classifier | None, *, validation: datasets.Digits
+) -> list[Rule]:
     images, labels = validation
     if old is None:
         alone = "there is no champion to compare it with"
@@ -128,13 +129,16 @@ def _compared(new: Classifier, old: Classifier | None, validation: datasets.Digi
         f"(p = {found.p_value:.2g}, exact McNemar test), which is {'' if worse else 'not '}worse "
         f"at {SIGNIFICANCE:.0%}"
     )
-    return [Rule("not worse", not worse, reason), _recall(labels, right, was_right)]
+    return [Rule("not worse", not worse, reason), _recall(labels, right=right, was_right=was_right)]
 
 
 def _recall(
-    labels: npt.NDArray[np.uint8], right: npt.NDArray[np.bool_], was_right: npt.NDArray[np.bool_]
+    labels: npt.NDArray[np.uint8],
+    *,
+    right: npt.NDArray[np.bool_],
+    was_right: npt.NDArray[np.bool_],
 ) -> Rule:
-    """See that no digit's recall falls too much; all of shape (n,)."""
+    """Check that no digit's recall falls too much; all arrays have the shape (n,)."""
     recalls = [
         (was_right[labels == digit].mean(), right[labels == digit].mean(), digit)
         for digit in np.unique(labels)

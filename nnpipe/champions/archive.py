@@ -1,0 +1,170 @@
+"""Former champions: each in a folder of its own, with a record that names the SHA-256 of its files.
+
+former/0002-<run>/     the files of a champion, and promotion.json
+former/champion.json   the number of the champion, and of its predecessor
+"""
+
+import re
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from nnpipe import records, runs
+from nnpipe.champions.rules import Rule
+from nnpipe.errors import PromotionError
+from nnpipe.files import cannot_write, replacing, sha256, write_json
+from nnpipe.places import in_one_line
+from nnpipe.runs import MODEL, RECORD, WEIGHTS_FILE
+
+COMPANIONS = (RECORD, MODEL)
+INSTALLED, PROMOTION = "champion.json", "promotion.json"
+SCRATCH = ".new"
+NAME = re.compile(r"([0-9]{4,})-.+", re.DOTALL)
+"""Name of a former champion's folder: its number and the name of its run."""
+
+UNFINISHED = re.compile(r"\.nnpipe-[0-9a-f]+\.tmp")
+"""Name of a file that `files.replacing` has not finished."""
+
+
+@dataclass(frozen=True)
+class Former:
+    """A present or former champion: the content of ``promotion.json``."""
+
+    number: int
+    name: str  # of its folder
+    when: str  # it was archived, ISO 8601, UTC
+    sha256: str  # of its weights
+    companions: dict[str, str]  # name → SHA-256
+    run: Path | None  # the folder it was promoted from; None: nnpipe did not promote it
+    replaced: int | None  # number of its predecessor; None: it is the first
+    rules: tuple[Rule, ...]
+
+
+@dataclass(frozen=True)
+class Archive:
+    """The folder ``former`` of a store."""
+
+    folder: Path
+
+    @property
+    def scratch(self) -> Path:
+        """Where files are written before they are renamed."""
+        return self.folder / SCRATCH
+
+    def folders(self) -> dict[int, Path]:
+        """Number → folder of each former champion, damaged or not, the newest first."""
+        folders = {
+            int(match[1]): path
+            for path in self.folder.glob("*-*")
+            if (match := NAME.fullmatch(path.name))
+        }
+        return dict(sorted(folders.items(), reverse=True))
+
+    def read(self, folder: Path) -> Former:
+        """Read the record of a former champion.
+
+        Raises:
+            PromotionError: it is missing or damaged.
+        """
+        path = folder / PROMOTION
+        try:
+            former: Former = records.load(Former, path)
+            own = former.name == folder.name and former.name.startswith(f"{former.number:04}-")
+            if not own or not former.companions.keys() <= set(COMPANIONS):
+                raise ValueError("it names other files")
+            return former
+        except (OSError, ValueError) as error:
+            raise PromotionError(
+                f"{path}: cannot be understood ({in_one_line(error)}); bring back another champion",
+                advice="rollback",
+            ) from error
+
+    def order(self) -> list[Former]:
+        """Former champions with a readable record: the one last installed, its predecessor, others.
+
+        The same weights may have been champion twice, with different predecessors.
+        """
+        readable: dict[int, Former] = {}
+        for number, folder in self.folders().items():
+            with suppress(PromotionError):
+                readable[number] = self.read(folder)
+        installed: list[int | None] = []
+        with suppress(OSError, ValueError):
+            installed = records.load(list[int | None], self.folder / INSTALLED)
+        numbers = dict.fromkeys([*installed, *readable])
+        return [readable[number] for number in numbers if number and number in readable]
+
+    def add(
+        self,
+        name: str,
+        files: dict[str, bytes],
+        *,
+        run: Path | None = None,
+        replaced: int | None = None,
+        rules: tuple[Rule, ...] = (),
+    ) -> Former:
+        """Archive the files of a champion, all of them or nothing.
+
+        Raises:
+            OutputError: they cannot be written.
+        """
+        digests = {file: sha256(content) for file, content in files.items()}
+        number = max(self.folders(), default=0) + 1
+        name = f"{number:04}-{records.UNPRINTABLE.sub('-', name)}"
+        digest = digests.pop(WEIGHTS_FILE)
+        former = Former(number, name, runs.now(), digest, digests, run, replaced, rules)
+        to, scratch = self.folder / name, self.scratch / name
+        for file, content in files.items():
+            with replacing(scratch / file) as stream:
+                stream.write(content)
+        write_json(scratch / PROMOTION, asdict(former) | {"run": run and str(run)})
+        try:
+            scratch.rename(to)
+        except OSError as error:
+            raise cannot_write(to, error) from error
+        return former
+
+    def files(self, former: Former) -> dict[str, bytes]:
+        """The files of a former champion.
+
+        Raises:
+            PromotionError: one is missing, or is not what was archived.
+        """
+        files = {}
+        for name, digest in {WEIGHTS_FILE: former.sha256, **former.companions}.items():
+            path = self.folder / former.name / name
+            with suppress(OSError):
+                files[name] = records.read_bytes(path)
+            if name not in files or sha256(files[name]) != digest:
+                raise PromotionError(
+                    f"{path}: is missing or damaged (not the SHA-256 in {PROMOTION}); bring back "
+                    "another champion",
+                    advice="rollback",
+                )
+        return files
+
+    def is_whole(self, former: Former, files: dict[str, bytes] | None = None) -> bool:
+        """Return True if an archive is whole and, if files are given, holds these."""
+        try:
+            return self.files(former) == files or files is None
+        except PromotionError:
+            return False
+
+    def clear_scratch(self) -> None:
+        """Remove what a process that died left in the scratch folder: files by name, and no links.
+
+        Raises:
+            PromotionError: a link or a file has the name of the scratch folder.
+        """
+        scratch = self.scratch
+        if scratch.is_symlink() or (scratch.exists() and not scratch.is_dir()):
+            raise PromotionError(f"{scratch}: is not a folder that nnpipe made; move it elsewhere")
+        archives = (path for path in scratch.glob("*-*") if NAME.fullmatch(path.name))
+        for folder in (*(path for path in archives if not path.is_symlink()), scratch):
+            for path in folder.glob("*"):
+                own = path.name in (WEIGHTS_FILE, *COMPANIONS, INSTALLED, PROMOTION)
+                if own or UNFINISHED.fullmatch(path.name):
+                    with suppress(OSError):
+                        path.unlink()
+            with suppress(OSError):  # something else is in it, or there is none
+                folder.rmdir()

@@ -1,0 +1,284 @@
+"""The store of candidates and champions: promotion, rollback, and the list of all.
+
+<root>/model_weights.npz      the champion: what predictions read
+       pytorch_model.pth      its companions: the PyTorch model that it was exported from,
+       training.json          and its record
+       runs/<run>/            candidates, with files of the same names
+       former/                present and former champions, see `archive`
+       former/.lock           held while any of these change
+
+A change first writes all that it needs below ``former``. Then it renames files, and
+``model_weights.npz`` last: that step makes the champion. A process that dies before it leaves the
+old champion, possibly with the companions of the new one; the next holder of the lock mends them.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from nnpipe import records, runs, weights
+from nnpipe.champions.archive import COMPANIONS, INSTALLED, Archive, Former
+from nnpipe.champions.rules import Decision, Rule, judge
+from nnpipe.classifier import champion as shipped_champion
+from nnpipe.errors import NnpipeError, PromotionError, WeightsError
+from nnpipe.files import cannot_write, locked, replacing, sha256
+from nnpipe.places import in_one_line
+from nnpipe.runs import WEIGHTS_FILE
+
+LISTED = ("dataset", "recipe", "seed", "validation_accuracy", "test_accuracy", "created")
+"""Metadata of a weights file that `Store.models` lists."""
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """What became of a candidate."""
+
+    decision: Decision
+    promoted: bool
+    name: str | None  # of its folder below former; None: it was refused
+    sha256: str  # of its weights
+
+
+@dataclass(frozen=True)
+class ListedModel:
+    """A line of ``nnpipe models list``; None: the weights file does not say, or is damaged."""
+
+    name: str  # of its folder
+    state: str  # "champion", "former", "candidate", "damaged"
+    dataset: str | None = None
+    recipe: str | None = None
+    seed: int | None = None
+    validation_accuracy: float | None = None  # in [0, 1]
+    test_accuracy: float | None = None  # in [0, 1]
+    created: str | None = None  # ISO 8601, UTC
+    reason: str = ""  # how it is damaged
+
+
+def default_root() -> Path:
+    """The repository's folder ``weights``; for an installed nnpipe, that of the working folder."""
+    path = shipped_champion()
+    return Path("weights") if path.parent == Path(__file__).parents[1] else path.parent
+
+
+class Store:
+    """Candidates, the champion and former champions below a root.
+
+    Args:
+        root: the folder; by default `default_root`.
+    """
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = root or default_root()
+        self.runs = self.root / "runs"
+        self.champion = self.root / WEIGHTS_FILE
+        self.archive = Archive(self.root / "former")
+
+    def promote(self, run: Path, data_dir: Path) -> Promotion:
+        """Make a finished run the champion if the rules allow it; see `rules.judge`.
+
+        Concurrent promotions wait for each other; each is judged against the champion that the
+        previous one left.
+
+        Args:
+            run: the candidate's folder.
+            data_dir: folder of the data sets.
+
+        Raises:
+            PromotionError: the run changes meanwhile, or the root is missing.
+            TrainingError: the run is not finished.
+            WeightsError: the run has no weights, or the champion is damaged.
+            OutputError: something cannot be written; the champion stays.
+            DatasetError, MissingExtraError: see `rules.judge`.
+        """
+        with self._locked():
+            files = _read(run)
+            runs.read_record(run)
+            digest = sha256(files[WEIGHTS_FILE])
+            order = self._settled()
+            if digest == _digest(self.champion):
+                rule = Rule("new", False, f"it is the champion already (SHA-256 {digest[:12]}…)")
+                return Promotion(Decision(False, (rule,)), False, None, digest)
+            decision = judge(run / WEIGHTS_FILE, self.champion, data_dir=data_dir)
+            if not decision.promote:
+                return Promotion(decision, False, None, digest)
+            if _read(run) != files:
+                raise PromotionError(f"{run}: was changed while it was judged; promote it again")
+            order = self._with_champion(order)
+            replaced = order[0].number if order else None
+            # A change that failed, or was rolled back, may have archived it.
+            again = (f for f in order if (f.sha256, f.replaced) == (digest, replaced))
+            former = next((f for f in again if self.archive.is_whole(f, files)), None)
+            if former is None:
+                former = self.archive.add(
+                    run.resolve().name, files, run=run, replaced=replaced, rules=decision.rules
+                )
+            self._change(former, replaced)
+            return Promotion(decision, True, former.name, digest)
+
+    def rollback(self, name: str | None = None) -> Former:
+        """Make a former champion the champion again, byte for byte, without asking the rules.
+
+        Args:
+            name: of its folder below ``former``, or its number. By default the predecessor of the
+                champion or, if that is damaged or missing, the last one that is whole.
+
+        Raises:
+            PromotionError: there is no such former champion, or it is damaged.
+            OutputError: something cannot be written; the champion stays.
+        """
+        with self._locked():
+            order = self._settled()
+            if order:
+                order = self._with_champion(order)
+            present = order[0] if order and order[0].sha256 == _digest(self.champion) else None
+            if name is not None:
+                wanted = [f for f in order if name in (f.name, str(f.number), f"{f.number:04}")]
+            elif present is not None:
+                wanted = [f for f in order if f.number == present.replaced]
+            else:
+                wanted = [f for f in order if self.archive.is_whole(f)]
+            if not wanted:
+                which = " before this one" if present else " that is whole" if order else ""
+                raise PromotionError(
+                    f"{self.archive.folder}: holds no former champion"
+                    f"{which if name is None else f' {name!r}'}",
+                    advice="rollback",
+                )
+            self._change(wanted[0], present.number if present else None)
+            return wanted[0]
+
+    def models(self) -> list[ListedModel]:
+        """The champion, former ones, the newest first, and candidates that never were champion.
+
+        Raises:
+            PromotionError: the root is missing.
+        """
+        self._check_root()
+        digest, order = _digest(self.champion), self.archive.order()
+        name = next((former.name for former in order if former.sha256 == digest), "champion")
+        listed = [_listed(name, "champion", path=self.champion)] if digest else []
+        for folder in self.archive.folders().values():
+            try:
+                if folder.name != name:
+                    self.archive.files(self.archive.read(folder))
+                    listed.append(_listed(folder.name, "former", path=folder / WEIGHTS_FILE))
+            except PromotionError as error:
+                listed.append(ListedModel(folder.name, "damaged", reason=in_one_line(error)))
+        known = {digest} - {"unreadable"} | {former.sha256 for former in order}
+        candidates = (folder / WEIGHTS_FILE for folder in sorted(self.runs.glob("*")))
+        new = (p for p in candidates if os.path.lexists(p) and _digest(p) not in known)
+        return [*listed, *(_listed(path.parent.name, "candidate", path=path) for path in new)]
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Wait for the right to change champions."""
+        self._check_root()
+        with locked(self.archive.folder / ".lock"):
+            self.archive.clear_scratch()
+            try:
+                yield
+            finally:
+                with suppress(PromotionError):
+                    self.archive.clear_scratch()
+
+    def _check_root(self) -> None:
+        if not self.root.is_dir():
+            raise PromotionError(
+                f"{self.root}: there is no such folder; expected that of the champion",
+                advice="weights_dir",
+            )
+
+    def _settled(self) -> list[Former]:
+        """Former champions, the present one first if it is among them, its companions mended."""
+        order, digest = self.archive.order(), _digest(self.champion)
+        present = next((former for former in order if former.sha256 == digest), None)
+        if present is None:
+            return order
+        companions = {name: _digest(self.root / name) for name in COMPANIONS}
+        fits = all(present.companions.get(name) == found for name, found in companions.items())
+        if not fits or present is not order[0]:
+            with suppress(PromotionError):  # nothing can be mended from a damaged one
+                self._install(present, None)
+        return [present, *(former for former in order if former is not present)]
+
+    def _with_champion(self, order: list[Former]) -> list[Former]:
+        """Archive the present champion if it came from elsewhere and is whole."""
+        if order and order[0].sha256 == _digest(self.champion):
+            return order
+        try:
+            weights.load(self.champion)
+        except WeightsError:
+            return order
+        # The first came with nnpipe; a later one was put there by hand, or by git.
+        name = "replaced-by-hand" if order else "shipped"
+        replaced = order[0].number if order else None
+        return [self.archive.add(name, _read(self.root), replaced=replaced), *order]
+
+    def _change(self, to: Former, before: int | None) -> None:
+        try:
+            self._install(to, before)
+        except NnpipeError:
+            with suppress(NnpipeError):  # the disk may be full; the next change mends
+                self._settled()
+            raise
+
+    def _install(self, former: Former, before: int | None) -> None:
+        """Make an archived champion the champion.
+
+        Args:
+            former: the new champion.
+            before: number of the present champion.
+        """
+        files = self.archive.files(former)
+        files[INSTALLED] = json.dumps([former.number, before]).encode()
+        scratch = self.archive.scratch
+        for name, content in files.items():
+            with replacing(scratch / name) as stream:
+                stream.write(content)
+        try:
+            # The rest needs no space on the disk.
+            for name in (INSTALLED, *COMPANIONS, WEIGHTS_FILE):
+                folder = self.archive.folder if name == INSTALLED else self.root
+                if name in files:
+                    (scratch / name).replace(folder / name)
+                else:
+                    (folder / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise cannot_write(self.champion, error) from error
+
+
+def _read(folder: Path) -> dict[str, bytes]:
+    """The files of a run that make a champion, those that are there."""
+    names = [name for name in (WEIGHTS_FILE, *COMPANIONS) if os.path.lexists(folder / name)]
+    if WEIGHTS_FILE not in names:
+        raise WeightsError(
+            f"{folder / WEIGHTS_FILE}: there is no such weights file", advice="export"
+        )
+    try:
+        return {name: records.read_bytes(folder / name) for name in names}
+    except OSError as error:
+        raise PromotionError(
+            f"{error.filename}: could not be read ({error.strerror}); "
+            "put the file of a run in its place, or train again"
+        ) from error
+
+
+def _digest(path: Path) -> str | None:
+    """The SHA-256 of a file, "unreadable", or None if there is none."""
+    try:
+        return sha256(records.read_bytes(path))
+    except FileNotFoundError:
+        return None
+    except OSError:
+        return "unreadable"
+
+
+def _listed(name: str, state: str, *, path: Path) -> ListedModel:
+    try:
+        metadata = weights.load(path).metadata
+    except WeightsError as error:
+        return ListedModel(name, "damaged", reason=in_one_line(error))
+    return ListedModel(name, state, *(getattr(metadata, field) for field in LISTED))

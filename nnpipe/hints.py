@@ -1,0 +1,40 @@
+"""What to do about an error, for the command line and for the flows.
+
+An error says what is wrong and what is needed; its `advice` is a key of `HINTS`.
+"""
+
+from typing import NamedTuple
+
+
+class Hint(NamedTuple):
+    """The same advice, in the words of each."""
+
+    command_line: str
+    flow: str
+
+
+HINTS = {
+    "data_dir": Hint(
+        "name the folder that holds them with --data-dir",
+        "name the folder that holds them with 'data_dir'",
+    ),
+    "download": Hint(
+        "get it with 'nnpipe download --dataset mnist'", "get it with the flow 'download'"
+    ),
+    "export": Hint("make them with 'nnpipe export RUN'", "make them with the flow 'export'"),
+    "mirror": Hint(
+        "name another place with --mirror, or use drawn digits with --dataset drawn",
+        "name another place with 'mirror', or use drawn digits with dataset 'drawn'",
+    ),
+    "out": Hint("name another one with --out", "name another one with 'out'"),
+    "port": Hint("choose another with --port; 0 takes a free one", "choose another port"),
+    "predict": Hint("to read a single picture, use 'nnpipe predict'", "score a folder or a list"),
+    "retry_errors": Hint("score it without --retry-errors", "score it without 'retry_errors'"),
+    "rollback": Hint(
+        "'nnpipe models list' shows all, 'nnpipe models rollback NAME' brings one back",
+        "'nnpipe models list' shows all, 'nnpipe models rollback NAME' brings one back",
+    ),
+    "score": Hint("to read folders, use 'nnpipe score'", "use the flow 'score-folder'"),
+    "train": Hint("train one with 'nnpipe train'", "train one with the flow 'train'"),
+    "weights_dir": Hint("name it with --weights-dir", "name it with 'weights_dir'"),
+}

@@ -1,0 +1,70 @@
+"""A function's parameters as the arguments and options of a command, by the table in `settings`."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from functools import wraps
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from nnpipe.settings import Parameter, Request, parameter
+
+
+def as_command(function: Callable[..., Any]) -> Callable[..., None]:
+    """Make a function a command for typer.
+
+    Each parameter becomes an argument or an option with its help and its range. A parameter that is
+    a request stands for all fields of that request.
+    """
+    requests = {
+        name: hint
+        for name, hint in get_type_hints(function).items()
+        if isinstance(hint, type) and issubclass(hint, Request)
+    }
+
+    @wraps(function)
+    def command(**values: Any) -> None:
+        built = {name: kind.pick(values) for name, kind in requests.items()}
+        fields = {name for kind in requests.values() for name in get_type_hints(kind)}
+        function(**built, **{name: v for name, v in values.items() if name not in fields})
+
+    options = [
+        option.replace(annotation=_annotate(option, function.__name__))
+        for option in _flat(function, requests)
+    ]
+    command.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
+    command.__annotations__ = {option.name: option.annotation for option in options}
+    return command
+
+
+def _flat(
+    function: Callable[..., Any], requests: dict[str, type[Request]]
+) -> Iterator[inspect.Parameter]:
+    """The parameters of a function, with the fields of a request in its place."""
+    hints = get_type_hints(function, include_extras=True)
+    for name, given in inspect.signature(function).parameters.items():
+        if name in requests:
+            fields = inspect.signature(requests[name]).parameters.values()
+            types = get_type_hints(requests[name])
+            yield from (field.replace(annotation=types[field.name]) for field in fields)
+        else:
+            keyword = inspect.Parameter.KEYWORD_ONLY
+            yield given.replace(annotation=hints[name], kind=keyword)
+
+
+def _annotate(option: inspect.Parameter, command: str) -> Any:
+    """The type of an option, with what typer shows and checks."""
+    about: Parameter = parameter(option.name, command)
+    required = option.default is option.empty
+    is_number = about.least is not None or about.most is not None
+    shown: dict[str, Any] = {"help": about.help}
+    if is_number:
+        shown |= {"min": about.least, "max": about.most}
+    if option.default is None:
+        shown["show_default"] = about.if_none or True
+    if (about.kind or ("argument" if required else "option")) == "argument":
+        return Annotated[option.annotation, typer.Argument(metavar=about.metavar, **shown)]
+    name = about.flag or f"--{option.name.replace('_', '-')}"
+    if option.annotation is bool and option.default and "/" not in name:
+        name += f"/--no-{name[2:]}"
+    return Annotated[option.annotation, typer.Option(name, **shown)]

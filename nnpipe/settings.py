@@ -1,0 +1,240 @@
+"""Every parameter of nnpipe, once: its name, type, default, range and help.
+
+A *request* says what one stage is to do. The command line and the flows take their options from the
+requests and from `PARAMETERS`, build a request, and hand it to the stage.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
+
+from nnpipe.errors import SettingError
+
+DATA = Path("data")
+REPORTS = Path("reports")
+
+DataSet = Literal["mnist", "drawn"]
+DataSource = Literal["auto", "mnist", "drawn"]
+Engine = Literal["torch", "numpy"]
+Recipe = Literal["augmented", "classic", "distilled"]
+Runner = Literal["threads", "processes", "dask"]
+ProgressStyle = Literal["auto", "json", "none"]
+
+DEFAULT_RECIPE: Recipe = "augmented"
+"""For the engine "torch"."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """What is said of a parameter, and what is checked beside its type."""
+
+    help: str
+    if_none: str | None = None  # what None stands for
+    least: float | None = None
+    most: float | None = None
+    kind: Literal["argument", "option"] | None = None  # by default: an argument has no default
+    metavar: str | None = None
+    flag: str = ""  # by default the name
+
+
+PARAMETERS = {
+    "allow_host": Parameter("Name that the server answers to, such as a proxy's; may be repeated."),
+    "allow_origin": Parameter("Origin of another page that may use the API; may be repeated."),
+    "at_least": Parameter("Accuracy below which the run fails, after its report.", None, 0, 1),
+    "batch_size": Parameter("Pictures per step.", "the recipe's; numpy: 128", 1, 1_000_000),
+    "dask_address": Parameter("Address of a running Dask scheduler.", "one on this machine"),
+    "data_dir": Parameter("Folder of the data sets."),
+    "dataset": Parameter("Data set to train on."),
+    "download.dataset": Parameter("auto: MNIST, or drawn digits if no mirror answers."),
+    "evaluate.dataset": Parameter("Data set to measure on.", "the one it was trained on"),
+    "pipeline.dataset": Parameter("auto: MNIST, or drawn digits if no mirror answers."),
+    "device": Parameter("For torch: auto, cuda, mps or cpu."),
+    "engine": Parameter("torch, or numpy: the trainer from scratch."),
+    "epochs": Parameter("Passes over the training data.", "the recipe's; numpy: 10", 1),
+    "escape_formulas": Parameter("In .csv, put ' before cells that a spreadsheet would run."),
+    "explain": Parameter("Write the stages of the preprocessing, side by side, to this .png."),
+    "folder": Parameter("Folder of pictures to measure on instead: FOLDER/<digit>/<picture>."),
+    "force": Parameter("Run even if the result for the same inputs is there."),
+    "host": Parameter("Address to listen on."),
+    "incremental": Parameter("Score only new and changed files."),
+    "as_json": Parameter("Print JSON, one object per line for each picture.", flag="--json"),
+    "list_models.as_json": Parameter("Print a JSON list.", flag="--json"),
+    "lr": Parameter("Learning rate.", "the recipe's; numpy: 0.01"),
+    "mirror": Parameter(
+        "Where to get MNIST: https://…/ or file:///…/.",
+        "$NNPIPE_MNIST_MIRROR, or the public mirrors",
+    ),
+    "model": Parameter("What was promoted, as the event says; it names the run."),
+    "name": Parameter(
+        "Former champion: its name or number.", "the one before this one", kind="argument"
+    ),
+    "open_page": Parameter("Open the page in a browser.", flag="--open/--no-open"),
+    "evaluate.out": Parameter("Folder of the report.", "reports/<run>"),
+    "export.out": Parameter("Weights file to write.", "model_weights.npz in the run"),
+    "score.out": Parameter(
+        "Where to: .csv, .jsonl, .parquet, or a folder for Parquet parts; or URL.", kind="option"
+    ),
+    "after_promotion.out": Parameter("Folder of the report and the scores."),
+    "pictures": Parameter("Picture files; - reads stdin.", metavar="PICTURE..."),
+    "plots": Parameter("Draw plots, which takes some seconds."),
+    "port": Parameter("0 takes a free one.", None, 0, 65535),
+    "progress": Parameter("A bar if this is a terminal, JSON lines, or nothing."),
+    "promote": Parameter("Make the result the champion if the rules allow it."),
+    "recipe": Parameter("For torch: how to train.", "augmented"),
+    "reject_rate": Parameter(
+        "Share of true digits that may be rejected as unlike any digit; 0: none for that.",
+        "what the weights say",
+    ),
+    "reports_dir": Parameter("Folder of all reports."),
+    "retry_errors": Parameter("Score only the rows that were errors."),
+    "run": Parameter("Folder of a finished run."),
+    "train.run": Parameter(
+        "Name of the run. Reuse the name of an interrupted run to resume it.",
+        "the time, the data set and the recipe",
+    ),
+    "runner": Parameter("What runs the tasks: threads, processes, or dask."),
+    "seed": Parameter("Seed of all random numbers.", "another one each week", 0, 2**32 - 1),
+    "show_input": Parameter("Show the 28×28 pixels that the network sees."),
+    "source": Parameter(
+        "Folder, pattern, list of paths (- reads one from stdin), .zip, .tar, or URL."
+    ),
+    "top_k": Parameter("Show only the most likely digits.", None, 1, 10),
+    "weights": Parameter("Weights file.", "the one that comes with nnpipe"),
+    "inspect.weights": Parameter(
+        "Weights file.", "the one that comes with nnpipe", kind="argument"
+    ),
+    "weights_dir": Parameter(
+        "Folder of the champion, with runs/ and former/ below it.", "weights, in the repository"
+    ),
+    "workers": Parameter("Processes.", "one per core", 1),
+}
+"""Parameters by name. Where one command's differs, its key is ``command.name``."""
+
+PARAMETERS["pipeline.run"] = PARAMETERS["train.run"]
+
+
+def parameter(name: str, command: str = "") -> Parameter:
+    """Look up a parameter of a command.
+
+    Raises:
+        KeyError: it is not in the table.
+    """
+    return PARAMETERS.get(f"{command}.{name}") or PARAMETERS[name]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a stage is to do. Each choice and number is checked when a request is made.
+
+    Raises:
+        SettingError: a value is none of the choices, or out of its range.
+    """
+
+    def __post_init__(self) -> None:
+        command = type(self).__name__.removesuffix("Request").lower()
+        hints = get_type_hints(type(self))
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is None:
+                continue
+            about = parameter(field.name, command)
+            choices = _choices(hints[field.name])
+            if choices and value not in choices:
+                raise SettingError(f"{field.name} is '{value}', expected {', '.join(choices)}")
+            if about.least is not None and not value >= about.least:
+                raise SettingError(f"{field.name} is {value}, expected at least {about.least:,}")
+            if about.most is not None and not value <= about.most:
+                raise SettingError(f"{field.name} is {value}, expected at most {about.most:,}")
+
+    @classmethod
+    def pick(cls, values: Mapping[str, Any], **changes: Any) -> Self:
+        """Make a request of those values that it has fields for, and of changes to them."""
+        names = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in values.items() if name in names} | changes)
+
+
+def _choices(hint: Any) -> tuple[str, ...]:
+    """The choices of a `Literal` type, also of an optional one."""
+    if get_origin(hint) is Literal:
+        return get_args(hint)
+    parts = get_args(hint) if get_origin(hint) is UnionType or type(None) in get_args(hint) else ()
+    return next((get_args(part) for part in parts if get_origin(part) is Literal), ())
+
+
+@dataclass(frozen=True, kw_only=True)
+class DownloadRequest(Request):
+    """Get a data set."""
+
+    dataset: DataSource = "auto"
+    mirror: str | None = None
+    data_dir: Path = DATA
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainRequest(Request):
+    """Train a network."""
+
+    dataset: DataSet = "mnist"
+    engine: Engine = "torch"
+    recipe: Recipe | None = None
+    seed: int = 0
+    epochs: int | None = None
+    batch_size: int | None = None
+    lr: float | None = None
+    device: str = "auto"
+    run: str | None = None
+    weights_dir: Path | None = None
+    data_dir: Path = DATA
+
+    @property
+    def name(self) -> str:
+        """A name for the training, such as "mnist-augmented-seed0"."""
+        recipe = self.recipe or ("sgd" if self.engine == "numpy" else DEFAULT_RECIPE)
+        return f"{self.dataset}-{recipe}-seed{self.seed}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportRequest(Request):
+    """Turn a PyTorch model into weights."""
+
+    run: Path
+    out: Path | None = None
+    data_dir: Path = DATA
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateRequest(Request):
+    """Measure weights and write a report."""
+
+    weights: Path | None = None
+    dataset: DataSet | None = None
+    folder: Path | None = None
+    out: Path | None = None
+    plots: bool = True
+    weights_dir: Path | None = None
+    data_dir: Path = DATA
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromoteRequest(Request):
+    """Make a run the champion."""
+
+    run: Path
+    weights_dir: Path | None = None
+    data_dir: Path = DATA
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreRequest(Request):
+    """Read the pictures of a source and write one row for each file."""
+
+    source: str
+    out: str
+    weights: Path | None = None
+    reject_rate: float | None = None
+    workers: int | None = None
+    incremental: bool = False
+    retry_errors: bool = False
+    escape_formulas: bool = False

@@ -15,16 +15,16 @@ PACKAGE = ROOT / "nnpipe"
 
 # Each module may import those of the rows above it, and its own row's packages' parts.
 LAYERS = [
-    {"errors"},
-    {"places", "kinds", "epochs", "progress"},
-    {"files"},
+    {"errors", "hints"},
+    {"places", "kinds", "epochs", "settings"},
+    {"files", "options", "progress"},
     {"records", "processes"},
     {"network", "preprocess", "drift"},
     {"weights", "training", "calibration", "attribution"},
     {"classifier", "datasets", "runs", "evaluation", "explain"},
-    {"scoring", "torch_training"},
-    {"labelled", "rules"},
-    {"report", "registry"},
+    {"scoring", "torch_training", "numpy_training"},
+    {"labelled", "champions", "export"},
+    {"report"},
     {"stages"},
     {"demo"},
     {"cli"},

@@ -12,8 +12,11 @@ from typer.testing import CliRunner
 
 from nnpipe import __version__, cli, datasets, preprocess, stages
 from nnpipe.datasets import mnist
+from nnpipe.hints import HINTS
 from nnpipe.preprocess import pictures
-from nnpipe.runs import read_record
+from nnpipe.runs import open_run, read_record
+from nnpipe.settings import EvaluateRequest, TrainRequest
+from nnpipe.weights import load
 
 from .conftest import ROOT
 from .make_samples import SAMPLES, encoded, picture
@@ -92,6 +95,18 @@ def test_the_version_is_told(run):
         ["score", "x"],
         ["predict", "--top-k", "0", "x"],
         ["train", "--epochs", "abc"],
+        ["train", "--epochs", "0"],
+        ["train", "--batch-size", "9" * 30],
+        ["train", "--seed", "-1"],
+        ["train", "--seed", "9" * 30],
+        ["train", "--dataset", "emnist"],
+        ["train", "--engine", "jax"],
+        ["train", "--recipe", "best"],
+        ["download", "--dataset", "emnist"],
+        ["evaluate", "--dataset", "auto"],
+        ["score", "x", "--out", "y", "--workers", "0"],
+        ["score", "x", "--out", "y", "--progress", "off"],
+        ["demo", "--port", "65536"],
     ],
 )
 def test_wrong_usage_exits_with_2(run, arguments):
@@ -396,18 +411,21 @@ def test_inspect_shows_the_metadata(run):
 def test_download_train_export_evaluate(run, tmp_path, small_drawn, engine):
     assert run("download", "--dataset", "drawn")[0] == 0
     settings = ("--dataset", "drawn", "--epochs", 3, "--batch-size", 64)
-    train = ("train", "--run", "r1", "--engine", engine, *settings)
+    train = ("train", "--run", "r1", "--engine", engine, *settings, "--weights-dir", "weights")
     code, out, err = run(*train)
     assert (code, out) == (0, "")
     assert "best epoch" in err
     folder = tmp_path / "weights" / "runs" / "r1"
     record = read_record(folder)
     assert (record.engine, record.dataset, record.parameters["epochs"]) == (engine, "drawn", 3)
-    assert not (folder / "checkpoint.pth").exists()
+    assert "next: nnpipe evaluate --weights weights/runs/r1/model_weights.npz" in err
+    assert not [path.name for path in folder.iterdir() if path.name.startswith((".", "check"))]
     if engine == "torch":
+        weights = (folder / "model_weights.npz").read_bytes()
         code, _, err = run("export", "weights/runs/r1")
         assert code == 0
         assert "read all 500 test digits alike" in err
+        assert (folder / "model_weights.npz").read_bytes() == weights
     else:
         assert "its model_weights.npz is there already" in run("export", "weights/runs/r1")[2]
 
@@ -432,14 +450,11 @@ def test_download_train_export_evaluate(run, tmp_path, small_drawn, engine):
     ("arguments", "message"),
     [
         (["train", "--dataset", "mnist"], "is missing; get it with 'nnpipe download"),
-        (["train", "--dataset", "emnist"], "there is no data set 'emnist'"),
-        (["train", "--engine", "jax"], "there is no engine 'jax'; choose torch or numpy"),
-        (["train", "--recipe", "best"], "there is no recipe 'best'"),
+        (
+            ["train", "--engine", "numpy", "--recipe", "classic"],
+            "recipe 'classic' is for engine 'torch'; NumPy has no recipes",
+        ),
         (["train", "--lr", "-1"], "the learning rate must be above 0"),
-        (["train", "--epochs", "0"], "epochs must be at least 1"),
-        (["train", "--seed", "-1"], "the seed must lie in 0…4294967295, not -1"),
-        (["train", "--seed", "9" * 30], "the seed must lie in 0…4294967295"),
-        (["train", "--batch-size", "9" * 30], "batch size must lie in 1…1,000,000"),
         (["train", "--engine", "numpy", "--lr", "nan"], "must be above 0 and finite, not nan"),
         (["train", "--run", "a/b"], "is no name for a run"),
         (["train", "--run", ".."], "is no name for a run"),
@@ -453,7 +468,8 @@ def test_download_train_export_evaluate(run, tmp_path, small_drawn, engine):
     ],
 )
 def test_failures_are_one_sentence_and_leave_nothing(run, tmp_path, arguments, message):
-    code, out, err = run(*arguments)
+    options = ("--weights-dir", "weights") if arguments[0] == "train" else ()
+    code, out, err = run(*arguments, *options)
     assert (code, out) == (1, "")
     assert message in err.splitlines()[-1]
     assert "Traceback" not in err
@@ -466,7 +482,7 @@ def test_failures_are_one_sentence_and_leave_nothing(run, tmp_path, arguments, m
     [
         (
             "torch",
-            ["train", "--dataset", "drawn"],
+            ["train", "--dataset", "drawn", "--weights-dir", "weights"],
             "needs torch, which is not installed: pip install '.[train]' in nnpipe's folder",
         ),
         (
@@ -499,6 +515,7 @@ def test_a_training_killed_at_the_process_goes_on(tmp_path):
     """SIGKILL in the middle; the same command goes on from the checkpoint and finishes."""
     assert nnpipe("download", "--dataset", "drawn", cwd=tmp_path).returncode == 0
     arguments = ["train", "--dataset", "drawn", "--epochs", "6", "--run", "r"]
+    arguments += ["--weights-dir", "weights"]
     command = [sys.executable, "-m", "nnpipe.cli", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL)
@@ -519,18 +536,19 @@ def test_a_training_killed_at_the_process_goes_on(tmp_path):
 @pytest.mark.slow
 def test_the_trainer_from_scratch_reads_975_of_1000_mnist_digits(mnist_data, tmp_path):
     """The README's command, with its very settings; three seeds gave 97.8, 97.9 and 98.0 %."""
-    trained = stages.train(
-        tmp_path, "mnist", mnist_data, engine="numpy", epochs=10, batch_size=128, lr=0.01
+    request = TrainRequest(
+        engine="numpy", epochs=10, batch_size=128, lr=0.01, data_dir=mnist_data
     )
+    trained = stages.train(tmp_path, request)
     assert trained.validation_accuracy > 0.98
-    done = stages.evaluate(tmp_path / "model_weights.npz", None, mnist_data, tmp_path / "report")
-    assert done.accuracy >= 0.975
+    report = EvaluateRequest(weights=trained.weights, data_dir=mnist_data, out=tmp_path / "report")
+    assert stages.evaluate(report).accuracy >= 0.975
 
 
 @pytest.mark.slow
 def test_the_classic_recipe_reads_975_of_1000_mnist_digits(mnist_data, tmp_path):
-    stages.train(tmp_path, "mnist", mnist_data, recipe="classic")
-    assert stages.export(tmp_path, mnist_data).test_accuracy >= 0.975
+    trained = stages.train(tmp_path, TrainRequest(recipe="classic", data_dir=mnist_data))
+    assert load(trained.weights).metadata.test_accuracy >= 0.975
 
 
 @pytest.fixture
@@ -595,3 +613,23 @@ def test_a_report_goes_into_a_folder_whose_name_is_not_utf8(run, tmp_path, my_di
     my_digits.rename(tmp_path / name)
     assert run("evaluate", "--folder", name, "--no-plots")[0] == 0
     assert (tmp_path / "reports" / f"champion-on-{name}" / "report.html").exists()
+
+
+def test_two_trainings_in_one_folder_are_refused(run, tmp_path, small_drawn):
+    """They would finish in each other's files."""
+    command = ("train", "--engine", "numpy", "--dataset", "drawn", "--run", "r", "--epochs", 1)
+    options = ("--weights-dir", "weights")
+    with open_run(tmp_path / "weights/runs", "r", label=""):
+        code, _, err = run(*command, *options)
+    assert code == 1
+    assert "weights/runs/r: another process is training in it" in err.splitlines()[-1]
+    assert not (tmp_path / "weights/runs/r").exists()  # it was empty
+    assert run("download", "--dataset", "drawn")[0] == 0
+    assert run(*command, *options)[0] == 0
+
+
+def test_an_error_comes_with_the_hint_of_the_command_line(run, tmp_path):
+    for key, hint in HINTS.items():
+        assert all(hint), key
+    err = run("models", "list", "--weights-dir", "none")[2]
+    assert err.endswith("; name it with --weights-dir\n")

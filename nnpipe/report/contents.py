@@ -11,7 +11,7 @@ from nnpipe.evaluation.cases import MOST
 from nnpipe.labelled import Labelled
 from nnpipe.network import Array
 from nnpipe.report.measure import Measured
-from nnpipe.rules import SIGNIFICANCE
+from nnpipe.champions.rules import SIGNIFICANCE
 
 FORMAT_VERSION = 1
 

@@ -55,7 +55,9 @@ PARAMETERS = {
     "epochs": Parameter("Passes over the training data.", "the recipe's; numpy: 10", 1),
     "escape_formulas": Parameter("In .csv, put ' before cells that a spreadsheet would run."),
     "explain": Parameter("Write the stages of the preprocessing, side by side, to this .png."),
-    "folder": Parameter("Folder of pictures to measure on instead: FOLDER/<digit>/<picture>."),
+    "folder": Parameter(
+        "Folder of pictures to measure on, FOLDER/<digit>/<picture>.", "the test digits"
+    ),
     "force": Parameter("Run even if the result for the same inputs is there."),
     "host": Parameter("Address to listen on."),
     "incremental": Parameter("Score only new and changed files."),

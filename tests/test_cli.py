@@ -536,9 +536,7 @@ def test_a_training_killed_at_the_process_goes_on(tmp_path):
 @pytest.mark.slow
 def test_the_trainer_from_scratch_reads_975_of_1000_mnist_digits(mnist_data, tmp_path):
     """The README's command, with its very settings; three seeds gave 97.8, 97.9 and 98.0 %."""
-    request = TrainRequest(
-        engine="numpy", epochs=10, batch_size=128, lr=0.01, data_dir=mnist_data
-    )
+    request = TrainRequest(engine="numpy", epochs=10, batch_size=128, lr=0.01, data_dir=mnist_data)
     trained = stages.train(tmp_path, request)
     assert trained.validation_accuracy > 0.98
     report = EvaluateRequest(weights=trained.weights, data_dir=mnist_data, out=tmp_path / "report")

@@ -26,6 +26,7 @@ HINTS = {
         "name another place with --mirror, or use drawn digits with --dataset drawn",
         "name another place with 'mirror', or use drawn digits with dataset 'drawn'",
     ),
+    "models": Hint("'nnpipe models list' shows all", "'nnpipe models list' shows all"),
     "out": Hint("name another one with --out", "name another one with 'out'"),
     "port": Hint("choose another with --port; 0 takes a free one", "choose another port"),
     "predict": Hint("to read a single picture, use 'nnpipe predict'", "score a folder or a list"),

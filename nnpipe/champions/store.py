@@ -145,7 +145,7 @@ class Store:
                 raise PromotionError(
                     f"{self.archive.folder}: holds no former champion"
                     f"{which if name is None else f' {name!r}'}",
-                    advice="rollback",
+                    advice="models",
                 )
             self._change(wanted[0], present.number if present else None)
             return wanted[0]

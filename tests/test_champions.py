@@ -6,13 +6,13 @@ import sys
 import threading
 import time
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
-from nnpipe.registry import models, promote, rollback
-from nnpipe.rules import judge
 
-from nnpipe import cli, datasets, registry, rules, runs, weights
+from nnpipe import cli, datasets, runs, weights
+from nnpipe.champions import Store, rules, store
 from nnpipe.classifier import champion
 from nnpipe.datasets import Digits, drawn
 from nnpipe.epochs import Epoch
@@ -25,13 +25,13 @@ from nnpipe.errors import (
     WeightsError,
 )
 from nnpipe.network import Network
-from nnpipe.runs import MODEL, RECORD, WEIGHTS
+from nnpipe.runs import MODEL, RECORD, WEIGHTS_FILE
 
 from .conftest import ROOT
 from .damage import DAMAGE
 from .test_weights import spoil_metadata
 
-NAMES = (WEIGHTS, MODEL, RECORD)
+NAMES = (WEIGHTS_FILE, MODEL, RECORD)
 RULES = ["dataset", "whole", "not worse", "recall"]
 
 
@@ -51,7 +51,7 @@ ABOUT = replace(
 def write(folder, network, model=None, **told):
     """Write a run: weights, a record and, for one of PyTorch, its model."""
     about = replace(ABOUT, **{"engine": "torch" if model else "numpy", **told})
-    weights.save(folder / WEIGHTS, network, about, GOLDEN)
+    weights.save(folder / WEIGHTS_FILE, network, metadata=about, golden=GOLDEN)
     if model:
         from nnpipe.torch_training.model import save_model, to_state_dict
 
@@ -103,7 +103,7 @@ def without(network, digit):
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory):
     """A folder of weights: the champion, which learned from drawn digits, and three candidates."""
-    root = tmp_path_factory.mktemp("registry") / "weights"
+    root = tmp_path_factory.mktemp("champions") / "weights"
     write(root, GOOD)
     for number in (1, 2, 3):
         write(root / "runs" / f"r{number}", noisy(GOOD, 1e-6, number), seed=number)
@@ -128,6 +128,22 @@ def damage(path, at=2000):
     path.write_bytes(changed)
 
 
+def promote(run, root, data_dir):
+    return Store(root).promote(run, data_dir=data_dir)
+
+
+def rollback(root, name=None):
+    return Store(root).rollback(name)
+
+
+def models(root):
+    return Store(root).models()
+
+
+def judge(candidate, champion, data_dir):
+    return rules.judge(candidate, champion, data_dir=data_dir)
+
+
 def up(root, name):
     done = promote(root / "runs" / name, root, root / "data")
     assert done.promoted, done.decision
@@ -143,13 +159,13 @@ def reasons(decision):
 
 def test_what_pytorch_trained_needs_its_model_beside_it(root):
     write(root / "runs/alone", noisy(GOOD, 0.0001), engine="torch")
-    decision = judge(root / "runs/alone" / WEIGHTS, root / WEIGHTS, root)
+    decision = judge(root / "runs/alone" / WEIGHTS_FILE, root / WEIGHTS_FILE, root)
     assert not decision.promote
     assert "there is no pytorch_model.pth to compare it with" in reasons(decision)["whole"][1]
 
 
 def test_a_candidate_as_good_fulfils_all_rules(root):
-    decision = judge(root / "runs/r1" / WEIGHTS, root / WEIGHTS, root)
+    decision = judge(root / "runs/r1" / WEIGHTS_FILE, root / WEIGHTS_FILE, root)
     assert decision.promote
     assert [rule.name for rule in decision.rules] == RULES
     told = reasons(decision)
@@ -161,14 +177,14 @@ def test_a_candidate_as_good_fulfils_all_rules(root):
 @pytest.mark.parametrize("told", [{"dataset": "mnist"}, {"dataset_checksum": "1" * 64}])
 def test_another_data_set_is_refused(root, told):
     folder = write(root / "runs/other", GOOD, seed=9, **told)
-    decision = judge(folder / WEIGHTS, root / WEIGHTS, root)
+    decision = judge(folder / WEIGHTS_FILE, root / WEIGHTS_FILE, root)
     assert not decision.promote
     assert [rule.name for rule in decision.rules] == RULES[:1]
     assert decision.rules[0].reason.endswith(": not the same")
 
 
 def test_drawn_digits_never_replace_mnist(root):
-    shutil.copy(champion(), root / WEIGHTS)
+    shutil.copy(champion(), root / WEIGHTS_FILE)
     before = content(root)
     done = promote(root / "runs/r1", root, root)
     assert (done.promoted, done.name) == (False, None)
@@ -182,28 +198,29 @@ def test_drawn_digits_never_replace_mnist(root):
 def test_digits_other_than_those_learned_from_are_an_error(root, monkeypatch, data):
     other = replace(data, checksum="2" * 64)
     monkeypatch.setattr(datasets, "load", lambda name, folder: other)
-    with pytest.raises(DatasetError, match="was trained on other drawn digits than lie in"):
-        judge(root / "runs/r1" / WEIGHTS, root / WEIGHTS, root)
+    with pytest.raises(DatasetError, match="was trained on other drawn digits than those in"):
+        judge(root / "runs/r1" / WEIGHTS_FILE, root / WEIGHTS_FILE, root)
 
 
 def test_a_damaged_candidate_is_refused_with_its_reason(root):
-    damage(root / "runs/r1" / WEIGHTS)
-    decision = judge(root / "runs/r1" / WEIGHTS, root / WEIGHTS, root)
+    damage(root / "runs/r1" / WEIGHTS_FILE)
+    decision = judge(root / "runs/r1" / WEIGHTS_FILE, root / WEIGHTS_FILE, root)
     assert [(rule.name, rule.passed) for rule in decision.rules] == [("whole", False)]
     assert "r1/model_weights.npz: is not a whole .npz file" in decision.rules[0].reason
 
 
 def test_a_damaged_champion_is_an_error_that_names_the_way_back(root):
-    damage(root / WEIGHTS)
-    with pytest.raises(WeightsError, match="it is the champion, and 'nnpipe models rollback'"):
-        judge(root / "runs/r1" / WEIGHTS, root / WEIGHTS, root)
-    with pytest.raises(WeightsError, match="'nnpipe models rollback'"):
+    damage(root / WEIGHTS_FILE)
+    with pytest.raises(WeightsError, match="it is the champion") as caught:
+        judge(root / "runs/r1" / WEIGHTS_FILE, root / WEIGHTS_FILE, root)
+    assert caught.value.advice == "rollback"
+    with pytest.raises(WeightsError, match="it is the champion"):
         promote(root / "runs/r1", root, root)
 
 
 def test_a_candidate_reads_as_its_pytorch_model_does(root):
     whole = write(root / "runs/whole", GOOD, model=GOOD, seed=4)
-    told = reasons(judge(whole / WEIGHTS, root / WEIGHTS, root))
+    told = reasons(judge(whole / WEIGHTS_FILE, root / WEIGHTS_FILE, root))
     assert told["whole"][0]
     assert "NumPy and PyTorch read all 500 validation digits alike" in told["whole"][1]
     for name, model, why in (
@@ -211,11 +228,11 @@ def test_a_candidate_reads_as_its_pytorch_model_does(root):
         ("sizes", Network.initialise(np.random.default_rng(0), (784, 8, 10)), "it has layers (78"),
     ):
         folder = write(root / "runs" / name, GOOD, model=model)
-        decision = judge(folder / WEIGHTS, root / WEIGHTS, root)
+        decision = judge(folder / WEIGHTS_FILE, root / WEIGHTS_FILE, root)
         assert [rule.name for rule in decision.rules] == RULES[:2]
         assert why in decision.rules[1].reason
     (whole / MODEL).write_bytes(b"no model")
-    decision = judge(whole / WEIGHTS, root / WEIGHTS, root)
+    decision = judge(whole / WEIGHTS_FILE, root / WEIGHTS_FILE, root)
     assert "is not a PyTorch state dict" in decision.rules[1].reason
 
 
@@ -228,13 +245,13 @@ def test_without_torch_a_pytorch_model_is_one_sentence(root, monkeypatch):
     with pytest.raises(
         MissingExtraError, match=r"needs torch, .* pip install '\.\[train\]' in nnpipe's folder"
     ):
-        judge(folder / WEIGHTS, root / WEIGHTS, root)
-    assert judge(root / "runs/r1" / WEIGHTS, root / WEIGHTS, root).promote  # it has none
+        judge(folder / WEIGHTS_FILE, root / WEIGHTS_FILE, root)
+    assert judge(root / "runs/r1" / WEIGHTS_FILE, root / WEIGHTS_FILE, root).promote  # it has none
 
 
 def test_a_worse_candidate_is_refused(root):
     folder = write(root / "runs/worse", noisy(GOOD, 0.2))
-    told = reasons(judge(folder / WEIGHTS, root / WEIGHTS, root))
+    told = reasons(judge(folder / WEIGHTS_FILE, root / WEIGHTS_FILE, root))
     assert not told["not worse"][0]
     assert told["not worse"][1].endswith("which is worse at 5%")
 
@@ -242,7 +259,7 @@ def test_a_worse_candidate_is_refused(root):
 def test_one_digit_that_gets_worse_is_refused_though_another_gets_better(root):
     write(root, without(GOOD, 3))
     folder = write(root / "runs/no-7", without(GOOD, 7))
-    told = reasons(judge(folder / WEIGHTS, root / WEIGHTS, root))
+    told = reasons(judge(folder / WEIGHTS_FILE, root / WEIGHTS_FILE, root))
     assert told["not worse"][0]
     assert told["recall"][0] is False
     assert "digit 7 does worst, " in told["recall"][1]
@@ -277,7 +294,7 @@ def test_the_limits_of_being_worse_are_exact(lost, gained, not_worse, recall):
         for digit, n in wrong.items():
             answers[1000 * digit : 1000 * digit + n] = (digit + 1) % 10
     digits = Digits(np.zeros((len(labels), 28, 28), np.uint8), labels)
-    found = rules._compared(Answers(new), Answers(old), digits)
+    found = rules._compared(Answers(new), Answers(old), validation=digits)
     assert [rule.passed for rule in found] == [not_worse, recall]
 
 
@@ -358,32 +375,34 @@ def test_what_is_no_finished_run_is_one_sentence(root):
     (root / "runs/empty").mkdir()
     with pytest.raises(WeightsError, match="there is no such weights file"):
         promote(root / "runs/empty", root, root)
-    weights.save(root / "runs/half" / WEIGHTS, noisy(GOOD, 1e-6), ABOUT, GOLDEN)
+    weights.save(
+        root / "runs/half" / WEIGHTS_FILE, noisy(GOOD, 1e-6), metadata=ABOUT, golden=GOLDEN
+    )
     with pytest.raises(TrainingError, match="is no finished run"):
         promote(root / "runs/half", root, root)
-    with pytest.raises(PromotionError, match="none: is no folder"):
+    with pytest.raises(PromotionError, match="none: there is no such folder"):
         promote(root / "runs/r1", root / "none", root)
-    with pytest.raises(PromotionError, match="holds no former champion;"):
+    with pytest.raises(PromotionError, match="holds no former champion$"):
         rollback(root)
 
 
 def test_a_run_that_changes_while_it_is_judged_is_refused(root, monkeypatch):
     before = content(root)
 
-    def judge_slowly(candidate, *others):
-        decision = judge(candidate, *others)
-        shutil.copy(root / "runs/r2" / WEIGHTS, candidate)
+    def judge_slowly(candidate, champion, data_dir):
+        decision = judge(candidate, champion, data_dir)
+        shutil.copy(root / "runs/r2" / WEIGHTS_FILE, candidate)
         return decision
 
-    monkeypatch.setattr(registry, "judge", judge_slowly)
+    monkeypatch.setattr(store, "judge", judge_slowly)
     with pytest.raises(PromotionError, match="was changed while it was judged"):
         promote(root / "runs/r1", root, root)
     assert content(root) == before
 
 
 def test_where_there_is_no_champion_a_whole_candidate_becomes_one(root):
-    (root / WEIGHTS).unlink()
-    damage(root / "runs/r2" / WEIGHTS)
+    (root / WEIGHTS_FILE).unlink()
+    damage(root / "runs/r2" / WEIGHTS_FILE)
     assert not promote(root / "runs/r2", root, root).promoted
     done = up(root, "r1")
     assert [rule.name for rule in done.decision.rules] == RULES
@@ -409,9 +428,9 @@ def test_a_champion_that_was_put_there_by_hand_is_kept_too(root):
 def test_a_damaged_champion_comes_back(root, how):
     up(root, "r1")
     if how == "damaged":
-        damage(root / WEIGHTS)
+        damage(root / WEIGHTS_FILE)
     else:
-        (root / WEIGHTS).unlink()
+        (root / WEIGHTS_FILE).unlink()
     assert rollback(root).name == "0002-r1"
     assert content(root) == content(root / "runs/r1")
 
@@ -419,17 +438,17 @@ def test_a_damaged_champion_comes_back(root, how):
 def test_a_damaged_champion_is_replaced_by_the_last_that_is_whole(root):
     first = content(root)
     up(root, "r1")
-    damage(root / WEIGHTS)
-    damage(root / "former/0002-r1" / WEIGHTS)
+    damage(root / WEIGHTS_FILE)
+    damage(root / "former/0002-r1" / WEIGHTS_FILE)
     assert rollback(root).name == "0001-shipped"
     assert content(root) == first
-    damage(root / WEIGHTS)
+    damage(root / WEIGHTS_FILE)
     (root / "former/0001-shipped" / RECORD).unlink()
     with pytest.raises(PromotionError, match="holds no former champion that is whole"):
         rollback(root)
 
 
-@pytest.mark.parametrize("file", [WEIGHTS, RECORD])
+@pytest.mark.parametrize("file", [WEIGHTS_FILE, RECORD])
 def test_a_damaged_archive_is_refused(root, file):
     up(root, "r1")
     before = content(root)
@@ -477,13 +496,16 @@ def test_companions_that_do_not_fit_are_mended(root):
 STEPS = """
 import builtins, errno, json, os, shutil, signal, sys
 from pathlib import Path
-from nnpipe import files, registry
+from nnpipe import files
+from nnpipe.champions import Store, archive, store
+from nnpipe.champions.rules import Decision
+from nnpipe.runs import WEIGHTS_FILE
 from nnpipe.errors import NnpipeError, OutputError, PromotionError
 from nnpipe.weights import load
 
 base, how, change = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
-registry.judge = lambda *_: registry.Decision(True, ())
-NAMES = (registry.WEIGHTS, *registry.COMPANIONS)
+store.judge = lambda *_, **__: Decision(True, ())
+NAMES = (WEIGHTS_FILE, *archive.COMPANIONS)
 left = None  # steps until it happens; None: never
 
 def step(name):
@@ -530,15 +552,15 @@ def content(folder):
     return {n: (folder / n).read_bytes() for n in NAMES if (folder / n).exists()}
 
 def promote(root):
-    return registry.promote(root / "runs/r3", root, root)
+    return Store(root).promote(root / "runs/r3", data_dir=root)
 
 def rollback(root):
-    return registry.rollback(root)
+    return Store(root).rollback()
 
 act = {"promote": promote, "rollback": rollback}[change]
 before, candidate = content(base), content(base / "runs/r3")
 after = candidate if change == "promote" else content(base / "former/0001-shipped")
-assert before[registry.WEIGHTS] != after[registry.WEIGHTS]
+assert before[WEIGHTS_FILE] != after[WEIGHTS_FILE]
 seen = []
 for k in range(1000):
     root = base.parent / f"{how}-{k}"
@@ -558,17 +580,17 @@ for k in range(1000):
         os._exit(0 if how == "kill" or left > 0 else 8)  # 8: the step did not matter
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     assert code in (0, 7, 8, -signal.SIGKILL), code
-    load(root / registry.WEIGHTS)
+    load(root / WEIGHTS_FILE)
     now = content(root)
-    assert now[registry.WEIGHTS] in (before[registry.WEIGHTS], after[registry.WEIGHTS])
+    assert now[WEIGHTS_FILE] in (before[WEIGHTS_FILE], after[WEIGHTS_FILE])
     if code == 7:
         assert now == before, k
     if code in (0, 8):
         assert now == after
-    seen.append((code, now[registry.WEIGHTS] == after[registry.WEIGHTS], now in (before, after)))
+    seen.append((code, now[WEIGHTS_FILE] == after[WEIGHTS_FILE], now in (before, after)))
     # The next one finds its way, whatever it is that comes next.
     for again in (promote, rollback) if k % 2 else (rollback, promote):
-        is_champion = content(root)[registry.WEIGHTS] == candidate[registry.WEIGHTS]
+        is_champion = content(root)[WEIGHTS_FILE] == candidate[WEIGHTS_FILE]
         try:
             again(root)
         except PromotionError as error:
@@ -611,7 +633,7 @@ def test_a_change_that_ends_at_any_step_leaves_the_old_champion_or_the_new(
     small, monkeypatch, how, change
 ):
     if change == "rollback":
-        monkeypatch.setattr(registry, "judge", lambda *_: registry.Decision(True, ()))
+        monkeypatch.setattr(store, "judge", lambda *_, **__: rules.Decision(True, ()))
         up(small, "r2")
     process = in_a_process(STEPS, small, how, change)
     out, err = process.communicate(timeout=100)
@@ -630,7 +652,8 @@ PROMOTE = """
 import sys, time
 import numpy as np
 from pathlib import Path
-from nnpipe import datasets, registry
+from nnpipe import datasets
+from nnpipe.champions import Store
 from nnpipe.datasets import Dataset, Digits
 
 root, name = Path(sys.argv[1]), sys.argv[2]
@@ -641,7 +664,7 @@ end = time.monotonic() + 30
 (root / f"{name}.ready").touch()
 while not (root / "go").exists() and time.monotonic() < end:
     time.sleep(0.001)
-done = registry.promote(root / "runs" / name, root, root)
+done = Store(root).promote(root / "runs" / name, data_dir=root)
 assert done.promoted, done.decision
 """
 
@@ -678,16 +701,16 @@ def test_who_comes_second_is_judged_against_the_new_champion(root, monkeypatch):
             judged.append(against.read_bytes())
             return judge(candidate, against, data_dir)
 
-        monkeypatch.setattr(registry, "judge", note)
+        monkeypatch.setattr(store, "judge", note)
         waiting = threading.Thread(target=up, args=(root, "r1"), daemon=True)
         waiting.start()
         waiting.join(0.3)
         assert waiting.is_alive()
         assert not judged
-        shutil.copy(root / "runs/r2" / WEIGHTS, root / WEIGHTS)
+        shutil.copy(root / "runs/r2" / WEIGHTS_FILE, root / WEIGHTS_FILE)
     waiting.join(30)
     assert not waiting.is_alive()
-    assert judged == [(root / "runs/r2" / WEIGHTS).read_bytes()]
+    assert judged == [(root / "runs/r2" / WEIGHTS_FILE).read_bytes()]
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(root):
@@ -722,7 +745,7 @@ def command(monkeypatch, tmp_path, capfd, root):
 
 def test_the_list_has_all_kinds(root):
     up(root, "r1")
-    damage(root / "runs/r3" / WEIGHTS)
+    damage(root / "runs/r3" / WEIGHTS_FILE)
     (root / "runs/unfinished").mkdir()
     found = models(root)
     assert [(model.name, model.state) for model in found] == [
@@ -733,8 +756,8 @@ def test_the_list_has_all_kinds(root):
     ]
     assert (found[0].dataset, found[0].recipe, found[0].seed) == ("drawn", "sgd", 1)
     assert "is not a whole .npz file" in found[3].reason
-    damage(root / WEIGHTS)
-    damage(root / "former/0001-shipped" / WEIGHTS)
+    damage(root / WEIGHTS_FILE)
+    damage(root / "former/0001-shipped" / WEIGHTS_FILE)
     assert [(model.name, model.state) for model in models(root)] == [
         ("champion", "damaged"),
         ("0002-r1", "former"),
@@ -742,13 +765,13 @@ def test_the_list_has_all_kinds(root):
         ("r2", "candidate"),
         ("r3", "damaged"),
     ]
-    (root / WEIGHTS).unlink()
+    (root / WEIGHTS_FILE).unlink()
     assert models(root)[0].name == "0002-r1"
 
 
 def test_the_list_is_a_table_or_json(root, command):
     write(root, GOOD, validation_accuracy=0.98765, test_accuracy=0.5)
-    damage(root / "runs/r3" / WEIGHTS)
+    damage(root / "runs/r3" / WEIGHTS_FILE)
     code, out, err = command("list")
     assert code == 0
     assert err.startswith("damaged: ")
@@ -774,13 +797,12 @@ def test_promote_tells_each_rule_and_exits_with_0_or_1(root, command):
     *rules, last = err.splitlines()
     assert [line[11:18].strip() for line in rules] == ["ok", "ok", "refused", "refused"]
     assert last == (
-        f"nnpipe: {root}/runs/worse: is refused by 'not worse', 'recall', and the champion "
-        "stays what it was"
+        f"nnpipe: {root}/runs/worse: refused by 'not worse', 'recall'; the champion stays"
     )
     code, _, err = command("promote", root / "runs/r1")
     assert code == 1
     assert "it is the champion already" in err
-    assert err.splitlines()[-1].startswith(f"nnpipe: {root}/runs/r1: is refused by 'new'")
+    assert err.splitlines()[-1].startswith(f"nnpipe: {root}/runs/r1: refused by 'new'")
 
 
 def test_rollback_tells_who_is_champion(root, command):
@@ -794,12 +816,15 @@ def test_rollback_tells_who_is_champion(root, command):
     )
 
 
+def test_the_default_root_is_that_of_the_repository(monkeypatch):
+    assert store.default_root() == ROOT / "weights"
+
+
 def test_the_champion_of_an_installed_nnpipe_is_left_alone(monkeypatch):
-    assert registry.default_root() == ROOT / "weights"
-    inside = ROOT / "nnpipe" / WEIGHTS
-    monkeypatch.setattr(registry, "shipped_champion", lambda: inside)
-    with pytest.raises(PromotionError, match=r"is part of the installed nnpipe .* --weights-dir"):
-        registry.default_root()
+    """A wheel holds its champion itself; candidates and champions then lie in ./weights."""
+    inside = ROOT / "nnpipe" / WEIGHTS_FILE
+    monkeypatch.setattr(store, "shipped_champion", lambda: inside)
+    assert Store().champion == Path("weights/model_weights.npz")
 
 
 # --- what else may be in the place of a file --------------------------------------------------
@@ -809,7 +834,7 @@ def test_the_champion_of_an_installed_nnpipe_is_left_alone(monkeypatch):
 def test_a_damaged_candidate_is_one_line_of_the_list(root, how):
     for name in ("r1", "r2"):
         (root / "runs" / name / RECORD).unlink()
-        DAMAGE[how](root / "runs" / name / WEIGHTS)
+        DAMAGE[how](root / "runs" / name / WEIGHTS_FILE)
     found = {model.name: model for model in models(root)}
     assert found["r3"].state == "candidate"
     for name in ("r1", "r2"):
@@ -820,10 +845,10 @@ def test_a_damaged_candidate_is_one_line_of_the_list(root, how):
 
 @pytest.mark.parametrize("how", DAMAGE)
 def test_a_damaged_archive_is_one_line_of_the_list(root, how):
-    archives = [registry._archive(root, name, content(root)) for name in ("a", "b", "c")]
+    archives = [Store(root).archive.add(name, content(root)) for name in ("a", "b", "c")]
     folders = [root / "former" / former.name for former in archives]
     DAMAGE[how](folders[0] / "promotion.json")
-    DAMAGE[how](folders[1] / WEIGHTS)
+    DAMAGE[how](folders[1] / WEIGHTS_FILE)
     (root / "former/champion.json").write_text("[3, 1]")
     DAMAGE[how](root / "former/champion.json")
     write(root, noisy(GOOD, 1e-6, 9))
@@ -837,7 +862,7 @@ def test_a_damaged_archive_is_one_line_of_the_list(root, how):
 @pytest.mark.parametrize("how", ["pipe", "folder", "loop", "socket"])
 def test_what_is_no_file_in_a_run_is_one_sentence(root, how):
     before = content(root)
-    for name in (WEIGHTS, MODEL, RECORD):
+    for name in (WEIGHTS_FILE, MODEL, RECORD):
         folder = shutil.copytree(root / "runs/r1", root / "runs" / f"no-{name}")
         (folder / name).touch()
         DAMAGE[how](folder / name)
@@ -849,9 +874,9 @@ def test_what_is_no_file_in_a_run_is_one_sentence(root, how):
 @pytest.mark.parametrize("how", ["pipe", "loop"])
 def test_a_champion_that_is_no_file_comes_back(root, how):
     up(root, "r1")
-    DAMAGE[how](root / WEIGHTS)
+    DAMAGE[how](root / WEIGHTS_FILE)
     assert models(root)[0].state == "damaged"
-    with pytest.raises(WeightsError, match="'nnpipe models rollback' brings back"):
+    with pytest.raises(WeightsError, match="it is the champion"):
         promote(root / "runs/r2", root, root)
     assert rollback(root).name == "0002-r1"
     assert content(root) == content(root / "runs/r1")
@@ -859,7 +884,7 @@ def test_a_champion_that_is_no_file_comes_back(root, how):
 
 def test_the_list_survives_metadata_of_wrong_types(root, command):
     for name, change in (("r1", {"test_accuracy": "good"}), ("r2", {"recipe": "\x1b[2J\ud800"})):
-        spoil_metadata(root / "runs" / name / WEIGHTS, **change)
+        spoil_metadata(root / "runs" / name / WEIGHTS_FILE, **change)
     code, out, err = command("list")
     assert code == 0
     assert [line.split()[:2] for line in out.splitlines()[2:]] == [
@@ -876,14 +901,14 @@ def test_the_scratch_folder_loses_only_files_of_nnpipe(root, tmp_path):
     scratch, mine = root / "former/.new", tmp_path / "mine"
     (scratch / "0007-x").mkdir(parents=True)
     mine.mkdir()
-    (mine / WEIGHTS).write_text("mine")
-    for path in (scratch / WEIGHTS, scratch / "0007-x/promotion.json", scratch / "notes.txt"):
+    (mine / WEIGHTS_FILE).write_text("mine")
+    for path in (scratch / WEIGHTS_FILE, scratch / "0007-x/promotion.json", scratch / "notes.txt"):
         path.write_text("x")
     (scratch / ".nnpipe-0123456789ab.tmp").touch()
     (scratch / "0008-linked").symlink_to(mine)
     up(root, "r1")
     assert {path.name for path in scratch.iterdir()} == {"notes.txt", "0008-linked"}
-    assert (mine / WEIGHTS).read_text() == "mine"
+    assert (mine / WEIGHTS_FILE).read_text() == "mine"
 
     shutil.rmtree(scratch)
     scratch.symlink_to(mine)
@@ -891,13 +916,13 @@ def test_the_scratch_folder_loses_only_files_of_nnpipe(root, tmp_path):
     with pytest.raises(PromotionError, match=r"\.new: is not a folder that nnpipe made"):
         promote(root / "runs/r2", root, root)
     assert content(root) == before
-    assert [path.name for path in mine.iterdir()] == [WEIGHTS]
-    assert (mine / WEIGHTS).read_text() == "mine"
+    assert [path.name for path in mine.iterdir()] == [WEIGHTS_FILE]
+    assert (mine / WEIGHTS_FILE).read_text() == "mine"
 
 
 def test_a_run_whose_name_cannot_be_printed_is_archived_under_another(root):
     folder = shutil.copytree(root / "runs/r1", root / "runs/a\x1b\n")
     done = promote(folder, root, root)
     assert done.name == "0002-a--"
-    assert registry._former(root / "former" / done.name).run == folder
+    assert Store(root).archive.read(root / "former" / done.name).run == folder
     assert {model.name: model.state for model in models(root)}["0002-a--"] == "champion"

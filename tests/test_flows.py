@@ -37,7 +37,7 @@ from flows.export import export  # noqa: E402
 from flows.hooks import HOOKS  # noqa: E402
 from flows.pipeline import pipeline  # noqa: E402
 from flows.promote import promote  # noqa: E402
-from flows.score import score_folder  # noqa: E402
+from flows.score import score as score_folder  # noqa: E402
 from flows.train import train  # noqa: E402
 from nnpipe import datasets, runs, scoring, stages  # noqa: E402
 from nnpipe.errors import (  # noqa: E402
@@ -50,6 +50,7 @@ from nnpipe.errors import (  # noqa: E402
 from nnpipe.files import sha256  # noqa: E402
 from nnpipe.scoring import plan  # noqa: E402
 from nnpipe.scoring.pool import run_shards  # noqa: E402
+from nnpipe.settings import ScoreRequest, TrainRequest  # noqa: E402
 
 from .conftest import ROOT  # noqa: E402
 from .make_samples import SAMPLES, encoded, picture  # noqa: E402
@@ -108,15 +109,17 @@ def test_the_pipeline_goes_from_nothing_to_a_scored_folder(tmp_path, few_digits)
         epochs=4,
         source=SAMPLES,
         data_dir=tmp_path / "data",
-        runs_dir=tmp_path / "runs",
+        weights_dir=tmp_path / "weights",
         reports_dir=tmp_path / "reports",
         run="r",
     )
     assert done.evaluated.n == 500
     assert done.scored.files == len(list(SAMPLES.iterdir()))
-    assert (tmp_path / "runs" / "r" / "model_weights.npz").exists()
+    assert (tmp_path / "weights/runs/r/model_weights.npz").exists()
     figures = json.loads((tmp_path / "reports" / "r" / "metrics.json").read_text())
     assert figures["accuracy"]["value"] == done.evaluated.accuracy
+    # Report and promotion look at the same champion, and in this folder there is none.
+    assert figures["summary"]["against_champion"] == "There is no champion to compare with."
     rows = (tmp_path / "reports" / "r" / "scores.csv").read_text().splitlines()
     assert len(rows) == 1 + done.scored.files
 
@@ -149,7 +152,7 @@ def test_a_mirror_that_is_down_fails_with_a_sentence(tmp_path, impatient):
     assert state.is_failed()
     error = state.result(raise_on_failure=False)
     assert isinstance(error, MirrorError)
-    assert "name another place with --mirror" in state.message
+    assert "could not be downloaded" in state.message
 
 
 def test_auto_goes_on_with_drawn_digits_only_after_all_tries(
@@ -198,14 +201,14 @@ def many_pictures(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("runner", ["threads", "processes"])
 def test_tasks_score_as_the_command_does(tmp_path, many_pictures, runner):
-    scoring.score(str(many_pictures), str(tmp_path / "command.csv"))
+    scoring.score(ScoreRequest(source=str(many_pictures), out=str(tmp_path / "command.csv")))
     done = score_folder(str(many_pictures), str(tmp_path / "flow.csv"), workers=2, runner=runner)
     assert done.statuses == {"ok": 400}
     assert (tmp_path / "flow.csv").read_bytes() == (tmp_path / "command.csv").read_bytes()
 
 
 def test_a_full_disk_in_a_task_is_the_sentence_of_the_flow(tmp_path, many_pictures, monkeypatch):
-    def full(*anything):
+    def full(*anything, **named):
         raise OutputError("/x: could not be written (No space left on device)")
 
     monkeypatch.setattr(flows.score, "run_shards", full)
@@ -217,17 +220,17 @@ def test_shards_that_are_lost_are_given_out_again(tmp_path, many_pictures, monke
     """As when the machine dies that has them; but not for ever."""
     calls = []
 
-    def first_is_lost(plan, shards, workers, on_rows):
+    def first_is_lost(plan, shards, workers):
         calls.append(shards)
         if len(calls) > 1:
-            run_shards(plan, shards, workers, on_rows)
+            run_shards(plan, shards, workers=workers)
 
     monkeypatch.setattr(flows.score, "run_shards", first_is_lost)
     done = score_folder(str(many_pictures), str(tmp_path / "out.csv"), workers=1)
     assert done.files == 400
     assert {*chain(*calls[4:])} == {*calls[0]}
 
-    monkeypatch.setattr(flows.score, "run_shards", lambda *anything: None)
+    monkeypatch.setattr(flows.score, "run_shards", lambda *anything, **named: None)
     with pytest.raises(ScoringError, match="shards could not be done"):
         score_folder(str(many_pictures), str(tmp_path / "none.csv"), workers=1)
 
@@ -269,7 +272,7 @@ def test_a_run_that_has_drifted_emits_an_event_and_others_none(tmp_path, many_pi
 @pytest.mark.filterwarnings("ignore")  # of distributed, about ports that are taken
 def test_a_dask_cluster_of_one_machine_listens_on_loopback_only():
     """Scheduler and dashboard; whoever reaches a Dask port can run code."""
-    runner = flows.score.task_runner("dask", 2, None)
+    runner = flows.score.task_runner("dask", workers=2, dask_address=None)
     with LocalCluster(**runner.cluster_kwargs | {"n_workers": 0}, asynchronous=False):
         sockets = psutil.Process().net_connections("tcp")
         listening = {s.laddr.ip for s in sockets if s.status == psutil.CONN_LISTEN}
@@ -304,7 +307,8 @@ def dask_cluster(tmp_path):
 @pytest.mark.filterwarnings("ignore")  # of distributed, about ports that are taken and such
 def test_on_dask_a_worker_may_die_in_mid_run(tmp_path, many_pictures, dask_cluster):
     address, workers = dask_cluster
-    scoring.score(str(many_pictures), str(tmp_path / "one.csv"), workers=1)
+    one = ScoreRequest(source=str(many_pictures), out=str(tmp_path / "one.csv"), workers=1)
+    scoring.score(one)
     killed = []
 
     def kill_one():
@@ -331,7 +335,7 @@ def test_on_dask_a_worker_may_die_in_mid_run(tmp_path, many_pictures, dask_clust
 
 def test_stages_run_as_flows_of_their_own(tmp_path, few_digits):
     download(dataset="drawn", data_dir=tmp_path)
-    trained = train(dataset="drawn", epochs=2, data_dir=tmp_path, runs_dir=tmp_path / "runs")
+    trained = train(dataset="drawn", epochs=2, data_dir=tmp_path, weights_dir=tmp_path / "weights")
     exported = export(trained.run, data_dir=tmp_path)
     evaluated = evaluate(exported.weights, data_dir=tmp_path, out=tmp_path / "report")
     scored = score_folder(str(SAMPLES), str(tmp_path / "scores.parquet"), exported.weights)
@@ -355,10 +359,10 @@ def test_a_flow_run_by_hand_prints_where_all_lies_or_one_sentence(tmp_path):
             check=False,
         )
 
-    done = by_hand(SAMPLES, tmp_path / "scores.csv")
+    done = by_hand(SAMPLES, "--out", tmp_path / "scores.csv")
     assert done.returncode == 0, done.stderr
     assert "70 rows (7 error, 56 ok, 7 rejected)" in done.stdout
-    failed = by_hand(tmp_path / "none", tmp_path / "scores.csv")
+    failed = by_hand(tmp_path / "none", "--out", tmp_path / "scores.csv")
     assert failed.returncode == 1
     assert "\nscore-folder: " in failed.stderr
     assert "Traceback" not in failed.stderr, failed.stderr
@@ -371,7 +375,7 @@ def small(tmp_path, **more):
         "recipe": "classic",
         "source": SAMPLES,
         "data_dir": tmp_path / "data",
-        "runs_dir": tmp_path / "runs",
+        "weights_dir": tmp_path / "weights",
         "reports_dir": tmp_path / "reports",
         **more,
     }
@@ -381,7 +385,7 @@ def test_what_is_done_is_not_done_again_unless_something_has_changed(tmp_path, f
     first = pipeline(**small(tmp_path))
     again = pipeline(**small(tmp_path))
     assert again.trained == first.trained
-    assert len(list((tmp_path / "runs").iterdir())) == 1
+    assert len(list((tmp_path / "weights/runs").iterdir())) == 1
     assert again.scored.scored == 0
     assert again.scored.files == first.scored.files
 
@@ -420,7 +424,7 @@ def test_the_code_version_is_that_of_the_files(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("error", "advice"),
     [
-        (MirrorError("no mirror"), "or name another with 'mirror'"),
+        (MirrorError("no mirror"), "name another place with 'mirror'"),
         (OutputError("disk full"), "it goes on where it was"),
         (WeightsError("damaged"), "if it is the champion itself"),
         (ScoringError("no such folder"), "see whether source and output are"),
@@ -496,11 +500,12 @@ def quick_training(monkeypatch):
     """A stage `train` that trains nothing; the list counts its calls."""
     calls = []
 
-    def train(folder, **settings):
-        calls.append(settings)
-        (folder / runs.MODEL).write_bytes(b"model")
-        (folder / runs.RECORD).write_text("{}")
-        return stages.Trained(folder, 1, 0.9, 1.0, sha256(b"model"))
+    def train(folder, request, on_epoch):
+        calls.append(request)
+        weights = folder / runs.WEIGHTS_FILE
+        for path in (weights, folder / runs.MODEL, folder / runs.RECORD):
+            path.write_bytes(b"weights")
+        return stages.Trained(folder, weights, 1, 0.9, 1.0, sha256(b"weights"))
 
     monkeypatch.setattr(stages, "train", train)
     monkeypatch.setattr(datasets, "load", lambda name, folder: SimpleNamespace(checksum="0"))
@@ -514,7 +519,7 @@ def states_of(flow_name):
 
 
 def test_a_stage_is_done_once_for_the_same_content_and_its_run_is_cached(tmp_path, quick_training):
-    given = {"runs_dir": tmp_path / "runs", "data_dir": tmp_path}
+    given = {"weights_dir": tmp_path / "weights", "data_dir": tmp_path}
     first = train(**given)
     assert train(**given) == first
     assert len(quick_training) == 1
@@ -552,7 +557,7 @@ def stored():
 
 def test_a_pickle_in_the_shared_storage_is_never_loaded(tmp_path, quick_training, caplog):
     """Under the name of every result, as a record that names its own serializer."""
-    given = {"runs_dir": tmp_path / "runs", "data_dir": tmp_path}
+    given = {"weights_dir": tmp_path / "weights", "data_dir": tmp_path}
     first = train(**given)
     assert stored()
     for number, path in enumerate(stored()):
@@ -586,9 +591,9 @@ def test_a_result_that_is_damaged_is_made_again(tmp_path, quick_training, monkey
     kept.mkdir()
 
     def stage() -> stages.Trained:
-        return stages.train(kept)
+        return stages.train(kept, TrainRequest(), on_epoch=None)
 
-    once = flows.caching.once(Plain(stage), dict, lambda done: {done.run / runs.MODEL: done.sha256})
+    once = flows.caching.once(Plain(stage), dict, outputs=lambda done: {done.weights: done.sha256})
     once()
     (path,) = (tmp_path / "storage").rglob("*.json")
     spoil(path)

@@ -149,7 +149,9 @@ def nudge(path):
     network, about = weights.load(path)
     *first, last = network.layers
     moved = last._replace(b=last.b + np.float32(1e-6))
-    weights.save(path, Network((*first, moved)), about, np.zeros((1, 784), np.uint8))
+    weights.save(
+        path, Network((*first, moved)), metadata=about, golden=np.zeros((1, 784), np.uint8)
+    )
 
 
 @pytest.mark.slow

@@ -267,7 +267,10 @@ def test_a_promotion_starts_what_waits_for_it(site):
     network, metadata = weights.load(own / "model_weights.npz")
     golden = drawn.draw(np.arange(10), np.random.default_rng(0)).reshape(10, -1)
     weights.save(
-        candidate / "model_weights.npz", network, replace(metadata, recipe="as-good"), golden
+        candidate / "model_weights.npz",
+        network,
+        metadata=replace(metadata, recipe="as-good"),
+        golden=golden,
     )
     before = (own / "model_weights.npz").read_bytes()
 

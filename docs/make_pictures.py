@@ -22,12 +22,13 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from PIL import Image
 
-from nnpipe import datasets, runs, stages, weights
+from nnpipe import datasets, runs, settings, stages, weights
 from nnpipe.attribution import evidence
 from nnpipe.epochs import Epoch
 from nnpipe.network import Network
 from nnpipe.preprocess import SIDE, as_inputs
 from nnpipe.report.plots import BLUE, INK, ORANGE, STYLE
+from nnpipe.settings import TrainRequest
 from nnpipe.training import fold_standardisation, loss_and_accuracy
 
 SEED = 0
@@ -49,7 +50,7 @@ COLOURS = 256
 def main() -> None:
     """Train, draw and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data-dir", type=Path, default=stages.DATA)
+    parser.add_argument("--data-dir", type=Path, default=settings.DATA)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     arguments = parser.parse_args()
 
@@ -59,7 +60,9 @@ def main() -> None:
         network, history = train_numpy(Path(folder), arguments.data_dir)
         torch_history = train_torch(Path(folder), arguments.data_dir)
     start = fold_standardisation(
-        Network.initialise(np.random.default_rng(SEED)), float(X.mean()), float(X.std())
+        Network.initialise(np.random.default_rng(SEED)),
+        mean=float(X.mean()),
+        deviation=float(X.std()),
     )
     loss, accuracy = loss_and_accuracy(
         start, as_inputs(data.validation.images), data.validation.labels
@@ -93,28 +96,23 @@ def train_numpy(folder: Path, data_dir: Path) -> tuple[Network, list[Epoch]]:
     """What `nnpipe train --engine numpy --epochs 10 --batch-size 128 --lr 0.01` trains."""
     run = folder / "numpy"
     run.mkdir()
-    stages.train(
-        run,
-        data_dir=data_dir,
-        engine="numpy",
-        seed=SEED,
-        epochs=10,
-        batch_size=128,
-        lr=0.01,
+    request = TrainRequest(
+        engine="numpy", seed=SEED, epochs=10, batch_size=128, lr=0.01, data_dir=data_dir
     )
-    model = weights.load(run / runs.WEIGHTS)
+    network, metadata = weights.load(stages.train(run, request).weights)
     history = runs.read_record(run).history
-    print_epochs("NumPy, from scratch", history, model.metadata.test_accuracy)
-    return model.network, history
+    print_epochs("NumPy, from scratch", history, metadata.test_accuracy)
+    return network, history
 
 
 def train_torch(folder: Path, data_dir: Path) -> list[Epoch]:
     """What `nnpipe train --recipe classic --device cpu` trains."""
     run = folder / "classic"
     run.mkdir()
-    stages.train(run, data_dir=data_dir, recipe="classic", seed=SEED, device="cpu")
+    request = TrainRequest(recipe="classic", seed=SEED, device="cpu", data_dir=data_dir)
+    _, metadata = weights.load(stages.train(run, request).weights)
     history = runs.read_record(run).history
-    print_epochs("PyTorch, classic", history, stages.export(run, data_dir).test_accuracy)
+    print_epochs("PyTorch, classic", history, metadata.test_accuracy)
     return history
 
 

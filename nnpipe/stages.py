@@ -219,7 +219,7 @@ def _command(request: EvaluateRequest, dataset: str) -> str:
 
 def _judge(path: Path, champion: Path, *, data_dir: Path) -> Decision | None:
     """Judge the weights for promotion; None if they are the champion, or torch is missing."""
-    if path.read_bytes() == champion.read_bytes():
+    if champion.is_file() and path.read_bytes() == champion.read_bytes():
         return None
     with suppress(MissingExtraError):
         return judge(path, champion, data_dir=data_dir)

@@ -17,7 +17,7 @@ from flows.progress import Progress
 from nnpipe import datasets, stages
 from nnpipe.champions import Store
 from nnpipe.epochs import Epoch
-from nnpipe.runs import MODEL, RECORD, open_run
+from nnpipe.runs import RECORD, open_run
 from nnpipe.settings import DATA, DataSet, Engine, Recipe, TrainRequest
 from nnpipe.stages import Trained
 
@@ -66,8 +66,7 @@ def train_once(request: TrainRequest, *, force: bool) -> Trained:
     """Train, unless that was done with the same data, settings and code."""
 
     def outputs(trained: Trained) -> dict[Path, str | None]:
-        others = (RECORD, MODEL) if request.engine == "torch" else (RECORD,)
-        return {trained.weights: trained.sha256} | {trained.run / name: None for name in others}
+        return {trained.trained: trained.sha256, trained.run / RECORD: None}
 
     return once(train_stage, _inputs, outputs=outputs, force=force)(request)
 

@@ -59,10 +59,11 @@ class Trained:
 
     run: Path
     weights: Path
+    trained: Path  # the PyTorch model, from which weights can be exported again; NumPy's weights
     best_epoch: int
     validation_accuracy: float
     seconds: float
-    sha256: str  # of the weights
+    sha256: str  # of `trained`
 
 
 class Trainer(Protocol):
@@ -118,13 +119,15 @@ def train(folder: Path, request: TrainRequest, *, on_epoch: OnEpoch | None = Non
         write_weights(folder, network, record=record, data=data)
         runs.write_record(folder, record)
         runs.remove_checkpoints(folder)
+    trained = folder / (runs.MODEL if request.engine == "torch" else WEIGHTS_FILE)
     return Trained(
         run=folder,
         weights=folder / WEIGHTS_FILE,
+        trained=trained,
         best_epoch=record.best.number,
         validation_accuracy=record.best.validation_accuracy,
         seconds=record.seconds,
-        sha256=sha256(read_bytes(folder / WEIGHTS_FILE)),
+        sha256=sha256(read_bytes(trained)),
     )
 
 

@@ -505,7 +505,7 @@ def quick_training(monkeypatch):
         weights = folder / runs.WEIGHTS_FILE
         for path in (weights, folder / runs.MODEL, folder / runs.RECORD):
             path.write_bytes(b"weights")
-        return stages.Trained(folder, weights, 1, 0.9, 1.0, sha256(b"weights"))
+        return stages.Trained(folder, weights, weights, 1, 0.9, 1.0, sha256(b"weights"))
 
     monkeypatch.setattr(stages, "train", train)
     monkeypatch.setattr(datasets, "load", lambda name, folder: SimpleNamespace(checksum="0"))

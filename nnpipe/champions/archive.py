@@ -12,18 +12,19 @@ from pathlib import Path
 from nnpipe import records, runs
 from nnpipe.champions.rules import Rule
 from nnpipe.errors import PromotionError
-from nnpipe.files import cannot_write, replacing, sha256, write_json
+from nnpipe.files import cannot_write, remove_files, replacing, sha256, write_json
 from nnpipe.places import in_one_line
 from nnpipe.runs import MODEL, RECORD, WEIGHTS_FILE
 
 COMPANIONS = (RECORD, MODEL)
 INSTALLED, PROMOTION = "champion.json", "promotion.json"
 SCRATCH = ".new"
-NAME = re.compile(r"([0-9]{4,})-.+", re.DOTALL)
+NAME = re.compile(r"([0-9]{4,})-[^/]+")
 """Name of a former champion's folder: its number and the name of its run."""
 
-UNFINISHED = re.compile(r"\.nnpipe-[0-9a-f]+\.tmp")
-"""Name of a file that `files.replacing` has not finished."""
+_FILES = "|".join(map(re.escape, (WEIGHTS_FILE, *COMPANIONS, INSTALLED, PROMOTION)))
+SCRATCH_PATHS = re.compile(rf"(\./)?({NAME.pattern}/)?({_FILES}|\.nnpipe-[0-9a-f]+\.tmp)?")
+"""Paths of nnpipe's files and folders in the scratch folder."""
 
 
 @dataclass(frozen=True)
@@ -159,12 +160,4 @@ class Archive:
         scratch = self.scratch
         if scratch.is_symlink() or (scratch.exists() and not scratch.is_dir()):
             raise PromotionError(f"{scratch}: is not a folder that nnpipe made; move it elsewhere")
-        archives = (path for path in scratch.glob("*-*") if NAME.fullmatch(path.name))
-        for folder in (*(path for path in archives if not path.is_symlink()), scratch):
-            for path in folder.glob("*"):
-                own = path.name in (WEIGHTS_FILE, *COMPANIONS, INSTALLED, PROMOTION)
-                if own or UNFINISHED.fullmatch(path.name):
-                    with suppress(OSError):
-                        path.unlink()
-            with suppress(OSError):  # something else is in it, or there is none
-                folder.rmdir()
+        remove_files(scratch, SCRATCH_PATHS.fullmatch)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from nnpipe import calibration, datasets, drift, weights
-from nnpipe.classifier import Classifier, measured
+from nnpipe.classifier import Classifier, feature_values
 from nnpipe.datasets import Dataset, drawn
 from nnpipe.errors import ExportError, needs
 from nnpipe.files import sha256
@@ -89,7 +89,7 @@ def write_weights(
     weights.save(
         out,
         network,
-        metadata=replace(metadata, reference=drift.describe(measured(readings))),
+        metadata=replace(metadata, reference=drift.describe(feature_values(readings))),
         golden=drawn.draw(np.arange(10), np.random.default_rng(0)).reshape(10, -1),
     )
     return Exported(out, digits, difference, accuracy, sha256(out.read_bytes()))

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import chi2, entropy, norm
 
-from nnpipe import drift, runs, stages, weights
-from nnpipe.classifier import Classifier, champion, measured
+from nnpipe import drift, export, runs, weights
+from nnpipe.classifier import Classifier, champion, feature_values
 from nnpipe.datasets import drawn
 from nnpipe.epochs import Epoch
 from nnpipe.errors import WeightsError
@@ -206,13 +206,15 @@ def test_weights_carry_what_their_validation_digits_are_like(tmp_path, small_dat
         seconds=1.0,
         history=[Epoch(1, 1, 2.3, 2.3, 0.1, 1.0)],
     )
-    stages._write_weights(tmp_path / "w.npz", network, record, small_dataset.validation, 0.1)
+    export.write_weights(
+        tmp_path, network, record=record, data=small_dataset, out=tmp_path / "w.npz"
+    )
     classifier = Classifier.load(tmp_path / "w.npz")
     found = classifier.weights.metadata.reference
     assert {sum(known.counts) for known in found.values()} == {500}
     # The same digits, read as pictures are, are the reference itself.
     readings = classifier.read_many(list(small_dataset.validation.images))
-    counts = drift.count(measured(readings), found)
+    counts = drift.count(feature_values(readings), found)
     assert counts == {name: known.counts for name, known in found.items()}
     rejected = sum(reading.status == "rejected" for reading in readings)
     assert found["rejections"].counts == [500 - rejected, rejected]
@@ -226,7 +228,7 @@ def test_the_champion_carries_five_thousand(reference):
 def test_what_is_measured_is_of_every_picture_that_was_read():
     pictures = [*drawn.draw(np.arange(10), np.random.default_rng(0)), np.zeros((28, 28), np.uint8)]
     readings = Classifier.load().read_many([*pictures, b"no picture"])
-    found = measured(readings)
+    found = feature_values(readings)
     assert {name: len(v) for name, v in found.items()} == dict.fromkeys(drift.FEATURES, 11)
     assert found["rejections"].tolist() == [r.status == "rejected" for r in readings[:11]]
     for reading, label, confidence, ink in zip(
@@ -235,7 +237,7 @@ def test_what_is_measured_is_of_every_picture_that_was_read():
         assert reading.label in (label, None)
         assert confidence == reading.confidence
         assert ink == pytest.approx(reading.pixels.mean() / 255)
-    assert {len(v) for v in measured([]).values()} == {0}
+    assert {len(v) for v in feature_values([]).values()} == {0}
 
 
 def test_older_weights_have_no_reference(weights_file):
@@ -245,7 +247,7 @@ def test_older_weights_have_no_reference(weights_file):
 def test_a_reference_is_saved_and_loaded(tmp_path, network, metadata, golden, reference):
     path = tmp_path / "w.npz"
     asked = replace(metadata, reference=reference)
-    weights.save(path, network, asked, golden)
+    weights.save(path, network, metadata=asked, golden=golden)
     assert weights.load(path).metadata == asked
 
 

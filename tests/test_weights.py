@@ -28,8 +28,19 @@ def test_thresholds_are_saved_and_loaded(tmp_path, network, metadata, golden):
     asked = replace(
         metadata, rejection_threshold=0.25, rejection_thresholds={"0.0": 0.0, "0.01": 0.5}
     )
-    weights.save(path, network, asked, golden)
+    weights.save(path, network, metadata=asked, golden=golden)
     assert weights.load(path).metadata == asked
+
+
+def test_the_content_of_a_file_is_loaded_like_the_file(weights_file, metadata):
+    content = weights_file.read_bytes()
+    assert weights.load(content).metadata == metadata
+    with pytest.raises(WeightsError, match=r"^those: is not a whole \.npz file"):
+        weights.load(content[:-5], name="those")
+
+
+def test_weights_are_printed_in_one_line(weights_file):
+    assert repr(weights.load(weights_file)) == "<784-128-64-10, sgd on drawn, seed 0>"
 
 
 def test_numpy_alone_reads_the_file(weights_file):
@@ -44,7 +55,9 @@ def test_numpy_alone_reads_the_file(weights_file):
 def test_other_layer_sizes_are_saved_and_loaded(tmp_path, metadata):
     network = Network.initialise(np.random.default_rng(0), (6, 5, 5, 4, 3))
     path = tmp_path / "other.npz"
-    weights.save(path, network, metadata, np.arange(12, dtype=np.uint8).reshape(2, 6))
+    weights.save(
+        path, network, metadata=metadata, golden=np.arange(12, dtype=np.uint8).reshape(2, 6)
+    )
     assert weights.load(path).network.sizes == (6, 5, 5, 4, 3)
 
 
@@ -373,14 +386,14 @@ def test_a_bomb_takes_little_memory(weights_file, how):
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.pth", "weights.npz"])
-def test_a_pytorch_model_as_weights_is_an_error_that_names_export(tmp_path, network, name):
+def test_a_pytorch_model_as_weights_is_an_error_that_advises_to_export(tmp_path, network, name):
     """Whatever it is called."""
     from nnpipe.torch_training.model import save_model, to_state_dict
 
     save_model(tmp_path / name, to_state_dict(network))
-    expected = f"is a PyTorch model, not a weights file; .* 'nnpipe export {tmp_path}'"
-    with pytest.raises(WeightsError, match=expected):
+    with pytest.raises(WeightsError, match=f"{name}: is a PyTorch model, not weights") as caught:
         weights.load(tmp_path / name)
+    assert caught.value.advice == "export"
 
 
 def test_what_could_not_be_loaded_is_not_saved(tmp_path, network, metadata, golden):
@@ -391,7 +404,9 @@ def test_what_could_not_be_loaded_is_not_saved(tmp_path, network, metadata, gold
         {"test_accuracy": 98.0},
     ):
         with pytest.raises(WeightsError, match="cannot be understood"):
-            weights.save(tmp_path / "w.npz", network, replace(metadata, **wrong), golden)
+            weights.save(
+                tmp_path / "w.npz", network, metadata=replace(metadata, **wrong), golden=golden
+            )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -399,7 +414,9 @@ def test_a_transposed_square_layer_is_caught_by_its_golden_logits(tmp_path, meta
     """Its shape is right; only what it computes tells."""
     network = Network.initialise(np.random.default_rng(0), (6, 6, 6))
     path = tmp_path / "square.npz"
-    weights.save(path, network, metadata, np.arange(12, dtype=np.uint8).reshape(2, 6))
+    weights.save(
+        path, network, metadata=metadata, golden=np.arange(12, dtype=np.uint8).reshape(2, 6)
+    )
     weights.load(path)
     spoil(path, W1=array(path, "W1").T)
     with pytest.raises(WeightsError, match="transposed"):
@@ -412,7 +429,9 @@ def test_every_byte_flipped_is_an_error_or_changes_nothing(tmp_path, metadata, s
     headers or the golden logits notice."""
     network = Network.initialise(np.random.default_rng(0), (4, 3, 2))
     path = tmp_path / "small.npz"
-    weights.save(path, network, metadata, np.arange(8, dtype=np.uint8).reshape(2, 4))
+    weights.save(
+        path, network, metadata=metadata, golden=np.arange(8, dtype=np.uint8).reshape(2, 4)
+    )
     with np.load(path) as file:
         arrays = dict(file)
     save(path, **arrays)
@@ -431,8 +450,9 @@ def test_every_byte_flipped_is_an_error_or_changes_nothing(tmp_path, metadata, s
 
 
 def test_a_missing_file_and_a_folder_are_errors(tmp_path):
-    with pytest.raises(WeightsError, match=r"none\.npz: there is no such weights file"):
+    with pytest.raises(WeightsError, match=r"none\.npz: there is no such weights file$") as caught:
         weights.load(tmp_path / "none.npz")
+    assert caught.value.advice == "train"
     with pytest.raises(WeightsError, match="is a folder; name the weights file in it"):
         weights.load(tmp_path)
 
@@ -442,7 +462,7 @@ def test_nothing_unfinished_is_written(tmp_path, network, metadata, golden):
     broken = Network((Layer(W * np.float32(np.nan), b), *network.layers[1:]))
     path = tmp_path / "model_weights.npz"
     with pytest.raises(WeightsError, match="W1 holds NaN"):
-        weights.save(path, broken, metadata, golden)
+        weights.save(path, broken, metadata=metadata, golden=golden)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -456,7 +476,7 @@ def test_a_failed_write_keeps_the_old_file(weights_file, network, metadata, gold
 
     monkeypatch.setattr(np, "savez", fills_up)
     with pytest.raises(OutputError, match="No space left on device"):
-        weights.save(weights_file, network, replace(metadata, seed=1), golden)
+        weights.save(weights_file, network, metadata=replace(metadata, seed=1), golden=golden)
     assert weights_file.read_bytes() == before
     assert list(weights_file.parent.iterdir()) == [weights_file]
 

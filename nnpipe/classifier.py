@@ -1,4 +1,4 @@
-"""Weights and preprocessing together: pictures in, digits out."""
+"""The classifier: weights and preprocessing together, pictures in, digits out."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -144,11 +144,9 @@ class Classifier:
 
     def logits(self, pixels: Pixels) -> np.ndarray:
         """Logits, float64 (n, 10), of MNIST-like pictures of shape (n, 28, 28)."""
-        result = np.empty((len(pixels), 10))
-        for first in range(0, len(pixels), BATCH):
-            part = slice(first, first + BATCH)
-            result[part] = self.network.logits(as_inputs(pixels[part]))
-        return result
+        batches = [pixels[first : first + BATCH] for first in range(0, len(pixels), BATCH)]
+        logits = [self.network.logits(as_inputs(batch)) for batch in batches]
+        return np.concatenate([np.empty((0, 10)), *logits])
 
     def _reading(self, prepared: Prepared, probabilities: tuple[float, ...]) -> Reading:
         pixels, width, height, refusal, note = prepared
@@ -198,7 +196,7 @@ def feature_values(readings: Iterable[Reading]) -> drift.Values:
 
 
 def champion() -> Path:
-    """The weights file that comes with nnpipe: in the wheel, or in the repository's ``weights``."""
+    """Return the weights file that comes with nnpipe, in the wheel or in the repository."""
     package = Path(__file__).parent
     shipped = package / "model_weights.npz"
     return shipped if shipped.exists() else package.parent / "weights" / "model_weights.npz"

@@ -161,10 +161,6 @@ def _read(path: Path) -> bytes:
         return records.read_bytes(path, MAX_BYTES)
     except FileNotFoundError:
         raise WeightsError(f"{path}: there is no such weights file", advice="train") from None
-    except IsADirectoryError:
-        raise WeightsError(
-            f"{path}: is a folder; name the weights file in it, as {path}/model_weights.npz"
-        ) from None
     except OSError as error:
         why = error.strerror or error
         raise WeightsError(f"{path}: could not be read ({why}); name a weights file") from error
@@ -221,8 +217,7 @@ def _parse_metadata(array: Array | None) -> tuple[Metadata, Array, Array]:
             raise ValueError("it names no format version")
         if (version := fields["format_version"]) != FORMAT_VERSION:
             raise ValueError(
-                f"it has format version {version!r:.40}, and this nnpipe reads {FORMAT_VERSION}; "
-                "a newer nnpipe reads it"
+                f"it has format version {version!r:.40}, and this nnpipe reads {FORMAT_VERSION}"
             )
         golden, logits = fields.pop("golden_inputs", None), fields.pop("golden_logits", None)
         metadata: Metadata = records.build(Metadata, fields, name="it")
@@ -253,8 +248,9 @@ def _check_ranges(metadata: Metadata) -> None:
     for share in shares:
         if not 0 <= (share or 0) <= 1:
             raise ValueError(f"an accuracy, a threshold, or its rate, is {share}")
-    if metadata.reference is not None:
-        drift.check(metadata.reference)
+    reference = metadata.reference
+    if reference is not None and reference.keys() != set(drift.FEATURES):
+        raise ValueError(f"the reference is of {', '.join(reference) or 'nothing'}")
 
 
 def _assemble(arrays: dict[str, Array], sizes: tuple[int, ...]) -> Network:

@@ -83,14 +83,14 @@ def test_the_quantile_is_scipys(freedom):
 
 
 def test_few_pictures_have_a_wide_limit_and_many_a_practical_one():
-    limits = [drift.limit(5000, n, 10) for n in (0, 1, 20, 200, 300, 10**6)]
+    limits = [drift.limit(5000, n, bins=10) for n in (0, 1, 20, 200, 300, 10**6)]
     assert limits[0] == math.inf
     assert limits[2:4] == pytest.approx(
         [chi2.ppf(0.999, 9) * (1 / n + 1 / 5000) for n in (20, 200)], rel=0.01
     )
     assert limits[4:] == [drift.LEAST] * 2
     assert sorted(limits, reverse=True) == limits
-    assert drift.limit(5000, 7, 1) == drift.LEAST  # one bin alone cannot differ
+    assert drift.limit(5000, 7, bins=1) == drift.LEAST  # one bin alone cannot differ
 
 
 # --- false alarms, and what is found --------------------------------------------------------------

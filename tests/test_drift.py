@@ -28,7 +28,7 @@ def shares(counts):
     return smoothed / smoothed.sum()
 
 
-def values(rng, reference, n):
+def values(rng, reference, *, n):
     """Values of n pictures that are like the reference."""
     found = {}
     for name, known in reference.items():
@@ -119,7 +119,7 @@ def test_samples_of_the_reference_itself_rarely_exceed_the_limit(reference, n):
 @pytest.mark.parametrize("n", [200, 5000])
 def test_a_real_change_is_found_in_the_feature_that_has_changed(reference, n):
     rng = np.random.default_rng(n)
-    same = values(rng, reference, n)
+    same = values(rng, reference, n=n)
     assert not drift.compare(reference, drift.count(same, reference)).past
     some = rng.random(n) < 0.4
     for name, value in (("labels", 7), ("confidences", 0.6), ("rejections", 1), ("ink", 0.02)):
@@ -143,7 +143,7 @@ def test_one_picture_is_never_drift_and_none_is_nothing(reference):
 
 def test_a_million_pictures_are_compared_at_once(reference):
     rng = np.random.default_rng(0)
-    found = drift.compare(reference, drift.count(values(rng, reference, 10**6), reference))
+    found = drift.compare(reference, drift.count(values(rng, reference, n=10**6), reference))
     assert not found.past
     assert {(feature.n, feature.limit) for feature in found.features} == {(10**6, drift.LEAST)}
     assert str(found) == "none to be seen"
@@ -151,7 +151,7 @@ def test_a_million_pictures_are_compared_at_once(reference):
 
 def test_counts_of_parts_are_those_of_the_whole(reference):
     rng = np.random.default_rng(0)
-    whole = values(rng, reference, 1000)
+    whole = values(rng, reference, n=1000)
     parts = [{name: v[part::3] for name, v in whole.items()} for part in range(3)]
     counts = [drift.count(part, reference) for part in parts]
     for name, expected in drift.count(whole, reference).items():
@@ -162,7 +162,7 @@ def test_counts_of_parts_are_those_of_the_whole(reference):
 
 
 def test_the_result_is_ready_for_json(reference):
-    counts = drift.count(values(np.random.default_rng(0), reference, 100), reference)
+    counts = drift.count(values(np.random.default_rng(0), reference, n=100), reference)
     found = asdict(drift.compare(reference, counts))
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 

@@ -76,7 +76,7 @@ def spoil_metadata(path, **changes):
     spoil(path, metadata=np.array(json.dumps(fields)))
 
 
-def spoil_text(path, old, new):
+def spoil_text(path, *, old, new):
     with np.load(path) as file:
         text = str(file["metadata"])
     assert old in text
@@ -88,7 +88,7 @@ def array(path, name):
         return file[name]
 
 
-def changed(path, name, value):
+def changed(path, name, *, value):
     result = array(path, name).copy()
     result.flat[0] = value
     return result
@@ -98,7 +98,7 @@ def npy(header: bytes, data: bytes = b"") -> bytes:
     return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + data
 
 
-def with_member(path, name, content):
+def with_member(path, name, *, content):
     """Replace one member of the zip with raw bytes."""
     with zipfile.ZipFile(path) as archive:
         members = {member: archive.read(member) for member in archive.namelist()}
@@ -108,7 +108,7 @@ def with_member(path, name, content):
 
 
 def lies(path):
-    claiming(path, 64 << 20, 100)
+    claiming(path, size=64 << 20, claim=100)
 
 
 def twice(path):
@@ -163,7 +163,7 @@ def pickled(path):
     np.savez(path, W1=np.array([{"a": 1}], dtype=object))
 
 
-def claiming(path, size, claim):
+def claiming(path, *, size, claim):
     """Write a member of zeros, of which the list of members claims another size; both in bytes."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("W1.npy", bytes(size))
@@ -174,7 +174,7 @@ def claiming(path, size, claim):
 
 
 def bomb(path):
-    claiming(path, 100, weights.MAX_BYTES + 1)
+    claiming(path, size=100, claim=weights.MAX_BYTES + 1)
 
 
 def encrypted(path):
@@ -194,10 +194,13 @@ SPOILT = {
     ),
     "a bias of the wrong length": (lambda p: spoil(p, b1=np.zeros(64, "f4")), "b1 has shape"),
     "float64": (lambda p: spoil(p, W2=array(p, "W2").astype("f8")), "W2 is float64"),
-    "NaN": (lambda p: spoil(p, W3=changed(p, "W3", np.nan)), "W3 holds NaN or infinity"),
-    "infinity": (lambda p: spoil(p, b3=changed(p, "b3", -np.inf)), "b3 holds NaN or infinity"),
+    "NaN": (lambda p: spoil(p, W3=changed(p, "W3", value=np.nan)), "W3 holds NaN or infinity"),
+    "infinity": (
+        lambda p: spoil(p, b3=changed(p, "b3", value=-np.inf)),
+        "b3 holds NaN or infinity",
+    ),
     "one changed weight": (
-        lambda p: spoil(p, b1=changed(p, "b1", 5)),
+        lambda p: spoil(p, b1=changed(p, "b1", value=5)),
         "does not compute what it did when it was written",
     ),
     "a pickle": (pickled, "W1.npy is not a plain NumPy array"),
@@ -241,7 +244,9 @@ SPOILT = {
         "NaN is not JSON",
     ),
     "a threshold that is infinite": (
-        lambda p: spoil_text(p, '"rejection_threshold": null', '"rejection_threshold": 1e999'),
+        lambda p: spoil_text(
+            p, old='"rejection_threshold": null', new='"rejection_threshold": 1e999'
+        ),
         "rejection_threshold is inf, expected float",
     ),
     "a temperature near zero": (
@@ -251,7 +256,7 @@ SPOILT = {
     "a seed in words": (lambda p: spoil_metadata(p, seed="0"), "seed is '0', expected int"),
     "a seed that is true": (lambda p: spoil_metadata(p, seed=True), "seed is True, expected int"),
     "a seed without end": (
-        lambda p: spoil_text(p, '"seed": 0', '"seed": 1e999'),
+        lambda p: spoil_text(p, old='"seed": 0', new='"seed": 1e999'),
         "seed is inf, expected int",
     ),
     "a recipe that is a number": (lambda p: spoil_metadata(p, recipe=7), "recipe is 7, expected"),
@@ -293,16 +298,18 @@ SPOILT = {
         lambda p: with_member(
             p,
             "W1.npy",
-            npy(b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000, 1000000), }\n"),
+            content=npy(
+                b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000, 1000000), }\n"
+            ),
         ),
         "W1.npy is not a plain NumPy array",
     ),
     "a member that is no array": (
-        lambda p: with_member(p, "W1.npy", b"hello"),
+        lambda p: with_member(p, "W1.npy", content=b"hello"),
         "W1.npy is not a plain NumPy array",
     ),
     "a header that is no header": (
-        lambda p: with_member(p, "W1.npy", npy(b"import os")),
+        lambda p: with_member(p, "W1.npy", content=npy(b"import os")),
         "W1.npy is not a plain NumPy array",
     ),
     "no metadata": (lambda p: spoil(p, metadata=None), "holds no 'metadata' string"),

@@ -134,7 +134,7 @@ sys.stdout.buffer.write(Classifier.load().probabilities(pixels).round(6).tobytes
 def test_processors_and_threads_give_the_same_digits(processor, threads):
     """What BLAS adds in which order depends on both."""
     pixels = drawn.draw(np.arange(300) % 10, np.random.default_rng(0))
-    found = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", PROBABILITIES],
         env=os.environ | {"OPENBLAS_CORETYPE": processor, "OPENBLAS_NUM_THREADS": threads},
         input=pixels.tobytes(),
@@ -142,7 +142,7 @@ def test_processors_and_threads_give_the_same_digits(processor, threads):
         timeout=60,
         check=True,
     )
-    assert found.stdout == Classifier.load().probabilities(pixels).round(6).tobytes()
+    assert done.stdout == Classifier.load().probabilities(pixels).round(6).tobytes()
 
 
 def test_probabilities_are_the_networks(classifier):
@@ -167,8 +167,8 @@ def test_threads_share_one_classifier(classifier):
     pictures = list(drawn.draw(np.arange(200) % 10, np.random.default_rng(0)))
     expected = [reading.probabilities for reading in classifier.read_many(pictures)]
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda p: classifier.read(p).probabilities, pictures * 5))
-    assert found == expected * 5
+        probabilities = list(pool.map(lambda p: classifier.read(p).probabilities, pictures * 5))
+    assert probabilities == expected * 5
 
 
 def test_weights_for_another_preprocessing_are_refused(tmp_path, network, metadata, golden):
@@ -195,24 +195,26 @@ def test_the_temperature_of_the_file_is_applied(tmp_path, network, metadata, gol
     np.testing.assert_allclose(warm.probabilities, expected, rtol=1e-4)
 
 
-KEPT = {"0.0": 0.0, "0.01": 0.6, "0.1": 1.0}
+THRESHOLDS = {"0.0": 0.0, "0.01": 0.6, "0.1": 1.0}
 
 
 @pytest.fixture
 def doubting(tmp_path, network, metadata, golden):
     """A weights file whose network is sure of nothing, and which says what to refuse."""
     path = tmp_path / "doubting.npz"
-    asked = replace(metadata, temperature=50.0, rejection_threshold=0.6, rejection_thresholds=KEPT)
-    weights.save(path, network, metadata=asked, golden=golden)
+    about = replace(
+        metadata, temperature=50.0, rejection_threshold=0.6, rejection_thresholds=THRESHOLDS
+    )
+    weights.save(path, network, metadata=about, golden=golden)
     return path
 
 
 def test_what_is_read_with_too_little_confidence_is_rejected_with_its_best_guess(doubting):
-    found = Classifier.load(doubting).read(picture(3))
-    assert (found.status, found.label) == ("rejected", None)
-    assert found.reason == "unlike any digit: the confidence is below 60%"
-    assert found.confidence == max(found.probabilities) < 0.6
-    assert found.pixels.any()
+    reading = Classifier.load(doubting).read(picture(3))
+    assert (reading.status, reading.label) == ("rejected", None)
+    assert reading.reason == "unlike any digit: the confidence is below 60%"
+    assert reading.confidence == max(reading.probabilities) < 0.6
+    assert reading.pixels.any()
 
 
 def test_the_reject_rate_chooses_the_threshold(doubting):
@@ -236,19 +238,19 @@ def test_a_file_without_thresholds_rejects_nothing_for_its_confidence(weights_fi
 
 def test_the_first_frame_is_read_and_the_reason_says_so(classifier):
     frames = [picture(label).convert("P") for label in (2, 7)]
-    found = classifier.read(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]))
-    assert (found.status, found.reason) == ("ok", "the first of 2 frames was read")
+    reading = classifier.read(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]))
+    assert (reading.status, reading.reason) == ("ok", "the first of 2 frames was read")
 
 
 def test_the_champion_reads_the_samples():
     """A sample's name says which digit it shows, or that it shows none or is broken."""
     classifier = Classifier.load()
     for path in sorted(SAMPLES.iterdir()):
-        found = classifier.read(path)
+        reading = classifier.read(path)
         expected = {"no": "rejected", "broken": "error"}.get(path.name.split("-")[0], "ok")
-        assert found.status == expected, (path.name, found.reason)
+        assert reading.status == expected, (path.name, reading.reason)
         if expected == "ok":
-            assert found.label == int(path.name[0]), path.name
+            assert reading.label == int(path.name[0]), path.name
 
 
 def test_the_samples_are_what_the_script_draws():

@@ -25,11 +25,11 @@ def test_what_is_saved_is_loaded(weights_file, network, metadata):
 
 def test_thresholds_are_saved_and_loaded(tmp_path, network, metadata, golden):
     path = tmp_path / "w.npz"
-    asked = replace(
+    about = replace(
         metadata, rejection_threshold=0.25, rejection_thresholds={"0.0": 0.0, "0.01": 0.5}
     )
-    weights.save(path, network, metadata=asked, golden=golden)
-    assert weights.load(path).metadata == asked
+    weights.save(path, network, metadata=about, golden=golden)
+    assert weights.load(path).metadata == about
 
 
 def test_the_content_of_a_file_is_loaded_like_the_file(weights_file, metadata):

@@ -32,4 +32,4 @@ def same() -> Response:
     """What nnpipe's API does and answers, without its limits."""
     reading = classifier.read(request.get_data())
     pixels = None if reading.pixels is None else reading.pixels.tolist()
-    return jsonify({**reading._asdict(), "pixels": pixels})
+    return jsonify({**vars(reading), "pixels": pixels})

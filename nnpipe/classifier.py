@@ -1,12 +1,13 @@
-"""Weights and preprocessing together: pictures in, digits out."""
+"""The classifier: weights and preprocessing together, pictures in, digits out."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
+from PIL import Image
 
 from nnpipe import calibration, drift
 from nnpipe.errors import NnpipeError, WeightsError
@@ -21,77 +22,103 @@ from nnpipe.preprocess import (
     as_inputs,
     prepare_many,
 )
-from nnpipe.weights import Metadata, Weights, load
+from nnpipe.weights import Weights, load
 
-_BATCH = 512
-"""Pictures in one matrix product: the activations of so many fit a processor's cache."""
-
-
-class Reading(NamedTuple):
-    """What was read from one picture."""
-
-    status: Literal["ok", "rejected", "error"]
-    label: int | None = None  # 0 … 9; only when status is "ok"
-    confidence: float | None = None  # the largest probability; None for an error
-    probabilities: tuple[float, ...] | None = None  # ten, in [0, 1], to six digits; None: an error
-    reason: str = ""  # why it is rejected or an error; or what to know of one that was read
-    width: int | None = None
-    height: int | None = None
-    pixels: Pixels | None = None  # (28, 28), what the network was shown; None for an error
+BATCH = 512
+"""Pictures per matrix product: the activations of that many fit a processor's cache."""
 
 
 @dataclass(frozen=True)
+class Reading:
+    """What was read from one picture. Readings are equal if all but their pixels are equal."""
+
+    status: Literal["ok", "rejected", "error"]
+    label: int | None = None  # 0 … 9; None unless the status is "ok"
+    confidence: float | None = None  # the largest probability; None for an error
+    # Ten, in [0, 1], to six digits; None for an error.
+    probabilities: tuple[float, ...] | None = field(default=None, repr=False)
+    reason: str = ""  # why it is rejected or an error; or a note about one that was read
+    width: int | None = None  # of the picture, in its own pixels, upright; None for an error
+    height: int | None = None
+    # (28, 28), what the network was shown; None for an error.
+    pixels: Pixels | None = field(default=None, repr=False, compare=False)
+
+
+@dataclass(frozen=True, eq=False)
 class Classifier:
-    """A loaded model that reads pictures; it keeps no state, so threads may share it."""
+    """Weights that read pictures. Threads may share it. It is equal only to itself."""
 
     weights: Weights
-    threshold: float = 0.0  # what is read with less confidence is rejected as no digit
+    threshold: float = 0.0  # a picture with less confidence is rejected as unlike any digit
 
     @classmethod
-    def load(cls, path: str | Path | None = None, reject_rate: float | None = None) -> "Classifier":
+    def load(
+        cls, source: str | Path | bytes | None = None, reject_rate: float | None = None
+    ) -> "Classifier":
         """Load a weights file, by default the champion that comes with nnpipe.
 
         Args:
-            path: the weights file.
-            reject_rate: which share of digits like the validation digits may be rejected as unlike
-                any digit, in [0, 0.1]; the more, the fewer letters and scribbles are read as
-                digits. By default what the file says; at 0 nothing is rejected for its confidence.
+            source: the weights file, or its content.
+            reject_rate: share of digits like the validation digits that may be rejected as unlike
+                any digit, in [0, 0.1]. The higher it is, the fewer letters and scribbles are read
+                as digits. By default the file says; at 0 nothing is rejected for its confidence.
 
         Raises:
             WeightsError: the file is damaged, for another preprocessing, or not for digits; or a
-                rate is asked for and the file holds no thresholds.
+                rate is given and the file holds no thresholds.
             NnpipeError: the rate is out of its range.
         """
-        path = Path(path) if path else champion()
-        weights = load(path)
-        if weights.metadata.preprocessing_version != PREPROCESSING_VERSION:
+        if not isinstance(source, bytes):
+            source = Path(source or champion())
+        name = source if isinstance(source, Path) else "the weights"
+        weights = load(source)
+        metadata, sizes = weights.metadata, weights.network.sizes
+        if metadata.preprocessing_version != PREPROCESSING_VERSION:
             raise WeightsError(
-                f"{path}: was made for preprocessing version "
-                f"{weights.metadata.preprocessing_version}, and this nnpipe has "
-                f"{PREPROCESSING_VERSION}; export it again with 'nnpipe export'"
+                f"{name}: was made for preprocessing version {metadata.preprocessing_version}, "
+                f"and this nnpipe has {PREPROCESSING_VERSION}",
+                advice="export",
             )
-        if (weights.network.sizes[0], weights.network.sizes[-1]) != (SIDE * SIDE, 10):
-            raise WeightsError(
-                f"{path}: has layers {weights.network.sizes}, expected 784 inputs and 10 outputs"
+        if (sizes[0], sizes[-1]) != (SIDE * SIDE, 10):
+            raise WeightsError(f"{name}: has layers {sizes}, expected 784 inputs and 10 outputs")
+        if reject_rate is None:
+            return cls(weights, metadata.rejection_threshold or 0.0)
+        if not 0 <= reject_rate <= max(calibration.RATES):
+            raise NnpipeError(
+                f"the rate of rejected digits must lie in 0…{max(calibration.RATES)}, "
+                f"not {reject_rate}"
             )
-        return cls(weights, _threshold(path, weights.metadata, rate=reject_rate))
+        if reject_rate == 0:
+            return cls(weights)
+        if not metadata.rejection_thresholds:
+            raise WeightsError(f"{name}: holds no rejection thresholds", advice="export")
+        return cls(weights, calibration.threshold(metadata.rejection_thresholds, reject_rate))
 
     def read(self, picture: Picture) -> Reading:
-        """Read one picture; one that cannot be read has status "error" and a reason.
+        """Read one picture, in this process, without a limit of time or memory.
 
-        The picture is read in this process. A limit of time or memory is up to the caller.
+        Args:
+            picture: a path, the bytes of a file, a file open in the mode ``"rb"``, a Pillow image,
+                or an array of shape (h, w), or of shape (h, w, 3 or 4) and type uint8.
+
+        Returns:
+            A picture that cannot be read has the status "error" and a reason.
+
+        Raises:
+            TypeError: an object of this type is no picture.
         """
         return self.read_many([picture])[0]
 
-    def read_many(self, pictures: Sequence[Picture]) -> list[Reading]:
-        """Read pictures, each as if it were alone; the results come in their order."""
-        return self.read_prepared(prepare_many(pictures))
+    def read_many(self, pictures: Iterable[Picture]) -> list[Reading]:
+        """Read pictures, each as if it were alone, in their order; see `read`."""
+        if isinstance(pictures, str):
+            raise TypeError("expected several pictures, not one path")
+        return self.read_prepared(prepare_many(map(_check_type, pictures)))
 
     def read_prepared(self, prepared: Sequence[Prepared | NnpipeError]) -> list[Reading]:
-        """Read what `prepare` gave or raised for each picture; the results come in that order."""
-        readable = [p for p in prepared if isinstance(p, Prepared)]
-        shown = np.stack([p.pixels for p in readable]) if readable else np.empty((0, SIDE, SIDE))
-        exact = self.probabilities(shown.astype(np.uint8))
+        """Read what `prepare` returned or raised for each picture, in their order."""
+        pixels = [p.pixels for p in prepared if isinstance(p, Prepared)]
+        exact = self.probabilities(np.array(pixels, np.uint8).reshape(-1, SIDE, SIDE))
         probabilities = iter(exact.round(6).tolist())
         return [
             self._reading(p, tuple(next(probabilities)))
@@ -104,9 +131,9 @@ class Classifier:
     def network(self) -> Network:
         """The network in float64.
 
-        BLAS adds in an order that depends on the number of rows, on the threads and on the
-        processor, and a picture must get the same six digits alone and in a batch, here and
-        elsewhere. So it computes with twice as many digits as float32 has.
+        BLAS adds in an order that depends on the number of rows, the threads and the processor.
+        In float64 the six digits of a probability do not: a picture gets the same ones alone and in
+        a batch, on every machine.
         """
         layers = self.weights.network.layers
         return Network(tuple(Layer(*(a.astype(np.float64) for a in layer)) for layer in layers))
@@ -117,33 +144,46 @@ class Classifier:
 
     def logits(self, pixels: Pixels) -> np.ndarray:
         """Logits, float64 (n, 10), of MNIST-like pictures of shape (n, 28, 28)."""
-        result = np.empty((len(pixels), 10))
-        for first in range(0, len(pixels), _BATCH):
-            part = slice(first, first + _BATCH)
-            result[part] = self.network.logits(as_inputs(pixels[part]))
-        return result
+        batches = [pixels[first : first + BATCH] for first in range(0, len(pixels), BATCH)]
+        logits = [self.network.logits(as_inputs(batch)) for batch in batches]
+        return np.concatenate([np.empty((0, 10)), *logits])
 
     def _reading(self, prepared: Prepared, probabilities: tuple[float, ...]) -> Reading:
+        pixels, width, height, refusal, note = prepared
         confidence = max(probabilities)
-        refusal = prepared.refusal
         if not refusal and confidence < self.threshold:
             refusal = f"unlike any digit: the confidence is below {self.threshold:.0%}"
         return Reading(
-            "rejected" if refusal else "ok",
-            None if refusal else probabilities.index(confidence),
-            confidence,
-            probabilities,
-            f"{refusal}; {prepared.note}"
-            if refusal and prepared.note
-            else refusal or prepared.note,
-            prepared.width,
-            prepared.height,
-            prepared.pixels,
+            status="rejected" if refusal else "ok",
+            label=None if refusal else probabilities.index(confidence),
+            confidence=confidence,
+            probabilities=probabilities,
+            reason="; ".join(filter(None, (refusal, note))),
+            width=width,
+            height=height,
+            pixels=pixels,
         )
 
 
-def measured(readings: Iterable[Reading]) -> drift.Values:
-    """The features, for `drift` to compare, of those pictures that could be read."""
+def _check_type(picture: Picture) -> Picture:
+    """Return a picture.
+
+    Raises:
+        TypeError: it is none, whatever it holds.
+    """
+    if not isinstance(picture, (str, Path, bytes, bytearray, Image.Image, np.ndarray)):
+        if not hasattr(picture, "read"):
+            raise TypeError(
+                f"an object of the type {type(picture).__name__} is no picture; expected a path, "
+                "bytes, an open file, a Pillow image or an array"
+            )
+        if hasattr(picture, "encoding"):  # only files that are open for text have one
+            raise TypeError("the file is open for text; open it with the mode 'rb'")
+    return picture
+
+
+def feature_values(readings: Iterable[Reading]) -> drift.Values:
+    """The values of each feature that `drift` compares, for the pictures that could be read."""
     read = [reading for reading in readings if reading.status != "error"]
     shares = np.array([reading.probabilities for reading in read], np.float64).reshape(-1, 10)
     pixels = np.array([reading.pixels for reading in read], np.uint8).reshape(-1, SIDE * SIDE)
@@ -156,21 +196,7 @@ def measured(readings: Iterable[Reading]) -> drift.Values:
 
 
 def champion() -> Path:
-    """The weights file that comes with nnpipe: in the wheel, or in the repository's ``weights``."""
+    """Return the weights file that comes with nnpipe, in the wheel or in the repository."""
     package = Path(__file__).parent
     shipped = package / "model_weights.npz"
     return shipped if shipped.exists() else package.parent / "weights" / "model_weights.npz"
-
-
-def _threshold(path: Path, metadata: Metadata, *, rate: float | None) -> float:
-    if rate is None:
-        return metadata.rejection_threshold or 0.0
-    if not 0 <= rate <= max(calibration.RATES):
-        raise NnpipeError(
-            f"the rate of rejected digits must lie in 0…{max(calibration.RATES)}, not {rate}"
-        )
-    if rate == 0:
-        return 0.0
-    if not metadata.rejection_thresholds:
-        raise WeightsError(f"{path}: holds no rejection thresholds; export it again")
-    return calibration.threshold(metadata.rejection_thresholds, rate)

@@ -171,7 +171,7 @@ def _most_likely(reading: Reading, top_k: int) -> list[tuple[int, float]]:
 
 
 def _as_json(name: str, reading: Reading, *, top_k: int, show_input: bool) -> dict[str, Any]:
-    fields = reading._asdict()
+    fields = dict(vars(reading))
     pixels = fields.pop("pixels")
     fields["probabilities"] = {str(digit): share for digit, share in _most_likely(reading, top_k)}
     if show_input:

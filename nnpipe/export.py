@@ -1,7 +1,7 @@
-"""Export: a trained network becomes a weights file that computes what its training computed.
+"""Export: a trained network becomes a weights file that computes the same.
 
-The file also holds what its probabilities are worth (the calibration), and what the validation
-digits are like (the reference, for `drift` to compare with).
+The file also holds the calibration, which says what a probability is worth, and the reference,
+which says what the validation digits are like; `drift` compares pictures with it.
 """
 
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from nnpipe import calibration, datasets, drift, weights
-from nnpipe.classifier import Classifier, measured
+from nnpipe.classifier import Classifier, feature_values
 from nnpipe.datasets import Dataset, drawn
 from nnpipe.errors import ExportError, needs
 from nnpipe.files import sha256
@@ -22,7 +22,7 @@ from nnpipe.settings import ExportRequest
 
 @dataclass(frozen=True)
 class Exported:
-    """A weights file that computes what its training computed."""
+    """A weights file that computes what the trained network computes."""
 
     weights: Path
     digits: int  # test digits that NumPy and PyTorch read alike; 0: NumPy trained the network
@@ -32,7 +32,7 @@ class Exported:
 
 
 def export(request: ExportRequest) -> Exported:
-    """Turn a run's PyTorch model into weights again. Training does this, too.
+    """Turn a run's PyTorch model into weights again; training does so at its end.
 
     Raises:
         ExportError: the model is missing or damaged, or NumPy does not compute what PyTorch does.
@@ -43,7 +43,7 @@ def export(request: ExportRequest) -> Exported:
     run = request.run
     record = read_record(run)
     if record.engine == "numpy":
-        raise ExportError(f"{run}: was trained with NumPy, its {WEIGHTS_FILE} is there already")
+        raise ExportError(f"{run}: was trained with NumPy, so it needs no export")
     with needs("train", "exporting a PyTorch model"):
         from nnpipe.torch_training import model
     network = model.to_network(model.load_model(run / MODEL))
@@ -59,14 +59,14 @@ def export(request: ExportRequest) -> Exported:
 def write_weights(
     run: Path, network: Network, *, record: Record, data: Dataset, out: Path | None = None
 ) -> Exported:
-    """Write the weights of a run; see that they compute what its PyTorch model does.
+    """Write the weights of a run after checking that they compute what its PyTorch model does.
 
     Args:
         run: folder of the run, with the PyTorch model if its engine is "torch".
         network: the trained network.
-        record: of the training.
+        record: the record of the training.
         data: the data set of the training. Its validation digits give the calibration and the
-            reference, its test digits the proof.
+            reference, its test digits the check.
         out: the file to write; by default ``model_weights.npz`` in the run.
 
     Raises:
@@ -83,13 +83,13 @@ def write_weights(
     answers = network.logits(as_inputs(data.test.images)).argmax(axis=1)
     accuracy = float((answers == data.test.labels).mean())
     metadata = _describe(network, record, validation=data.validation, test_accuracy=accuracy)
-    # The reference describes the digits as they are read: what is compared with them is, too.
+    # The reference needs the digits as a scoring run reads them, preprocessing included.
     reader = Classifier(weights.Weights(network, metadata), metadata.rejection_threshold or 0.0)
-    readings = reader.read_many(list(data.validation.images))
+    readings = reader.read_many(data.validation.images)
     weights.save(
         out,
         network,
-        metadata=replace(metadata, reference=drift.describe(measured(readings))),
+        metadata=replace(metadata, reference=drift.describe(feature_values(readings))),
         golden=drawn.draw(np.arange(10), np.random.default_rng(0)).reshape(10, -1),
     )
     return Exported(out, digits, difference, accuracy, sha256(out.read_bytes()))
@@ -98,7 +98,7 @@ def write_weights(
 def _describe(
     network: Network, record: Record, *, validation: datasets.Digits, test_accuracy: float
 ) -> weights.Metadata:
-    """The metadata of a network, with its calibration."""
+    """Return the metadata of a network, with its calibration and without a reference."""
     logits = network.logits(as_inputs(validation.images))
     temperature = calibration.fit_temperature(logits, validation.labels)
     p = softmax(logits / temperature)

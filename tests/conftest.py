@@ -151,5 +151,5 @@ def network() -> Network:
 def weights_file(tmp_path, network, metadata, golden) -> Path:
     """A weights file of that network."""
     path = tmp_path / "model_weights.npz"
-    weights.save(path, network, metadata, golden)
+    weights.save(path, network, metadata=metadata, golden=golden)
     return path

@@ -53,17 +53,17 @@ def test_even_labels_that_are_never_missed_give_a_finite_temperature():
 
 def test_thresholds_refuse_the_stated_shares():
     confidences = np.random.default_rng(0).random(10_000)
-    kept = thresholds(confidences)
-    assert list(map(float, kept)) == list(RATES)
+    by_rate = thresholds(confidences)
+    assert list(map(float, by_rate)) == list(RATES)
     for rate in RATES:
-        refused = (confidences < threshold(kept, rate)).mean()
+        refused = (confidences < threshold(by_rate, rate)).mean()
         assert refused == pytest.approx(rate, abs=1e-4)
 
 
 def test_between_two_rates_the_threshold_lies_between_theirs():
-    kept = {"0.0": 0.0, "0.01": 0.4, "0.02": 0.6}
-    assert threshold(kept, 0.015) == pytest.approx(0.5)
-    assert threshold(kept, 0) == 0
+    by_rate = {"0.0": 0.0, "0.01": 0.4, "0.02": 0.6}
+    assert threshold(by_rate, 0.015) == pytest.approx(0.5)
+    assert threshold(by_rate, 0) == 0
 
 
 @settings(deadline=None)
@@ -80,20 +80,20 @@ def test_no_lower_confidence_keeps_to_the_budget_of_errors(seed, n, levels, erro
     rng = np.random.default_rng(seed)
     c = rng.integers(1, levels, n, endpoint=True) / levels
     right = rng.random(n) >= errors * 2 * (1 - c + 1 / levels)
-    found = error_thresholds(c, right)
-    assert list(found) == [str(budget) for budget in ERROR_BUDGETS]
+    lowest = error_thresholds(c, right)
+    assert list(lowest) == [str(budget) for budget in ERROR_BUDGETS]
 
     values, level = np.unique(c, return_inverse=True)
     read = np.cumsum(np.bincount(level)[::-1])[::-1]
     wrong = np.cumsum(np.bincount(level, ~right)[::-1])[::-1]
     for budget in map(str, ERROR_BUDGETS):
-        kept = [
+        within = [
             value
             for value, k, w in zip(values.tolist(), read.tolist(), wrong.tolist(), strict=True)
             if Fraction(int(w), k) <= Fraction(budget)
         ]
-        expected = min(kept, default=None)
-        assert found[budget] == (0.0 if expected == values[0] else expected)
+        expected = min(within, default=None)
+        assert lowest[budget] == (0.0 if expected == values[0] else expected)
 
 
 def test_a_budget_allows_everything_or_nothing_or_what_is_surer():

@@ -1,7 +1,12 @@
+import io
 import os
+import re
 import subprocess
 import sys
+import tempfile
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -23,18 +28,90 @@ def classifier(weights_file):
     return Classifier.load(weights_file)
 
 
-def test_paths_bytes_images_and_arrays_are_read_alike(classifier, tmp_path):
+def test_paths_bytes_files_images_and_arrays_are_read_alike(classifier, tmp_path):
     content = encoded(picture(3), "PNG")
     path = tmp_path / "3.png"
     path.write_bytes(content)
-    first, *others = classifier.read_many(
-        [path, str(path), content, picture(3), np.asarray(picture(3))]
-    )
+    image = picture(3)
+    with path.open("rb") as file, zipfile.ZipFile(tmp_path / "3.zip", "w") as archive:
+        archive.writestr("3.png", content)
+        with archive.open("3.png") as member:
+            files = [path, str(path), file, member, io.BytesIO(content)]
+            decoded = [image, np.asarray(image)]
+            first, *others = classifier.read_many([content, bytearray(content), *files, *decoded])
     assert first.status == "ok"
     assert sum(first.probabilities) == pytest.approx(1, abs=1e-5)
     assert first.confidence == max(first.probabilities) == first.probabilities[first.label]
     for other in others:
-        assert (other.label, other.probabilities) == (first.label, first.probabilities)
+        assert other == first
+        assert (other.pixels == first.pixels).all()
+
+
+@pytest.mark.parametrize("thing", [None, 7, 2.5, {}, [[0, 255]], {"a.png"}, object(), np.uint8(3)])
+def test_what_is_no_picture_is_a_type_error(classifier, thing):
+    expected = f"the type {type(thing).__name__} is no picture; expected a path, bytes, an open"
+    with pytest.raises(TypeError, match=expected):
+        classifier.read(thing)
+    with pytest.raises(TypeError, match=expected):
+        classifier.read_many([picture(3), thing])
+
+
+def test_a_file_that_is_open_for_text_is_a_type_error(classifier, tmp_path):
+    (tmp_path / "3.png").write_bytes(encoded(picture(3), "PNG"))
+    with (
+        open(tmp_path / "3.png", encoding="latin-1") as file,
+        tempfile.NamedTemporaryFile("w+") as temporary,
+    ):
+        for text in (file, temporary, io.StringIO("3")):
+            with pytest.raises(TypeError, match="is open for text; open it with the mode 'rb'"):
+                classifier.read(text)
+
+
+def test_pictures_that_cannot_be_read_are_readings_with_a_reason(classifier, tmp_path):
+    closed = io.BytesIO(b"")
+    closed.close()
+    things = ["none.png", tmp_path, b"", bytearray(7), io.BytesIO(b"text"), closed, np.zeros(3)]
+    for reading in classifier.read_many(things):
+        assert reading.status == "error"
+        assert reading.reason
+
+
+def test_many_pictures_may_come_from_a_generator_but_not_as_one_path(classifier):
+    assert [r.status for r in classifier.read_many(picture(n) for n in (1, 2))] == ["ok", "ok"]
+    assert classifier.read_many([]) == []
+    with pytest.raises(TypeError, match="expected several pictures, not one path"):
+        classifier.read_many("3.png")
+
+
+def test_readings_can_be_compared_hashed_copied_and_printed(classifier):
+    three, again, two, bad = classifier.read_many([picture(3), picture(3), picture(2), b"none"])
+    assert three == again != two
+    assert {three, again, two, bad} == {three, two, bad}
+    assert deepcopy([three, bad]) == [three, bad]  # which goes the way of pickle
+    assert repr(bad) == (
+        "Reading(status='error', label=None, confidence=None, "
+        f"reason={bad.reason!r}, width=None, height=None)"
+    )
+    assert re.fullmatch(
+        r"Reading\(status='ok', label=\d, confidence=[\d.]+, reason='', width=\d+, height=\d+\)",
+        repr(three),
+    )
+
+
+def test_classifiers_can_be_compared_hashed_copied_and_printed(classifier, weights_file):
+    assert classifier == classifier != Classifier.load(weights_file)
+    assert classifier in {classifier}
+    assert deepcopy(classifier).read(picture(3)) == classifier.read(picture(3))
+    expected = "Classifier(weights=<784-128-64-10, sgd on drawn, seed 0>, threshold=0.0)"
+    assert repr(classifier) == expected
+
+
+def test_the_content_of_a_weights_file_is_loaded_like_the_file(doubting):
+    of_file, of_content = Classifier.load(doubting), Classifier.load(doubting.read_bytes())
+    assert of_content.threshold == of_file.threshold == 0.6
+    assert of_content.read(picture(3)) == of_file.read(picture(3))
+    with pytest.raises(WeightsError, match=r"^the weights: is not a whole"):
+        Classifier.load(b"")
 
 
 def test_one_and_many_are_the_same_to_the_last_bit(classifier):
@@ -57,7 +134,7 @@ sys.stdout.buffer.write(Classifier.load().probabilities(pixels).round(6).tobytes
 def test_processors_and_threads_give_the_same_digits(processor, threads):
     """What BLAS adds in which order depends on both."""
     pixels = drawn.draw(np.arange(300) % 10, np.random.default_rng(0))
-    found = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", PROBABILITIES],
         env=os.environ | {"OPENBLAS_CORETYPE": processor, "OPENBLAS_NUM_THREADS": threads},
         input=pixels.tobytes(),
@@ -65,7 +142,7 @@ def test_processors_and_threads_give_the_same_digits(processor, threads):
         timeout=60,
         check=True,
     )
-    assert found.stdout == Classifier.load().probabilities(pixels).round(6).tobytes()
+    assert done.stdout == Classifier.load().probabilities(pixels).round(6).tobytes()
 
 
 def test_probabilities_are_the_networks(classifier):
@@ -90,51 +167,54 @@ def test_threads_share_one_classifier(classifier):
     pictures = list(drawn.draw(np.arange(200) % 10, np.random.default_rng(0)))
     expected = [reading.probabilities for reading in classifier.read_many(pictures)]
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda p: classifier.read(p).probabilities, pictures * 5))
-    assert found == expected * 5
+        probabilities = list(pool.map(lambda p: classifier.read(p).probabilities, pictures * 5))
+    assert probabilities == expected * 5
 
 
 def test_weights_for_another_preprocessing_are_refused(tmp_path, network, metadata, golden):
     path = tmp_path / "old.npz"
-    weights.save(path, network, replace(metadata, preprocessing_version=99), golden)
-    with pytest.raises(WeightsError, match="made for preprocessing version 99"):
+    weights.save(path, network, metadata=replace(metadata, preprocessing_version=99), golden=golden)
+    with pytest.raises(WeightsError, match="made for preprocessing version 99") as caught:
         Classifier.load(path)
+    assert caught.value.advice == "export"
 
 
 def test_weights_for_something_else_than_digits_are_refused(tmp_path, metadata):
     path = tmp_path / "other.npz"
     network = Network.initialise(np.random.default_rng(0), (6, 5, 3))
-    weights.save(path, network, metadata, np.zeros((1, 6), np.uint8))
+    weights.save(path, network, metadata=metadata, golden=np.zeros((1, 6), np.uint8))
     with pytest.raises(WeightsError, match="expected 784 inputs and 10 outputs"):
         Classifier.load(path)
 
 
 def test_the_temperature_of_the_file_is_applied(tmp_path, network, metadata, golden):
     path = tmp_path / "warm.npz"
-    weights.save(path, network, replace(metadata, temperature=4.0), golden)
+    weights.save(path, network, metadata=replace(metadata, temperature=4.0), golden=golden)
     warm, plain = Classifier.load(path).read(picture(3)), Classifier(weights.load(path)).weights
     expected = plain.network.probabilities(as_inputs(warm.pixels[None]), 4.0)[0]
     np.testing.assert_allclose(warm.probabilities, expected, rtol=1e-4)
 
 
-KEPT = {"0.0": 0.0, "0.01": 0.6, "0.1": 1.0}
+THRESHOLDS = {"0.0": 0.0, "0.01": 0.6, "0.1": 1.0}
 
 
 @pytest.fixture
 def doubting(tmp_path, network, metadata, golden):
     """A weights file whose network is sure of nothing, and which says what to refuse."""
     path = tmp_path / "doubting.npz"
-    asked = replace(metadata, temperature=50.0, rejection_threshold=0.6, rejection_thresholds=KEPT)
-    weights.save(path, network, asked, golden)
+    about = replace(
+        metadata, temperature=50.0, rejection_threshold=0.6, rejection_thresholds=THRESHOLDS
+    )
+    weights.save(path, network, metadata=about, golden=golden)
     return path
 
 
 def test_what_is_read_with_too_little_confidence_is_rejected_with_its_best_guess(doubting):
-    found = Classifier.load(doubting).read(picture(3))
-    assert (found.status, found.label) == ("rejected", None)
-    assert found.reason == "unlike any digit: the confidence is below 60%"
-    assert found.confidence == max(found.probabilities) < 0.6
-    assert found.pixels.any()
+    reading = Classifier.load(doubting).read(picture(3))
+    assert (reading.status, reading.label) == ("rejected", None)
+    assert reading.reason == "unlike any digit: the confidence is below 60%"
+    assert reading.confidence == max(reading.probabilities) < 0.6
+    assert reading.pixels.any()
 
 
 def test_the_reject_rate_chooses_the_threshold(doubting):
@@ -151,25 +231,26 @@ def test_a_reject_rate_out_of_range_is_refused(doubting, rate):
 
 def test_a_file_without_thresholds_rejects_nothing_for_its_confidence(weights_file):
     assert Classifier.load(weights_file).threshold == 0
-    with pytest.raises(WeightsError, match="holds no rejection thresholds; export it again"):
+    with pytest.raises(WeightsError, match=r"holds no rejection thresholds$") as caught:
         Classifier.load(weights_file, 0.01)
+    assert caught.value.advice == "export"
 
 
 def test_the_first_frame_is_read_and_the_reason_says_so(classifier):
     frames = [picture(label).convert("P") for label in (2, 7)]
-    found = classifier.read(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]))
-    assert (found.status, found.reason) == ("ok", "the first of 2 frames was read")
+    reading = classifier.read(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]))
+    assert (reading.status, reading.reason) == ("ok", "the first of 2 frames was read")
 
 
 def test_the_champion_reads_the_samples():
     """A sample's name says which digit it shows, or that it shows none or is broken."""
     classifier = Classifier.load()
     for path in sorted(SAMPLES.iterdir()):
-        found = classifier.read(path)
+        reading = classifier.read(path)
         expected = {"no": "rejected", "broken": "error"}.get(path.name.split("-")[0], "ok")
-        assert found.status == expected, (path.name, found.reason)
+        assert reading.status == expected, (path.name, reading.reason)
         if expected == "ok":
-            assert found.label == int(path.name[0]), path.name
+            assert reading.label == int(path.name[0]), path.name
 
 
 def test_the_samples_are_what_the_script_draws():

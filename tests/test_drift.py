@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import chi2, entropy, norm
 
-from nnpipe import drift, runs, stages, weights
-from nnpipe.classifier import Classifier, champion, measured
+from nnpipe import drift, export, runs, weights
+from nnpipe.classifier import Classifier, champion, feature_values
 from nnpipe.datasets import drawn
 from nnpipe.epochs import Epoch
 from nnpipe.errors import WeightsError
@@ -28,13 +28,13 @@ def shares(counts):
     return smoothed / smoothed.sum()
 
 
-def values(rng, reference, n):
+def values(rng, reference, *, n):
     """Values of n pictures that are like the reference."""
-    found = {}
-    for name, known in reference.items():
-        bins = rng.choice(len(known.counts), n, p=shares(known.counts))
-        found[name] = np.array([known.edges[0] - 1, *known.edges])[bins]
-    return found
+    result = {}
+    for name, distribution in reference.items():
+        bins = rng.choice(len(distribution.counts), n, p=shares(distribution.counts))
+        result[name] = np.array([distribution.edges[0] - 1, *distribution.edges])[bins]
+    return result
 
 
 # --- the index and its limit ----------------------------------------------------------------------
@@ -83,17 +83,17 @@ def test_the_quantile_is_scipys(freedom):
 
 
 def test_few_pictures_have_a_wide_limit_and_many_a_practical_one():
-    limits = [drift.limit(5000, n, 10) for n in (0, 1, 20, 200, 300, 10**6)]
+    limits = [drift.limit(5000, n, bins=10) for n in (0, 1, 20, 200, 300, 10**6)]
     assert limits[0] == math.inf
     assert limits[2:4] == pytest.approx(
         [chi2.ppf(0.999, 9) * (1 / n + 1 / 5000) for n in (20, 200)], rel=0.01
     )
     assert limits[4:] == [drift.LEAST] * 2
     assert sorted(limits, reverse=True) == limits
-    assert drift.limit(5000, 7, 1) == drift.LEAST  # one bin alone cannot differ
+    assert drift.limit(5000, 7, bins=1) == drift.LEAST  # one bin alone cannot differ
 
 
-# --- false alarms, and what is found --------------------------------------------------------------
+# --- false alarms, and real changes ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize("n", [1, 2, 20, 50, 200, 5000])
@@ -104,12 +104,14 @@ def test_samples_of_the_reference_itself_rarely_exceed_the_limit(reference, n):
     for _ in range(2000):
         # The reference is a sample, too.
         drawn_anew = {
-            name: replace(known, counts=rng.multinomial(5000, shares(known.counts)).tolist())
-            for name, known in reference.items()
+            name: replace(
+                distribution, counts=rng.multinomial(5000, shares(distribution.counts)).tolist()
+            )
+            for name, distribution in reference.items()
         }
         counts = {
-            name: rng.multinomial(n, shares(known.counts)).tolist()
-            for name, known in reference.items()
+            name: rng.multinomial(n, shares(distribution.counts)).tolist()
+            for name, distribution in reference.items()
         }
         alarms += drift.compare(drawn_anew, counts).past
     # Beyond this many a rate of 0.4 % goes in one of 10,000 trials.
@@ -119,39 +121,39 @@ def test_samples_of_the_reference_itself_rarely_exceed_the_limit(reference, n):
 @pytest.mark.parametrize("n", [200, 5000])
 def test_a_real_change_is_found_in_the_feature_that_has_changed(reference, n):
     rng = np.random.default_rng(n)
-    same = values(rng, reference, n)
+    same = values(rng, reference, n=n)
     assert not drift.compare(reference, drift.count(same, reference)).past
     some = rng.random(n) < 0.4
     for name, value in (("labels", 7), ("confidences", 0.6), ("rejections", 1), ("ink", 0.02)):
         changed = same | {name: np.where(some, value, same[name])}
-        found = drift.compare(reference, drift.count(changed, reference))
-        assert found.past
-        assert [feature.name for feature in found.features if feature.past] == [name]
-        assert f"unlike the validation digits in {name} (PSI " in str(found)
+        result = drift.compare(reference, drift.count(changed, reference))
+        assert result.past
+        assert [feature.name for feature in result.features if feature.past] == [name]
+        assert f"unlike the validation digits in {name} (PSI " in str(result)
 
 
 def test_one_picture_is_never_drift_and_none_is_nothing(reference):
     for label in range(10):
         odd = {"labels": label, "confidences": 0.1, "rejections": 1, "ink": 0.9}
         counts = drift.count({name: np.array([v]) for name, v in odd.items()}, reference)
-        found = drift.compare(reference, counts)
-        assert not found.past
-        assert {feature.n for feature in found.features} == {1}
+        result = drift.compare(reference, counts)
+        assert not result.past
+        assert {feature.n for feature in result.features} == {1}
     assert drift.compare(reference, {name: [0] * len(c) for name, c in counts.items()}) is None
     assert drift.compare(reference, {}) is None
 
 
 def test_a_million_pictures_are_compared_at_once(reference):
     rng = np.random.default_rng(0)
-    found = drift.compare(reference, drift.count(values(rng, reference, 10**6), reference))
-    assert not found.past
-    assert {(feature.n, feature.limit) for feature in found.features} == {(10**6, drift.LEAST)}
-    assert str(found) == "none to be seen"
+    result = drift.compare(reference, drift.count(values(rng, reference, n=10**6), reference))
+    assert not result.past
+    assert {(feature.n, feature.limit) for feature in result.features} == {(10**6, drift.LEAST)}
+    assert str(result) == "none to be seen"
 
 
 def test_counts_of_parts_are_those_of_the_whole(reference):
     rng = np.random.default_rng(0)
-    whole = values(rng, reference, 1000)
+    whole = values(rng, reference, n=1000)
     parts = [{name: v[part::3] for name, v in whole.items()} for part in range(3)]
     counts = [drift.count(part, reference) for part in parts]
     for name, expected in drift.count(whole, reference).items():
@@ -162,9 +164,9 @@ def test_counts_of_parts_are_those_of_the_whole(reference):
 
 
 def test_the_result_is_ready_for_json(reference):
-    counts = drift.count(values(np.random.default_rng(0), reference, 100), reference)
-    found = asdict(drift.compare(reference, counts))
-    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    counts = drift.count(values(np.random.default_rng(0), reference, n=100), reference)
+    result = asdict(drift.compare(reference, counts))
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
 
 
 # --- the reference in the weights file ------------------------------------------------------------
@@ -177,20 +179,22 @@ def test_confidences_that_are_mostly_one_make_fewer_bins():
         "rejections": np.zeros(1000, int),
         "ink": np.linspace(0, 1, 1000),
     }
-    found = drift.describe(many)
-    assert found["confidences"].counts == [100, 100, 100, 100, 600]
-    assert found["confidences"].edges[-1] == 1
-    assert found["ink"].counts == [100] * 10
-    assert found["labels"].counts == [100] * 10
-    assert found["rejections"].counts == [1000, 0]
-    assert drift.count(many, found) == {name: known.counts for name, known in found.items()}
+    result = drift.describe(many)
+    assert result["confidences"].counts == [100, 100, 100, 100, 600]
+    assert result["confidences"].edges[-1] == 1
+    assert result["ink"].counts == [100] * 10
+    assert result["labels"].counts == [100] * 10
+    assert result["rejections"].counts == [1000, 0]
+    assert drift.count(many, result) == {
+        name: distribution.counts for name, distribution in result.items()
+    }
 
 
 def test_digits_that_are_all_alike_can_be_described():
     alike = {name: np.ones(5) for name in drift.FEATURES}
-    found = drift.describe(alike)
-    assert found["ink"].counts == [0, 5]
-    assert not drift.compare(found, drift.count(alike, found)).past
+    result = drift.describe(alike)
+    assert result["ink"].counts == [0, 5]
+    assert not drift.compare(result, drift.count(alike, result)).past
 
 
 def test_weights_carry_what_their_validation_digits_are_like(tmp_path, small_dataset, network):
@@ -206,36 +210,38 @@ def test_weights_carry_what_their_validation_digits_are_like(tmp_path, small_dat
         seconds=1.0,
         history=[Epoch(1, 1, 2.3, 2.3, 0.1, 1.0)],
     )
-    stages._write_weights(tmp_path / "w.npz", network, record, small_dataset.validation, 0.1)
+    export.write_weights(
+        tmp_path, network, record=record, data=small_dataset, out=tmp_path / "w.npz"
+    )
     classifier = Classifier.load(tmp_path / "w.npz")
-    found = classifier.weights.metadata.reference
-    assert {sum(known.counts) for known in found.values()} == {500}
+    result = classifier.weights.metadata.reference
+    assert {sum(distribution.counts) for distribution in result.values()} == {500}
     # The same digits, read as pictures are, are the reference itself.
     readings = classifier.read_many(list(small_dataset.validation.images))
-    counts = drift.count(measured(readings), found)
-    assert counts == {name: known.counts for name, known in found.items()}
+    counts = drift.count(feature_values(readings), result)
+    assert counts == {name: distribution.counts for name, distribution in result.items()}
     rejected = sum(reading.status == "rejected" for reading in readings)
-    assert found["rejections"].counts == [500 - rejected, rejected]
+    assert result["rejections"].counts == [500 - rejected, rejected]
 
 
 def test_the_champion_carries_five_thousand(reference):
-    assert {sum(known.counts) for known in reference.values()} == {5000}
+    assert {sum(distribution.counts) for distribution in reference.values()} == {5000}
     assert reference["rejections"].counts == [4995, 5]
 
 
 def test_what_is_measured_is_of_every_picture_that_was_read():
     pictures = [*drawn.draw(np.arange(10), np.random.default_rng(0)), np.zeros((28, 28), np.uint8)]
     readings = Classifier.load().read_many([*pictures, b"no picture"])
-    found = measured(readings)
-    assert {name: len(v) for name, v in found.items()} == dict.fromkeys(drift.FEATURES, 11)
-    assert found["rejections"].tolist() == [r.status == "rejected" for r in readings[:11]]
+    result = feature_values(readings)
+    assert {name: len(v) for name, v in result.items()} == dict.fromkeys(drift.FEATURES, 11)
+    assert result["rejections"].tolist() == [r.status == "rejected" for r in readings[:11]]
     for reading, label, confidence, ink in zip(
-        readings[:11], found["labels"], found["confidences"], found["ink"], strict=True
+        readings[:11], result["labels"], result["confidences"], result["ink"], strict=True
     ):
         assert reading.label in (label, None)
         assert confidence == reading.confidence
         assert ink == pytest.approx(reading.pixels.mean() / 255)
-    assert {len(v) for v in measured([]).values()} == {0}
+    assert {len(v) for v in feature_values([]).values()} == {0}
 
 
 def test_older_weights_have_no_reference(weights_file):
@@ -244,9 +250,9 @@ def test_older_weights_have_no_reference(weights_file):
 
 def test_a_reference_is_saved_and_loaded(tmp_path, network, metadata, golden, reference):
     path = tmp_path / "w.npz"
-    asked = replace(metadata, reference=reference)
-    weights.save(path, network, asked, golden)
-    assert weights.load(path).metadata == asked
+    about = replace(metadata, reference=reference)
+    weights.save(path, network, metadata=about, golden=golden)
+    assert weights.load(path).metadata == about
 
 
 GOOD = {

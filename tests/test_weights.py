@@ -25,11 +25,22 @@ def test_what_is_saved_is_loaded(weights_file, network, metadata):
 
 def test_thresholds_are_saved_and_loaded(tmp_path, network, metadata, golden):
     path = tmp_path / "w.npz"
-    asked = replace(
+    about = replace(
         metadata, rejection_threshold=0.25, rejection_thresholds={"0.0": 0.0, "0.01": 0.5}
     )
-    weights.save(path, network, asked, golden)
-    assert weights.load(path).metadata == asked
+    weights.save(path, network, metadata=about, golden=golden)
+    assert weights.load(path).metadata == about
+
+
+def test_the_content_of_a_file_is_loaded_like_the_file(weights_file, metadata):
+    content = weights_file.read_bytes()
+    assert weights.load(content).metadata == metadata
+    with pytest.raises(WeightsError, match=r"^those: is not a whole \.npz file"):
+        weights.load(content[:-5], name="those")
+
+
+def test_weights_are_printed_in_one_line(weights_file):
+    assert repr(weights.load(weights_file)) == "<784-128-64-10, sgd on drawn, seed 0>"
 
 
 def test_numpy_alone_reads_the_file(weights_file):
@@ -44,7 +55,9 @@ def test_numpy_alone_reads_the_file(weights_file):
 def test_other_layer_sizes_are_saved_and_loaded(tmp_path, metadata):
     network = Network.initialise(np.random.default_rng(0), (6, 5, 5, 4, 3))
     path = tmp_path / "other.npz"
-    weights.save(path, network, metadata, np.arange(12, dtype=np.uint8).reshape(2, 6))
+    weights.save(
+        path, network, metadata=metadata, golden=np.arange(12, dtype=np.uint8).reshape(2, 6)
+    )
     assert weights.load(path).network.sizes == (6, 5, 5, 4, 3)
 
 
@@ -63,7 +76,7 @@ def spoil_metadata(path, **changes):
     spoil(path, metadata=np.array(json.dumps(fields)))
 
 
-def spoil_text(path, old, new):
+def spoil_text(path, *, old, new):
     with np.load(path) as file:
         text = str(file["metadata"])
     assert old in text
@@ -75,7 +88,7 @@ def array(path, name):
         return file[name]
 
 
-def changed(path, name, value):
+def changed(path, name, *, value):
     result = array(path, name).copy()
     result.flat[0] = value
     return result
@@ -85,7 +98,7 @@ def npy(header: bytes, data: bytes = b"") -> bytes:
     return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + data
 
 
-def with_member(path, name, content):
+def with_member(path, name, *, content):
     """Replace one member of the zip with raw bytes."""
     with zipfile.ZipFile(path) as archive:
         members = {member: archive.read(member) for member in archive.namelist()}
@@ -95,7 +108,7 @@ def with_member(path, name, content):
 
 
 def lies(path):
-    claiming(path, 64 << 20, 100)
+    claiming(path, size=64 << 20, claim=100)
 
 
 def twice(path):
@@ -150,7 +163,7 @@ def pickled(path):
     np.savez(path, W1=np.array([{"a": 1}], dtype=object))
 
 
-def claiming(path, size, claim):
+def claiming(path, *, size, claim):
     """Write a member of zeros, of which the list of members claims another size; both in bytes."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("W1.npy", bytes(size))
@@ -161,7 +174,7 @@ def claiming(path, size, claim):
 
 
 def bomb(path):
-    claiming(path, 100, weights.MAX_BYTES + 1)
+    claiming(path, size=100, claim=weights.MAX_BYTES + 1)
 
 
 def encrypted(path):
@@ -181,10 +194,13 @@ SPOILT = {
     ),
     "a bias of the wrong length": (lambda p: spoil(p, b1=np.zeros(64, "f4")), "b1 has shape"),
     "float64": (lambda p: spoil(p, W2=array(p, "W2").astype("f8")), "W2 is float64"),
-    "NaN": (lambda p: spoil(p, W3=changed(p, "W3", np.nan)), "W3 holds NaN or infinity"),
-    "infinity": (lambda p: spoil(p, b3=changed(p, "b3", -np.inf)), "b3 holds NaN or infinity"),
+    "NaN": (lambda p: spoil(p, W3=changed(p, "W3", value=np.nan)), "W3 holds NaN or infinity"),
+    "infinity": (
+        lambda p: spoil(p, b3=changed(p, "b3", value=-np.inf)),
+        "b3 holds NaN or infinity",
+    ),
     "one changed weight": (
-        lambda p: spoil(p, b1=changed(p, "b1", 5)),
+        lambda p: spoil(p, b1=changed(p, "b1", value=5)),
         "does not compute what it did when it was written",
     ),
     "a pickle": (pickled, "W1.npy is not a plain NumPy array"),
@@ -228,7 +244,9 @@ SPOILT = {
         "NaN is not JSON",
     ),
     "a threshold that is infinite": (
-        lambda p: spoil_text(p, '"rejection_threshold": null', '"rejection_threshold": 1e999'),
+        lambda p: spoil_text(
+            p, old='"rejection_threshold": null', new='"rejection_threshold": 1e999'
+        ),
         "rejection_threshold is inf, expected float",
     ),
     "a temperature near zero": (
@@ -238,7 +256,7 @@ SPOILT = {
     "a seed in words": (lambda p: spoil_metadata(p, seed="0"), "seed is '0', expected int"),
     "a seed that is true": (lambda p: spoil_metadata(p, seed=True), "seed is True, expected int"),
     "a seed without end": (
-        lambda p: spoil_text(p, '"seed": 0', '"seed": 1e999'),
+        lambda p: spoil_text(p, old='"seed": 0', new='"seed": 1e999'),
         "seed is inf, expected int",
     ),
     "a recipe that is a number": (lambda p: spoil_metadata(p, recipe=7), "recipe is 7, expected"),
@@ -280,16 +298,18 @@ SPOILT = {
         lambda p: with_member(
             p,
             "W1.npy",
-            npy(b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000, 1000000), }\n"),
+            content=npy(
+                b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000, 1000000), }\n"
+            ),
         ),
         "W1.npy is not a plain NumPy array",
     ),
     "a member that is no array": (
-        lambda p: with_member(p, "W1.npy", b"hello"),
+        lambda p: with_member(p, "W1.npy", content=b"hello"),
         "W1.npy is not a plain NumPy array",
     ),
     "a header that is no header": (
-        lambda p: with_member(p, "W1.npy", npy(b"import os")),
+        lambda p: with_member(p, "W1.npy", content=npy(b"import os")),
         "W1.npy is not a plain NumPy array",
     ),
     "no metadata": (lambda p: spoil(p, metadata=None), "holds no 'metadata' string"),
@@ -373,14 +393,14 @@ def test_a_bomb_takes_little_memory(weights_file, how):
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.pth", "weights.npz"])
-def test_a_pytorch_model_as_weights_is_an_error_that_names_export(tmp_path, network, name):
+def test_a_pytorch_model_as_weights_is_an_error_that_advises_to_export(tmp_path, network, name):
     """Whatever it is called."""
     from nnpipe.torch_training.model import save_model, to_state_dict
 
     save_model(tmp_path / name, to_state_dict(network))
-    expected = f"is a PyTorch model, not a weights file; .* 'nnpipe export {tmp_path}'"
-    with pytest.raises(WeightsError, match=expected):
+    with pytest.raises(WeightsError, match=f"{name}: is a PyTorch model, not weights") as caught:
         weights.load(tmp_path / name)
+    assert caught.value.advice == "export"
 
 
 def test_what_could_not_be_loaded_is_not_saved(tmp_path, network, metadata, golden):
@@ -391,7 +411,9 @@ def test_what_could_not_be_loaded_is_not_saved(tmp_path, network, metadata, gold
         {"test_accuracy": 98.0},
     ):
         with pytest.raises(WeightsError, match="cannot be understood"):
-            weights.save(tmp_path / "w.npz", network, replace(metadata, **wrong), golden)
+            weights.save(
+                tmp_path / "w.npz", network, metadata=replace(metadata, **wrong), golden=golden
+            )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -399,7 +421,9 @@ def test_a_transposed_square_layer_is_caught_by_its_golden_logits(tmp_path, meta
     """Its shape is right; only what it computes tells."""
     network = Network.initialise(np.random.default_rng(0), (6, 6, 6))
     path = tmp_path / "square.npz"
-    weights.save(path, network, metadata, np.arange(12, dtype=np.uint8).reshape(2, 6))
+    weights.save(
+        path, network, metadata=metadata, golden=np.arange(12, dtype=np.uint8).reshape(2, 6)
+    )
     weights.load(path)
     spoil(path, W1=array(path, "W1").T)
     with pytest.raises(WeightsError, match="transposed"):
@@ -412,7 +436,9 @@ def test_every_byte_flipped_is_an_error_or_changes_nothing(tmp_path, metadata, s
     headers or the golden logits notice."""
     network = Network.initialise(np.random.default_rng(0), (4, 3, 2))
     path = tmp_path / "small.npz"
-    weights.save(path, network, metadata, np.arange(8, dtype=np.uint8).reshape(2, 4))
+    weights.save(
+        path, network, metadata=metadata, golden=np.arange(8, dtype=np.uint8).reshape(2, 4)
+    )
     with np.load(path) as file:
         arrays = dict(file)
     save(path, **arrays)
@@ -431,9 +457,10 @@ def test_every_byte_flipped_is_an_error_or_changes_nothing(tmp_path, metadata, s
 
 
 def test_a_missing_file_and_a_folder_are_errors(tmp_path):
-    with pytest.raises(WeightsError, match=r"none\.npz: there is no such weights file"):
+    with pytest.raises(WeightsError, match=r"none\.npz: there is no such weights file$") as caught:
         weights.load(tmp_path / "none.npz")
-    with pytest.raises(WeightsError, match="is a folder; name the weights file in it"):
+    assert caught.value.advice == "train"
+    with pytest.raises(WeightsError, match=r"could not be read \(Is a directory\); name a weights"):
         weights.load(tmp_path)
 
 
@@ -442,7 +469,7 @@ def test_nothing_unfinished_is_written(tmp_path, network, metadata, golden):
     broken = Network((Layer(W * np.float32(np.nan), b), *network.layers[1:]))
     path = tmp_path / "model_weights.npz"
     with pytest.raises(WeightsError, match="W1 holds NaN"):
-        weights.save(path, broken, metadata, golden)
+        weights.save(path, broken, metadata=metadata, golden=golden)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -456,7 +483,7 @@ def test_a_failed_write_keeps_the_old_file(weights_file, network, metadata, gold
 
     monkeypatch.setattr(np, "savez", fills_up)
     with pytest.raises(OutputError, match="No space left on device"):
-        weights.save(weights_file, network, replace(metadata, seed=1), golden)
+        weights.save(weights_file, network, metadata=replace(metadata, seed=1), golden=golden)
     assert weights_file.read_bytes() == before
     assert list(weights_file.parent.iterdir()) == [weights_file]
 

@@ -35,7 +35,7 @@ def answer(classifier: Classifier, body: bytes, as_json: bool, wanted: Wanted) -
     reading = classifier.read(from_json(body) if as_json else from_bytes(body))
     if reading.probabilities is None or reading.pixels is None:
         raise HTTPException(422, reading.reason)
-    told = {**reading._asdict(), "pixels": reading.pixels.tolist()}
+    told = {**vars(reading), "pixels": reading.pixels.tolist()}
     network = classifier.network
     inputs = as_inputs(reading.pixels[np.newaxis])
     if wanted.activations:

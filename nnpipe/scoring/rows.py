@@ -36,7 +36,7 @@ NOTHING = (None,) * 10
 
 def to_row(path: str, reading: Reading, digest: str | None) -> Row:
     """Put a file's reading into its row."""
-    status, label, confidence, shares, reason, width, height, _ = reading
+    status, label, confidence, shares, reason, width, height, _ = vars(reading).values()
     return Row._make(
         (path, status, label, confidence, *(shares or NOTHING), reason, width, height, digest)
     )

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from nnpipe import drift
-from nnpipe.classifier import Classifier, measured
+from nnpipe.classifier import Classifier, feature_values
 from nnpipe.errors import PictureError
 from nnpipe.files import replacing, sha256, sha256_of, write_json
 from nnpipe.preprocess import prepare_many
@@ -116,5 +116,5 @@ def _score(
     total.name_slowest(zip(seconds, paths, strict=False))
     readings = classifier.read_prepared(prepared)
     if reference := classifier.weights.metadata.reference:
-        total.add_histograms(drift.count(measured(readings), reference))
+        total.add_histograms(drift.count(feature_values(readings), reference))
     return map(to_row, paths, readings, digests)

@@ -21,7 +21,9 @@ HINTS = {
     "download": Hint(
         "get it with 'nnpipe download --dataset mnist'", "get it with the flow 'download'"
     ),
-    "export": Hint("make them with 'nnpipe export RUN'", "make them with the flow 'export'"),
+    "export": Hint(
+        "make the weights with 'nnpipe export RUN'", "make the weights with the flow 'export'"
+    ),
     "mirror": Hint(
         "name another place with --mirror, or use drawn digits with --dataset drawn",
         "name another place with 'mirror', or use drawn digits with dataset 'drawn'",

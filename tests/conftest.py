@@ -80,7 +80,7 @@ def pools_drawn():
 
 @pytest.fixture
 def small_pools(monkeypatch, pools_drawn):
-    """Make the mixture of a training small, and draw it once: 124,000 pictures take a while."""
+    """Make the mixture of a training small, and draw it once: the full one takes a while."""
     from nnpipe.torch_training import mixture, train
 
     def draw_once(digits, seed, device):

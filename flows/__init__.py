@@ -5,9 +5,9 @@ import os
 
 from nnpipe.errors import NnpipeError
 
-# Prefect reads these when it is imported. What nnpipe itself logs belongs into the flow run's log;
-# and a temporary server, started for one run, has nothing to report to its makers, and may take its
-# time on a busy machine.
+# Prefect reads these variables when it is imported. They show nnpipe's log messages in the log of
+# the flow run, turn off usage statistics, and give a temporary server 120 seconds to start, because
+# a busy machine is slow.
 os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "nnpipe")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
@@ -15,7 +15,7 @@ os.environ.setdefault("DO_NOT_TRACK", "1")
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:
-    """An error that nnpipe foresees says all in its sentence; only a bug needs a traceback."""
+    """Drop the traceback of an `NnpipeError`: its message says enough. Bugs keep theirs."""
     if record.exc_info and isinstance(record.exc_info[1], NnpipeError):
         record.exc_info = None
     return True

@@ -1,4 +1,4 @@
-"""The flow ``after-promotion``: measure a new champion, and score the samples with it."""
+"""The flow ``after-promotion``: measure a new champion and score the samples with it."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def after_promotion(
     out: Path = REPORTS / "promoted",
     data_dir: Path = DATA,
 ) -> Summary:
-    """Measure the champion on the test digits, and score the samples with it."""
+    """Measure a new champion on the test digits and score the samples with it."""
     evaluate_once(EvaluateRequest(weights=weights, out=out, data_dir=data_dir), force=False)
     scores = str(out / "scores.csv")
     return score_source(ScoreRequest(source=source, out=scores, weights=weights, incremental=True))

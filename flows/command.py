@@ -1,4 +1,4 @@
-"""Run a flow by hand: ``python -m flows.train --epochs 3``."""
+"""Run a flow from the command line: ``python -m flows.train --epochs 3``."""
 
 import inspect
 import sys
@@ -18,7 +18,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def described(function: F) -> F:
-    """Add the help of its parameters to a flow's docstring, where Prefect's page looks for it."""
+    """Add the help of a flow's parameters to its docstring, where Prefect's page reads it."""
     lines = [inspect.cleandoc(function.__doc__ or ""), "", "Args:"]
     for name in inspect.signature(function).parameters:
         about = parameter(name, function.__name__)
@@ -29,7 +29,7 @@ def described(function: F) -> F:
 
 
 def run(flow: Flow[..., Any]) -> None:
-    """Make a flow a command, run it, and print what it returns."""
+    """Run a flow as a command and print its result."""
 
     @wraps(flow.fn)
     def call(**parameters: Any) -> None:
@@ -42,7 +42,8 @@ def run(flow: Flow[..., Any]) -> None:
                 raise
             sys.exit(
                 f"\n{flow.name}: no Prefect server answers at {PREFECT_API_URL.value()}; start it "
-                "with 'prefect server start', or do without: 'prefect config unset PREFECT_API_URL'"
+                "with 'prefect server start', or run 'prefect config unset PREFECT_API_URL' to use "
+                "a temporary one"
             )
 
     app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)

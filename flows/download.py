@@ -1,4 +1,4 @@
-"""The flow ``download``: MNIST from a mirror, with retries, or drawn digits."""
+"""The flow ``download``: get MNIST from a mirror, with retries, or draw digits."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from nnpipe.stages import Downloaded
 
 
 def _network_failed(task: Any, run: Any, state: Any) -> bool:
-    """Retry when a mirror is silent or a file is cut off; a full disk stays full."""
+    """Return True for errors that a retry may fix: a silent mirror, an incomplete file."""
     return isinstance(state.result(raise_on_failure=False), DatasetError)
 
 
@@ -31,7 +31,7 @@ def _network_failed(task: Any, run: Any, state: Any) -> bool:
     cache_policy=NO_CACHE,
 )
 def fetch_mnist(data_dir: Path, mirror: str | None) -> None:
-    """Get the four official files, unless they are there."""
+    """Download the four official files unless they are there."""
     mnist.fetch(data_dir, mirror)
 
 
@@ -51,7 +51,7 @@ def download_stage(request: DownloadRequest) -> Downloaded:
 def download(
     dataset: DataSource = "auto", mirror: str | None = None, data_dir: Path = DATA
 ) -> Downloaded:
-    """Download MNIST, or draw digits where it cannot be reached."""
+    """Download MNIST, or draw digits if no mirror can be reached."""
     return download_stage(DownloadRequest.pick(locals()))
 
 

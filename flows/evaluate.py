@@ -1,6 +1,6 @@
-"""The flow ``evaluate``: measure weights on labelled pictures, and write a report.
+"""The flow ``evaluate``: measure weights on labelled pictures and write a report.
 
-Prefect shows a summary, the per-class table and the confusion matrix as artifacts.
+Prefect shows a summary, the table of classes and the confusion matrix as artifacts.
 """
 
 import base64
@@ -24,7 +24,7 @@ from flows.command import described, run
 from flows.export import WEIGHTS_ASSET
 from flows.hooks import HOOKS
 from nnpipe import datasets, stages
-from nnpipe.champions import Store
+from nnpipe.champions import champion_of
 from nnpipe.errors import EvaluationError
 from nnpipe.files import sha256
 from nnpipe.records import read_bytes
@@ -37,8 +37,8 @@ REPORT_ASSET = "nnpipe://report"
 
 def _inputs(request: EvaluateRequest) -> dict[str, Any] | None:
     if request.folder:
-        return None  # hashing all its pictures would take as long as reading them
-    champion = Store(request.weights_dir).champion
+        return None  # hashing its pictures takes as long as reading them
+    champion = champion_of(request.weights_dir)
     path = request.weights or champion
     dataset = request.dataset or load(path).metadata.dataset
     return {
@@ -53,14 +53,14 @@ def _inputs(request: EvaluateRequest) -> dict[str, Any] | None:
 
 @materialize(REPORT_ASSET, name="evaluate", asset_deps=[WEIGHTS_ASSET], persist_result=False)
 def evaluate_stage(request: EvaluateRequest) -> Evaluated:
-    """Measure, report, and show the report in Prefect."""
+    """Measure, write a report, and show it in Prefect."""
     done = stages.evaluate(request)
     _show(done.report, plots=request.plots)
     return done
 
 
 def evaluate_once(request: EvaluateRequest, *, force: bool) -> Evaluated:
-    """Evaluate, unless that was done with the same weights, champion, data and code."""
+    """Evaluate, unless there is a report for the same weights, champion, data and code."""
 
     def outputs(evaluated: Evaluated) -> dict[Path, str | None]:
         return {evaluated.report / "metrics.json": evaluated.sha256}
@@ -79,14 +79,14 @@ def _show(report: Path, *, plots: bool) -> None:
     create_table_artifact([_row(c) for c in classes], key="per-class", description=str(report))
     if plots:
         picture = base64.b64encode((report / "plots" / "confusion.png").read_bytes()).decode()
-        # The browser that shows Prefect need not reach the files of the machine that ran this.
+        # Send the picture itself: the browser may have no access to the files of this machine.
         create_image_artifact(
             f"data:image/png;base64,{picture}", key="confusion", description=str(report)
         )
 
 
 def _row(figures: dict[str, Any]) -> dict[str, Any]:
-    """A digit as a row: each estimate as its value and the ends of its interval."""
+    """Return the row of a digit, with each estimate as its value and its interval."""
     row: dict[str, Any] = {}
     for name, value in figures.items():
         if isinstance(value, dict):
@@ -116,12 +116,12 @@ def evaluate(
     force: bool = False,
     at_least: float = 0.0,
 ) -> Evaluated:
-    """Measure weights on test digits, or on a folder of labelled pictures, and write a report."""
+    """Measure weights on test digits or a folder of labelled pictures, and write a report."""
     done = evaluate_once(EvaluateRequest.pick(locals()), force=force)
     if done.accuracy < at_least:
         raise EvaluationError(
             f"{done.report}: only {done.accuracy:.2%} of {done.n:,} digits were read right, "
-            f"expected at least {at_least:.2%}; see the report",
+            f"expected at least {at_least:.2%}",
             advice="rollback",
         )
     return done

@@ -1,4 +1,4 @@
-"""The flow ``export``: a run's PyTorch model becomes NumPy weights that are proven equal."""
+"""The flow ``export``: turn a run's PyTorch model into NumPy weights that read alike."""
 
 from pathlib import Path
 from typing import Any
@@ -33,12 +33,12 @@ def _inputs(request: ExportRequest) -> dict[str, Any]:
 
 @materialize(WEIGHTS_ASSET, name="export", asset_deps=[MODEL_ASSET], persist_result=False)
 def export_stage(request: ExportRequest) -> Exported:
-    """Export, and prove that NumPy and PyTorch read alike."""
+    """Export, and check that NumPy and PyTorch read alike."""
     return export_run(request)
 
 
 def export_once(request: ExportRequest, *, force: bool) -> Exported:
-    """Export, unless that was done with the same model, data and code."""
+    """Export, unless there are weights from the same model, data and code."""
 
     def outputs(exported: Exported) -> dict[Path, str | None]:
         return {exported.weights: exported.sha256}
@@ -51,7 +51,7 @@ def export_once(request: ExportRequest, *, force: bool) -> Exported:
 def export(
     run: Path, out: Path | None = None, data_dir: Path = DATA, force: bool = False
 ) -> Exported:
-    """Turn a run's PyTorch model into NumPy weights, and prove that both read alike."""
+    """Turn a run's PyTorch model into NumPy weights again, and check that both read alike."""
     return export_once(ExportRequest.pick(locals()), force=force)
 
 

@@ -39,7 +39,7 @@ from nnpipe.stages import Downloaded, Evaluated, Trained
 
 
 def _command() -> str:
-    """How the shell finds nnpipe: by its name, or beside the Python that runs this."""
+    """Return the command that starts nnpipe: its name if on the PATH, else its path."""
     if shutil.which("nnpipe"):
         return "nnpipe"
     return os.path.relpath(Path(sys.executable).with_name("nnpipe"))
@@ -47,7 +47,7 @@ def _command() -> str:
 
 @dataclass(frozen=True)
 class Done:
-    """What a run of the pipeline has made, and where."""
+    """The results of a run of the pipeline, and where they are."""
 
     downloaded: Downloaded
     trained: Trained
@@ -62,9 +62,7 @@ class Done:
         if self.promoted is None:
             return []
         broken = [rule.reason for rule in self.promoted.decision.rules if not rule.passed]
-        return [
-            f"  champion {'this one now' if self.promoted.promoted else f'as it was: {broken[0]}'}"
-        ]
+        return [f"  champion {'this run' if self.promoted.promoted else f'unchanged: {broken[0]}'}"]
 
     def __str__(self) -> str:
         statuses = ", ".join(f"{n:,} {status}" for status, n in self.scored.statuses.items())
@@ -79,7 +77,7 @@ class Done:
                 f"(epoch {self.trained.best_epoch}, validation "
                 f"{self.trained.validation_accuracy:.2%}, {self.trained.seconds:.0f} s)",
                 f"  weights  {self.exported.weights}  "
-                f"(as PyTorch, within {self.exported.largest_difference:.1e})",
+                f"(same as PyTorch within {self.exported.largest_difference:.1e})",
                 f"  report   {self.evaluated.report / 'report.html'}",
                 *self._promotion(),
                 f"  scores   {self.scores}  "
@@ -112,7 +110,7 @@ def pipeline(
     promote: bool = False,
     force: bool = False,
 ) -> Done:
-    """Download MNIST, train, export to NumPy, evaluate, and score a folder of pictures."""
+    """Download MNIST, train, export to NumPy, evaluate, promote, and score a folder."""
     parameters = locals()
     downloaded = download_stage(DownloadRequest.pick(parameters))
     if seed is None:

@@ -1,4 +1,4 @@
-"""How far a run is, as an artifact that moves while it works."""
+"""The progress of a run, as an artifact that Prefect's page shows."""
 
 import logging
 from uuid import UUID
@@ -9,14 +9,14 @@ log = logging.getLogger(__name__)
 
 
 class Progress:
-    """A bar on the page of a flow run; what cannot be shown must not stop the work."""
+    """A progress bar on the page of a flow run. If it cannot be shown, the work goes on."""
 
     def __init__(self, description: str) -> None:
         self.artifact: UUID | None = None
         try:
             artifact = create_progress_artifact(0, description=description)
             self.artifact = artifact if isinstance(artifact, UUID) else None
-        except Exception as error:  # whatever a server answers
+        except Exception as error:  # the server may answer anything
             log.warning("progress is not shown: %s", error)
 
     def show(self, share: float) -> None:

@@ -1,4 +1,4 @@
-"""The flow ``promote``: a candidate replaces the champion if the rules allow it."""
+"""The flow ``promote``: make a candidate the champion if the rules allow it."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -16,16 +16,16 @@ from nnpipe.runs import WEIGHTS_FILE
 from nnpipe.settings import DATA, PromoteRequest
 
 PROMOTED = "nnpipe.model.promoted"
-"""The event that starts the deployment ``after-promotion``."""
+"""Event that starts the flow ``after-promotion``."""
 
 
 @task(name="promote", task_run_name="promote-{request.run.name}", cache_policy=NO_CACHE)
 def promote_stage(request: PromoteRequest) -> Promotion:
-    """Judge the candidate, promote it if every rule is met, and emit an event."""
+    """Judge the candidate; if it meets all rules, promote it and emit an event."""
     log = get_run_logger()
     store, run = Store(request.weights_dir), request.run
     done = store.promote(run, data_dir=request.data_dir)
-    if done.promoted and done.name:  # before anything that may still fail
+    if done.promoted and done.name:  # first, because the rest may fail
         emit_event(
             PROMOTED,
             resource={"prefect.resource.id": f"nnpipe.model.{done.name}"},

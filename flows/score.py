@@ -1,4 +1,4 @@
-"""The flow ``score-folder``: a folder of pictures becomes a table with one row per file."""
+"""The flow ``score-folder``: score a folder of pictures into a table with one row per file."""
 
 import time
 from dataclasses import asdict
@@ -26,18 +26,20 @@ from nnpipe.scoring.summary import finish
 from nnpipe.settings import Runner, ScoreRequest
 
 TASKS_PER_WORKER = 4
-"""Few, since Prefect records about ten a second; enough that no worker waits long for the last."""
+"""Tasks per worker: few, because Prefect starts about ten per second, but enough that no worker
+waits long for the last task."""
 
 MOST_TASKS = 100
+"""Limit of the tasks of a run."""
 
 LOOPBACK = "127.0.0.1"
-"""Address on which a Dask cluster of one machine listens."""
+"""Address on which a Dask cluster listens that a flow starts."""
 
 TRIES = 3
-"""How often shards are handed out, if their tasks are lost."""
+"""How often a shard is given to a task before the run fails."""
 
 DRIFTED = "nnpipe.scoring.drift"
-"""Event of a run whose pictures differ from the validation digits, for automations."""
+"""Event that says that the pictures of a run differ from the validation digits."""
 
 
 def task_runner(kind: Runner, *, workers: int, dask_address: str | None) -> TaskRunner[Any]:
@@ -59,7 +61,7 @@ def task_runner(kind: Runner, *, workers: int, dask_address: str | None) -> Task
         raise MissingExtraError(why) from None
     if dask_address:
         return DaskTaskRunner(address=dask_address)
-    # Dask trusts everyone who reaches its ports, and its dashboard listens everywhere by default.
+    # Dask trusts anyone who reaches its ports, and its dashboard listens everywhere by default.
     cluster = {"host": LOOPBACK, "dashboard_address": f"{LOOPBACK}:8787"}
     return DaskTaskRunner(cluster_kwargs={**cluster, "n_workers": workers, "threads_per_worker": 1})
 
@@ -70,10 +72,10 @@ def task_runner(kind: Runner, *, workers: int, dask_address: str | None) -> Task
     cache_policy=NO_CACHE,
 )
 def score_shards(state: str, plan_id: str, shards: list[int]) -> int:
-    """Score some shards of the plan, whose folder all machines can reach."""
+    """Score some shards of the plan and return the number of their files."""
     plan = load_plan(place(state))
     if plan is None or plan.id != plan_id:
-        raise ScoringError(f"{state}: the plan has gone; can this machine reach the folder?")
+        raise ScoringError(f"{state}: the plan is missing; can this machine reach the folder?")
     run_shards(plan, shards, workers=1)
     return plan.files_of(shards)
 
@@ -81,7 +83,7 @@ def score_shards(state: str, plan_id: str, shards: list[int]) -> int:
 def score_source(
     request: ScoreRequest, *, runner: Runner = "threads", dask_address: str | None = None
 ) -> Summary:
-    """Make a plan, have its shards done by tasks, and put the output together."""
+    """Make a plan, run its shards in tasks, and join the output."""
     log = get_run_logger()
     start = time.perf_counter()
     source, out = request.source, request.out
@@ -106,7 +108,7 @@ def score_source(
                     progress.show(done / plan.files)
             if not (left := plan.undone()):
                 break
-            log.warning("%d shards were lost with what ran them", len(left))
+            log.warning("%d shards were lost with their workers; they run again", len(left))
         else:
             raise ScoringError(f"{out}: {len(left)} shards could not be done; see the task runs")
         summary = finish(plan, rows=plan.files - before, seconds=time.perf_counter() - start)
@@ -128,17 +130,17 @@ def score_source(
 
 
 def _shares(shards: list[int], *, most: int) -> list[list[int]]:
-    """Cut shards into at most ``most`` groups of about the same size."""
+    """Split shards into at most ``most`` groups of about the same size."""
     number = min(len(shards), most)
     cuts = [len(shards) * share // number for share in range(number + 1)] if number else []
     return [shards[begin:end] for begin, end in pairwise(cuts)]
 
 
 def _rows(future: PrefectFuture[int]) -> int:
-    """Rows that a task has made; 0 if it was lost.
+    """Return the number of rows that a task has written; 0 if it was lost.
 
     Raises:
-        NnpipeError: the error that stopped it.
+        NnpipeError: the task failed with it.
     """
     future.wait()
     result = future.state.result(raise_on_failure=False)
@@ -161,7 +163,7 @@ def score(
     runner: Runner = "threads",
     dask_address: str | None = None,
 ) -> Summary:
-    """Read every picture of a folder, or of another source, and write one row for each file."""
+    """Read every picture of a folder or another source, and write one row per file."""
     request = ScoreRequest.pick(locals())
     return score_source(request, runner=runner, dask_address=dask_address)
 

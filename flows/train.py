@@ -1,4 +1,4 @@
-"""The flow ``train``: a training in a folder of its own below ``weights/runs``."""
+"""The flow ``train``: train a network in its own folder below ``weights/runs``."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -27,7 +27,7 @@ MODEL_ASSET = "nnpipe://model"
 def _inputs(request: TrainRequest) -> dict[str, Any]:
     return asdict(request) | {
         "data": datasets.load(request.dataset, request.data_dir).checksum,
-        "data_dir": None,  # only the digits count
+        "data_dir": None,  # the content of the folder counts, not its path
         "weights_dir": Store(request.weights_dir).root.resolve(),
     }
 
@@ -40,7 +40,7 @@ def _inputs(request: TrainRequest) -> dict[str, Any]:
     persist_result=False,
 )
 def train_stage(request: TrainRequest) -> Trained:
-    """Train, and log about ten epochs on the way."""
+    """Train, and log about ten of the epochs."""
     log = get_run_logger()
     progress = Progress(f"training {request.name}")
 
@@ -63,7 +63,7 @@ def train_stage(request: TrainRequest) -> Trained:
 
 
 def train_once(request: TrainRequest, *, force: bool) -> Trained:
-    """Train, unless that was done with the same data, settings and code."""
+    """Train, unless there is a run with the same data, settings and code."""
 
     def outputs(trained: Trained) -> dict[Path, str | None]:
         return {trained.trained: trained.sha256, trained.run / RECORD: None}
@@ -91,7 +91,7 @@ def train(
     data_dir: Path = DATA,
     force: bool = False,
 ) -> Trained:
-    """Train the network; the epoch with the best validation accuracy is kept."""
+    """Train the network and keep the epoch with the best validation accuracy."""
     return train_once(TrainRequest.pick(locals()), force=force)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from nnpipe import datasets, labelled, runs, weights
-from nnpipe.champions import Decision, Store
+from nnpipe.champions import Decision, champion_of
 from nnpipe.champions.rules import judge
 from nnpipe.datasets import Dataset, mnist
 from nnpipe.epochs import Epoch, OnEpoch
@@ -166,7 +166,7 @@ def evaluate(request: EvaluateRequest) -> Evaluated:
     """
     with needs("report", "writing a report"):
         from nnpipe import report
-    folder, champion = request.folder, Store(request.weights_dir).champion
+    folder, champion = request.folder, champion_of(request.weights_dir)
     if folder and request.dataset:
         raise EvaluationError("name a data set to measure on, or a folder, not both")
     path = request.weights or champion

@@ -1,4 +1,4 @@
-"""What the tests share: small data, a quickly trained model, and the real MNIST where it is."""
+"""Fixtures for all tests: small data sets, a network with random weights, and the real MNIST."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ SHARED = Path(os.environ.get("NNPIPE_SHARED", ROOT.parent / "shared"))
 
 
 def copy_of_the_project(folder):
-    """What a clone would hold, were everything committed."""
+    """Copy the tracked files and the files that git does not ignore."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -33,14 +33,14 @@ def copy_of_the_project(folder):
 
 
 def folder_of_mnist(*folders):
-    """The first of the folders that holds the four official MNIST files, or None."""
+    """Return the first folder with the four official MNIST files, or None."""
     whole = (f for f in folders if all((f / name).is_file() for name in mnist.MD5))
     return next(whole, None)
 
 
 @pytest.fixture(scope="session")
 def mnist_files() -> Path:
-    """The folder of the four official MNIST files. Tests only read it."""
+    """The folder of the four official MNIST files, which tests only read."""
     folders = SHARED / "mnist", mnist.raw_folder(ROOT / "data")
     folder = folder_of_mnist(*folders)
     if not folder:
@@ -50,7 +50,7 @@ def mnist_files() -> Path:
 
 @pytest.fixture(scope="session")
 def mnist_data(mnist_files, tmp_path_factory) -> Path:
-    """A data folder that holds MNIST."""
+    """A data folder with MNIST."""
     from nnpipe import datasets
 
     folder = tmp_path_factory.mktemp("data")
@@ -60,7 +60,7 @@ def mnist_data(mnist_files, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def small_dataset():
-    """2,000 + 500 + 500 drawn digits, in the form of a data set."""
+    """A data set of 2,000 + 500 + 500 drawn digits."""
     from nnpipe.datasets import Dataset, Digits
 
     rng = np.random.default_rng(0)
@@ -74,13 +74,13 @@ def small_dataset():
 
 @pytest.fixture(scope="session")
 def pools_drawn():
-    """Pools that a test has drawn before, by what they are drawn from."""
+    """Pools that an earlier test has drawn, by their inputs."""
     return {}
 
 
 @pytest.fixture
 def small_pools(monkeypatch, pools_drawn):
-    """Training with a mixture of few pictures, drawn once: a hundred thousand take a while."""
+    """Make the mixture of a training small, and draw it once: the full one takes a while."""
     from nnpipe.torch_training import mixture, train
 
     def draw_once(digits, seed, device):
@@ -97,7 +97,7 @@ def small_pools(monkeypatch, pools_drawn):
 
 @pytest.fixture
 def rounding_processor(monkeypatch):
-    """Products round their factors to bfloat16 wherever PyTorch's settings allow a processor to."""
+    """Round the factors of products to bfloat16 wherever PyTorch's settings allow it."""
     import torch
     from torch.nn import functional
 
@@ -122,7 +122,7 @@ def rounding_processor(monkeypatch):
 
 @pytest.fixture
 def metadata():
-    """Metadata as a weights file has them."""
+    """The metadata of a weights file."""
     return weights.Metadata(
         layer_sizes=(784, 128, 64, 10),
         preprocessing_version=PREPROCESSING_VERSION,
@@ -149,7 +149,7 @@ def network() -> Network:
 
 @pytest.fixture
 def weights_file(tmp_path, network, metadata, golden) -> Path:
-    """A weights file of that network."""
+    """A weights file of `network`."""
     path = tmp_path / "model_weights.npz"
     weights.save(path, network, metadata=metadata, golden=golden)
     return path

@@ -425,11 +425,11 @@ def test_the_code_version_is_that_of_the_files(tmp_path, monkeypatch):
     ("error", "advice"),
     [
         (MirrorError("no mirror"), "name another place with 'mirror'"),
-        (OutputError("disk full"), "it goes on where it was"),
-        (WeightsError("damaged"), "if it is the champion itself"),
-        (ScoringError("no such folder"), "see whether source and output are"),
-        (NnpipeError("something"), "mend what the sentence says"),
-        (ValueError("a bug"), "this is not foreseen"),
+        (OutputError("disk full"), "then run it again to resume"),
+        (WeightsError("damaged"), "if the champion is damaged"),
+        (ScoringError("no such folder"), "check the source and the output"),
+        (NnpipeError("something"), "fix the error above"),
+        (ValueError("a bug"), "this is a bug"),
     ],
 )
 def test_a_run_that_failed_says_what_to_do(caplog, error, advice):
@@ -452,7 +452,7 @@ def test_a_drawn_candidate_never_replaces_the_champion(tmp_path, few_digits):
     done = pipeline(**small(tmp_path, weights_dir=weights_dir, promote=True))
     assert not done.promoted.promoted
     assert [rule.name for rule in done.promoted.decision.rules if not rule.passed] == ["dataset"]
-    assert "champion as it was: it was trained on drawn" in str(done)
+    assert "champion unchanged: it was trained on drawn" in str(done)
     assert (weights_dir / "model_weights.npz").read_bytes() == before
 
 
@@ -570,7 +570,7 @@ def test_a_pickle_in_the_shared_storage_is_never_loaded(tmp_path, quick_training
     again = train(**given)
     assert not list(tmp_path.glob("harm*"))
     assert again.run != first.run
-    assert "is not a result of nnpipe and is not used" in caplog.text
+    assert "ignored, because it is not a result of nnpipe" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -306,7 +306,7 @@ def test_a_mirror_that_is_down_is_tried_again_and_then_said(site):
     state = site.ended(run, 180)
     assert state["type"] == "FAILED"
     assert "could not be downloaded" in state["message"]
-    advice = "What to do: see whether this machine reaches the mirror"
+    advice = "What to do: name another place with 'mirror'"
     until("advice", lambda: advice in site.logs_of(run), 30)
     assert site.logs_of(run).count("Retry") >= 2
 
@@ -354,7 +354,7 @@ def test_a_run_killed_while_it_scores_is_finished_by_the_next(site):
     os.kill(process, signal.SIGKILL)
     assert site.ended(run, 120)["type"] == "CRASHED"
     assert not (site.folder / "reports" / "scans.csv").exists()
-    until("advice", lambda: "scoring goes on where it was" in site.logs_of(run), 60)
+    until("advice", lambda: "Scoring resumes" in site.logs_of(run), 60)
 
     site.completed(site.admitted("score-folder/inbox", **parameters))
     rows = (site.folder / "reports" / "scans.csv").read_bytes()

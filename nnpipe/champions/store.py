@@ -63,6 +63,11 @@ def default_root() -> Path:
     return Path("weights") if path.parent == Path(__file__).parents[1] else path.parent
 
 
+def champion_of(root: Path | None) -> Path:
+    """The champion's weights file of a store; without a root the one that comes with nnpipe."""
+    return Store(root).champion if root else shipped_champion()
+
+
 class Store:
     """Candidates, the champion and former champions below a root.
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from nnpipe import cli, datasets, runs, weights
-from nnpipe.champions import Store, rules, store
+from nnpipe.champions import Store, archive, champion_of, rules, store
 from nnpipe.classifier import champion
 from nnpipe.datasets import Digits, drawn
 from nnpipe.epochs import Epoch
@@ -825,6 +825,8 @@ def test_the_champion_of_an_installed_nnpipe_is_left_alone(monkeypatch):
     inside = ROOT / "nnpipe" / WEIGHTS_FILE
     monkeypatch.setattr(store, "shipped_champion", lambda: inside)
     assert Store().champion == Path("weights/model_weights.npz")
+    assert champion_of(None) == inside
+    assert champion_of(Path("mine")) == Path("mine/model_weights.npz")
 
 
 # --- what else may be in the place of a file --------------------------------------------------

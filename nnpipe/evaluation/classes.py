@@ -53,7 +53,8 @@ def confusion_shares(confusion: Counts) -> tuple[tuple[float | None, ...], ...]:
 
 def confused_pairs(confusion: Counts) -> tuple[Pair, ...]:
     """Return the counts above 0 off the diagonal, the largest first."""
-    pairs = (Pair(*cell, int(n)) for cell, n in np.ndenumerate(_errors(confusion)) if n)
+    counts = np.ndenumerate(_errors(confusion))
+    pairs = [Pair(label, answer, int(n)) for (label, answer), n in counts if n]
     return tuple(sorted(pairs, key=lambda pair: -pair.count))
 
 

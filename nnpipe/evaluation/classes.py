@@ -105,8 +105,8 @@ def _f1(confusion: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     """Return F1 for n matrices, shape (n, 10); NaN for a digit that is neither label nor answer."""
     hits = confusion.diagonal(axis1=1, axis2=2)
     total = confusion.sum(axis=1) + confusion.sum(axis=2)
-    f1: npt.NDArray[np.float64] = np.full(hits.shape, np.nan)
-    np.divide(2 * hits, total, out=f1, where=total > 0)
+    with np.errstate(invalid="ignore"):  # 0 / 0 is NaN
+        f1: npt.NDArray[np.float64] = 2 * hits / total
     return f1
 
 

@@ -16,28 +16,24 @@ class Duplicate:
     earlier_label: int
 
 
-def among(
-    pixels: Array, labels: Array, *, others: Array, other_labels: Array
+def find(
+    pixels: Array, labels: Array, *, earlier: tuple[Array, Array] | None = None
 ) -> tuple[Duplicate, ...]:
-    """Find pictures that also occur in another set; only the first copy there counts.
+    """Find pictures that also occur earlier; only the first copy there counts.
 
     Args:
         pixels: uint8, shape (n, 28, 28).
         labels: shape (n,).
-        others: uint8, shape (m, 28, 28).
-        other_labels: shape (m,).
+        earlier: pixels and labels of another set; by default, earlier pictures of the same set.
     """
+    others, other_labels = earlier or (pixels, labels)
     first = {_hash(picture): i for i, picture in reversed(list(enumerate(others)))}
     pairs = ((i, first.get(_hash(picture))) for i, picture in enumerate(pixels))
     return tuple(
-        Duplicate(i, j, int(labels[i]), int(other_labels[j])) for i, j in pairs if j is not None
+        Duplicate(i, j, int(labels[i]), int(other_labels[j]))
+        for i, j in pairs
+        if j is not None and (earlier or j < i)
     )
-
-
-def repeated(pixels: Array, labels: Array) -> tuple[Duplicate, ...]:
-    """Find pictures that occur earlier in the same set."""
-    matches = among(pixels, labels, others=pixels, other_labels=labels)
-    return tuple(match for match in matches if match.earlier < match.index)
 
 
 def _hash(picture: Array) -> bytes:

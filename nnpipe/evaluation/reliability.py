@@ -12,7 +12,9 @@ from nnpipe.network import softmax
 BINS = 15
 """Bins of confidence, as in Guo et al. 2017."""
 
+Labels = npt.NDArray[np.integer]
 Probabilities = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -70,31 +72,27 @@ def calibration(labels: npt.ArrayLike, logits: npt.ArrayLike, *, temperature: fl
         before=reliability(y, before),
         after=reliability(y, after),
         classes=tuple(
-            ClassReliability(
-                label, *(class_reliability(y, p, label=label) for p in (before, after))
-            )
-            for label in range(CLASSES)
+            ClassReliability(k, *(class_reliability(y, p, label=k) for p in (before, after)))
+            for k in range(CLASSES)
         ),
     )
 
 
-def reliability(labels: npt.NDArray[np.integer], p: Probabilities) -> Reliability:
+def reliability(labels: Labels, p: Probabilities) -> Reliability:
     """Measure all ten probabilities; bins hold the largest one (Guo et al. 2017, section 2).
 
     Args:
         labels: shape (n,).
         p: shape (n, 10).
     """
-    rows = np.arange(len(labels))
-    bins = _bins(p.max(axis=1), p.argmax(axis=1) == labels)
+    of_label = p[np.arange(len(labels)), labels]
     # Σ (p − y)² = Σ p² − 2 p_y + 1, which needs no one-hot matrix (Brier 1950, eq. 2).
-    brier = (p**2).sum(axis=1) - 2 * p[rows, labels] + 1
-    return Reliability(_log_loss(p[rows, labels]), float(brier.mean()), _ece(bins), bins)
+    squares = (p**2).sum(axis=1) - 2 * of_label + 1
+    right = p.argmax(axis=1) == labels
+    return _measure(of_label, squares, confidence=p.max(axis=1), right=right)
 
 
-def class_reliability(
-    labels: npt.NDArray[np.integer], p: Probabilities, *, label: int
-) -> Reliability:
+def class_reliability(labels: Labels, p: Probabilities, *, label: int) -> Reliability:
     """Measure one digit against all others.
 
     Source: Nixon et al. 2019, "Measuring Calibration", section 3.2.
@@ -105,35 +103,32 @@ def class_reliability(
         label: the digit.
     """
     positive, own = labels == label, p[:, label]
-    bins = _bins(own, positive)
     # Not 1 − p: that is rounded to 0 while the sum of the others is still above 0.
-    loss = _log_loss(np.where(positive, own, np.delete(p, label, axis=1).sum(axis=1)))
-    return Reliability(loss, float(((own - positive) ** 2).mean()), _ece(bins), bins)
+    of_label = np.where(positive, own, np.delete(p, label, axis=1).sum(axis=1))
+    return _measure(of_label, (own - positive) ** 2, confidence=own, right=positive)
 
 
-def _log_loss(p: Probabilities) -> float:
+def _measure(
+    of_label: Probabilities, squares: Probabilities, *, confidence: Probabilities, right: Mask
+) -> Reliability:
+    """Measure probabilities of true labels, squared errors and confidences, shape (n,) each."""
     # A probability may underflow to 0, which has no logarithm; a rounded sum may exceed 1.
-    return float(-np.log(np.clip(p, np.finfo(np.float64).tiny, 1)).mean()) + 0.0
+    logs = np.log(np.clip(of_label, np.finfo(np.float64).tiny, 1))
+    bins = _bins(confidence, right)
+    distances = (b.n * abs(b.accuracy.value - b.confidence) for b in bins)
+    ece = sum(distances) / len(right)
+    return Reliability(float(-logs.mean()) + 0.0, float(squares.mean()), ece, bins)
 
 
-def _bins(confidence: Probabilities, right: npt.NDArray[np.bool_]) -> tuple[Bin, ...]:
+def _bins(confidence: Probabilities, right: Mask) -> tuple[Bin, ...]:
     edges = np.linspace(0, 1, BINS + 1)
     number = np.searchsorted(edges[1:-1], confidence)
     n = np.bincount(number, minlength=BINS)
     hits = np.bincount(number, right, BINS).astype(int)
     sums = np.bincount(number, confidence, BINS)
+    columns = (column.tolist() for column in (edges[:-1], edges[1:], n, sums, hits))
     return tuple(
-        Bin(
-            float(edges[i]),
-            float(edges[i + 1]),
-            int(n[i]),
-            float(sums[i] / n[i]),
-            wilson(int(hits[i]), int(n[i])),
-        )
-        for i in np.flatnonzero(n)
+        Bin(low, high, n, confidences / n, wilson(hits, n))
+        for low, high, n, confidences, hits in zip(*columns, strict=True)
+        if n
     )
-
-
-def _ece(bins: tuple[Bin, ...]) -> float:
-    n = sum(b.n for b in bins)
-    return sum(b.n * abs(b.accuracy.value - b.confidence) for b in bins) / n

@@ -94,12 +94,6 @@ def measure(
     rival = None
     if champion_digest not in (None, digest):
         rival = _champion(champion, metadata, labelled=labelled, logits=logits)
-    if data:
-        copies = duplicates.among(
-            images, labels, others=data.training.images, other_labels=data.training.labels
-        )
-    else:
-        copies = duplicates.repeated(images, labels)
     network = classifier.weights.network
     about = {
         "name": encode_path(name),
@@ -131,7 +125,7 @@ def measure(
         champion=rival,
         is_champion=champion_digest == digest,
         decision=decision,
-        duplicates=copies,
+        duplicates=duplicates.find(images, labels, earlier=data.training if data else None),
         data=data,
         reproduce=["# this report", command, "# the weights", *_training(metadata)],
     )
@@ -158,17 +152,17 @@ def _champion(path: Path, metadata: Metadata, *, labelled: Labelled, logits: Arr
 
 def _training(metadata: Metadata) -> list[str]:
     """Return the commands that train the same weights."""
-    options = {"run": "again", "dataset": metadata.dataset}
+    options: dict[str, Any] = {"--run": "again", "--dataset": metadata.dataset}
     if metadata.engine == "torch":
-        options["recipe"] = metadata.recipe
+        options["--recipe"] = metadata.recipe
     else:
-        options["engine"] = metadata.engine
-    options["seed"] = str(metadata.seed)
+        options["--engine"] = metadata.engine
+    options["--seed"] = metadata.seed
     parameters = metadata.parameters or {}
     for name in ("epochs", "batch_size", "lr"):
         if name in parameters:
-            options[name.replace("_", "-")] = str(parameters[name])
-    words = [word for name, value in options.items() for word in (f"--{name}", value)]
+            options[f"--{name.replace('_', '-')}"] = parameters[name]
+    words = [str(word) for option in options.items() for word in option]
     return [
         shlex.join(["nnpipe", "download", "--dataset", metadata.dataset]),
         shlex.join(["nnpipe", "train", *words]),

@@ -29,12 +29,7 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "percent": percent,
-        "number": number,
-        "share": share,
-        "estimate": estimate,
-    }
+    environment.filters |= {f.__name__: f for f in (percent, number, share, estimate)}
     # This package draws the plots; everything else is escaped.
     safe = {plot: [Markup(svg) for svg in svgs] for plot, svgs in plots.items()}  # noqa: S704
     template = environment.get_template(f"{name}.jinja")

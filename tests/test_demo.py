@@ -515,17 +515,21 @@ def test_pages_elsewhere_may_ask_only_if_they_are_allowed():
         assert asked.status == 200
         assert asked.headers["access-control-allow-origin"] == "https://page.example"
         for body, status in ((THREE, 200), (b"text", 415)):
-            answer = client.ask("POST", PREDICT, body, {"Origin": "https://page.example"})
+            answer = client.ask(
+                "POST", PREDICT, body=body, headers={"Origin": "https://page.example"}
+            )
             assert answer.status == status
             assert answer.headers["access-control-allow-origin"] == "https://page.example"
         preflight["Origin"] = "https://other.example"
         assert client.ask("OPTIONS", PREDICT, headers=preflight).status == 400
-        answer = client.ask("POST", PREDICT, THREE, {"Origin": "https://other.example"})
+        answer = client.ask(
+            "POST", PREDICT, body=THREE, headers={"Origin": "https://other.example"}
+        )
         assert "access-control-allow-origin" not in answer.headers
 
 
 def test_by_default_no_page_elsewhere_may_ask(client):
-    answer = client.ask("POST", PREDICT, THREE, {"Origin": "https://page.example"})
+    answer = client.ask("POST", PREDICT, body=THREE, headers={"Origin": "https://page.example"})
     assert "access-control-allow-origin" not in answer.headers
 
 

@@ -115,6 +115,7 @@ def create_app(
 
 async def predict(
     request: Request,
+    *,
     activations: Annotated[bool, Query(description="Add the output of each layer.")] = False,
     evidence: Annotated[bool, Query(description="Add the pixels for and against.")] = False,
     rival: Annotated[

@@ -76,27 +76,27 @@ def draw_all(metrics: dict[str, Any], folder: Path) -> dict[str, list[str]]:
 
 
 def _plots(metrics: dict[str, Any]) -> dict[str, Plot]:
-    def panel(title: str, draw: Callable[..., None], figures: Any, **options: Any) -> Panel:
-        return Panel(title, partial(draw, figures=figures, **options))
-
-    classes = panel("Precision and recall, with 95 % intervals", _classes, metrics["classes"])
-    counts = panel("Counts", _confusion, metrics["confusion"], text=_short_count)
-    shares = panel("% of each label", _confusion, metrics["confusion_shares"], text=_short_percent)
     calibration = metrics["calibration"]
-    title = "Reliability: on the line, confidence equals accuracy"
-    reliability = panel(title, _reliability, calibration)
+    classes = partial(_classes, metrics["classes"])
+    counts = partial(_confusion, metrics["confusion"], text=_short_count)
+    shares = partial(_confusion, metrics["confusion_shares"], text=_short_percent)
+    reliability = partial(_reliability, calibration)
     digits = [
-        panel(f"digit {figures['label']}", _reliability, figures, small=True)
-        for figures in calibration["classes"]
+        Panel(f"digit {digit['label']}", partial(_reliability, digit, small=True))
+        for digit in calibration["classes"]
     ]
-    coverage = panel("Share of errors, by share that is read", _coverage, metrics["coverage"])
-    changes = [panel(series["name"], _robustness, series) for series in metrics["robustness"]]
+    coverage = partial(_coverage, metrics["coverage"])
+    changes = [Panel(kind["name"], partial(_robustness, kind)) for kind in metrics["robustness"]]
     return {
-        "classes": Plot([classes], (6.4, 3.0)),
-        "confusion": Plot([counts, shares], (4.6, 4.6), 2),
-        "reliability": Plot([reliability], (5.2, 4.2)),
+        "classes": Plot([Panel("Precision and recall, with 95 % intervals", classes)], (6.4, 3.0)),
+        "confusion": Plot(
+            [Panel("Counts", counts), Panel("% of each label", shares)], (4.6, 4.6), 2
+        ),
+        "reliability": Plot(
+            [Panel("Reliability: on the line, confidence equals accuracy", reliability)], (5.2, 4.2)
+        ),
         "reliability-per-class": Plot(digits, (2.2, 2.0), 5),
-        "coverage": Plot([coverage], (6.4, 3.2)),
+        "coverage": Plot([Panel("Share of errors, by share that is read", coverage)], (6.4, 3.2)),
         "robustness": Plot(changes, (3.1, 2.5), 4),
     }
 
@@ -126,7 +126,7 @@ def _error_bars(estimates: list[dict[str, float]], *, scale: float = 1) -> dict[
     return {"y": table.value, "yerr": [table.value - table.low, table.high - table.value]}
 
 
-def _classes(ax: Axes, figures: list[dict[str, Any]]) -> None:
+def _classes(figures: list[dict[str, Any]], ax: Axes) -> None:
     for name, colour, marker, offset in (
         ("precision", BLUE, "o", -0.13),
         ("recall", ORANGE, "s", 0.13),
@@ -148,7 +148,7 @@ def _classes(ax: Axes, figures: list[dict[str, Any]]) -> None:
 
 
 def _confusion(
-    ax: Axes, figures: list[list[float | None]], *, text: Callable[[float], str]
+    figures: list[list[float | None]], ax: Axes, *, text: Callable[[float], str]
 ) -> None:
     table = np.nan_to_num(np.array(figures, float))
     errors = table - np.diag(table.diagonal())
@@ -177,7 +177,7 @@ def _short_percent(share: float) -> str:
     return f"{100 * share:.1f}" if not 0.9995 <= share < 1 else ">99.9"
 
 
-def _reliability(ax: Axes, figures: dict[str, Any], *, small: bool = False) -> None:
+def _reliability(figures: dict[str, Any], ax: Axes, *, small: bool = False) -> None:
     ax.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
     ax.set(xlim=(0, 1), ylim=(0, 1))
     for name, colour in (("before", GREY), ("after", BLUE)):
@@ -195,7 +195,7 @@ def _reliability(ax: Axes, figures: dict[str, Any], *, small: bool = False) -> N
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, handletextpad=0.2)
 
 
-def _coverage(ax: Axes, figures: dict[str, Any]) -> None:
+def _coverage(figures: dict[str, Any], ax: Axes) -> None:
     curve = 100 * pd.DataFrame(figures["curve"])
     ax.plot(curve.coverage, curve.error, color=BLUE, linewidth=1.5)
     for budget in figures["budgets"]:
@@ -212,7 +212,7 @@ def _coverage(ax: Axes, figures: dict[str, Any]) -> None:
     ax.set_ylabel("% of them wrong")
 
 
-def _robustness(ax: Axes, figures: dict[str, Any]) -> None:
+def _robustness(figures: dict[str, Any], ax: Axes) -> None:
     x = figures["strengths"]
     accuracy = 100 * pd.DataFrame(figures["accuracy"]).value
     digits = 100 * pd.DataFrame(figures["classes"], dtype=float).dropna()

@@ -1,15 +1,15 @@
-"""The drawing page's API under load: how long an answer takes, how many a second, how much memory.
+"""The drawing page's API under load: time of an answer, answers a second, memory.
 
     python benchmarks/demo.py [--seconds 5] [--rounds 3] [--soak 5000]
 
-Servers are processes of their own on this machine, and so is the load (wrk where it is installed).
-All have one worker for each core, BLAS with one thread, and get the same PNG as a canvas gives it:
-560×560, RGBA. They take turns, one at a time, and ratios are taken within each round.
+The servers and the load generator (wrk if it is installed) are processes on this machine. Each
+server has one worker per core, with one BLAS thread, and reads the same PNG of a canvas: 560×560,
+RGBA. The servers take turns, and ratios are computed within each round.
 
-*nnpipe* is ``uvicorn nnpipe.demo.app:app``. *Flask, same* is Flask on gunicorn and does the same:
-nnpipe's preprocessing and classifier, the same answer. *Flask, plain* does what such demos do:
-Pillow's resize to 28×28, one forward pass in NumPy, ten probabilities, no picture in the answer.
-gunicorn runs with threads and keeps connections, which is faster here than its default.
+*nnpipe* is ``uvicorn nnpipe.demo.app:app``. *Flask, same* is Flask on gunicorn with nnpipe's
+preprocessing and classifier and the same answer. *Flask, plain* is a typical demo: Pillow's resize
+to 28×28, one forward pass in NumPy, ten probabilities, no picture in the answer. gunicorn uses
+threads and keeps connections open, which is faster here than its default.
 """
 
 import io
@@ -36,7 +36,7 @@ CLIENTS = (1, 2, 4, 8, 16, 32)
 UVICORN = ["uvicorn", "nnpipe.demo.app:app", "--no-access-log", "--log-level", "warning"]
 UVICORN += ["--http", "nnpipe.demo.guard:Guard", "--loop", "asyncio", "--ws", "none"]
 GUNICORN = ["gunicorn", "flask_app:app", "--worker-class", "gthread", "--threads", "4"]
-WAYS = {  # name: the server, and what is asked
+SERVERS = {  # name: command, path
     "nnpipe": (UVICORN, "/api/predict"),
     "Flask, same": (GUNICORN, "/same"),
     "Flask, plain": (GUNICORN, "/plain"),
@@ -44,19 +44,19 @@ WAYS = {  # name: the server, and what is asked
 
 
 def canvas() -> bytes:
-    """A 5 as one draws it on a canvas, as a PNG."""
-    drawn = Image.new("RGBA", (2 * SIDE, 2 * SIDE), "white")
-    pen = ImageDraw.Draw(drawn)
+    """Return a drawn 5 as a canvas sends it, a PNG."""
+    image = Image.new("RGBA", (2 * SIDE, 2 * SIDE), "white")
+    pen = ImageDraw.Draw(image)
     pen.line([(700, 260), (480, 260), (450, 520)], "black", 64, joint="curve")
     pen.arc([370, 470, 760, 880], 225, 500, "black", 64)
     stream = io.BytesIO()
-    drawn.resize((SIDE, SIDE)).save(stream, "PNG")
+    image.resize((SIDE, SIDE)).save(stream, "PNG")
     return stream.getvalue()
 
 
 @contextmanager
 def server(command: list[str], workers: int) -> Iterator[tuple[int, int]]:
-    """A server that runs while the block does; its port, and its process's number."""
+    """Run a server during the block; yields its port and its process id."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     place = ["--bind", f"127.0.0.1:{port}"] if command[0] == "gunicorn" else ["--port", str(port)]
@@ -67,7 +67,7 @@ def server(command: list[str], workers: int) -> Iterator[tuple[int, int]]:
             env={**os.environ, "PYTHONPATH": path},
             stdout=log,
             stderr=log,
-            start_new_session=True,  # so that its workers can be ended with it
+            start_new_session=True,  # its workers are ended with it
         )
         try:
             for _ in range(300):
@@ -88,7 +88,7 @@ def server(command: list[str], workers: int) -> Iterator[tuple[int, int]]:
 
 
 def resident(pid: int) -> float:
-    """Memory of a process and of those that it started, in MiB; 0 where Linux does not tell."""
+    """Return the memory of a process and its children in MiB; 0 if this is not Linux."""
     folder = Path(f"/proc/{pid}")
     if not folder.exists():
         return 0.0
@@ -97,27 +97,27 @@ def resident(pid: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20 + sum(resident(int(c)) for c in children)
 
 
-def check(port: int, path: str, body: bytes) -> None:
-    """A server reads a 5, as often as it is asked; else the times are of something else."""
+def check(port: int, path: str, *, body: bytes) -> None:
+    """Check that a server reads the 5 in 20 of 20 requests."""
     for _ in range(20):
-        asked = urllib.request.Request(f"http://127.0.0.1:{port}{path}", body)
-        with urllib.request.urlopen(asked, timeout=30) as answer:  # noqa: S310
+        request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", body)
+        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
             if b'"label":5' not in answer.read():
                 sys.exit(f"{path} does not read the 5")
 
 
-def in_turns(body: bytes, seconds: int, rounds: int) -> dict[str, dict[int, list[Load]]]:
-    """The load of each way at each number of clients, in each round."""
+def in_turns(body: bytes, *, seconds: int, rounds: int) -> dict[str, dict[int, list[Load]]]:
+    """Measure each server with each number of clients in each round."""
     loads: dict[str, dict[int, list[Load]]] = {
-        name: {clients: [] for clients in CLIENTS} for name in WAYS
+        name: {clients: [] for clients in CLIENTS} for name in SERVERS
     }
     for _ in range(rounds):
-        for name, (command, path) in WAYS.items():
+        for name, (command, path) in SERVERS.items():
             with server(command, cores()) as (port, _):
-                check(port, path, body)
+                check(port, path, body=body)
                 load(port, path, body, 2 * cores(), 1)  # to warm up
                 for clients in CLIENTS:
-                    # Those between the ends are there to show where the rate stops growing.
+                    # Numbers between the ends only show where the rate stops growing.
                     ends = clients in (1, max(CLIENTS))
                     loads[name][clients].append(
                         load(port, path, body, clients, seconds if ends else max(1, seconds // 3))
@@ -126,7 +126,7 @@ def in_turns(body: bytes, seconds: int, rounds: int) -> dict[str, dict[int, list
 
 
 def show(loads: dict[str, dict[int, list[Load]]], rounds: int) -> None:
-    """Print what came of it, and the ratios of each round."""
+    """Print the measurements, and the ratios within each round."""
     most = max(CLIENTS)
     columns = [f"{p} at {clients}" for clients in (1, most) for p in ("p50", "p99")]
     table(f"Milliseconds to the answer, and errors, n = {rounds} rounds", "", *columns, "errors")
@@ -147,21 +147,22 @@ def show(loads: dict[str, dict[int, list[Load]]], rounds: int) -> None:
             row(name, *(spread(ratios(*part)) for part in parts))
 
 
-def soak(body: bytes, wanted: int) -> None:
-    """Ask so often of one server as `nnpipe demo` starts it, and look at its memory."""
-    command, path = WAYS["nnpipe"]
+def soak(body: bytes, requests: int) -> None:
+    """Send requests to one server with the settings of `nnpipe demo`, and watch its memory."""
+    command, path = SERVERS["nnpipe"]
     path += "?activations=true&evidence=true"  # as the page does
     with server(command, 1) as (port, pid):
-        check(port, path, body)
+        check(port, path, body=body)
         load(port, path, body, max(CLIENTS), 2)
-        seen, done, errors, end = [(0, resident(pid))], 0, 0, time.monotonic() + wanted / 10
-        while done < wanted:
-            one = load(port, path, body, max(CLIENTS), max(1, min(10, wanted // 500)))
+        samples, done, errors = [(0, resident(pid))], 0, 0
+        end = time.monotonic() + requests / 10
+        while done < requests:
+            one = load(port, path, body, max(CLIENTS), max(1, min(10, requests // 500)))
             done, errors = done + one.requests, errors + one.errors
-            seen.append((done, resident(pid)))
+            samples.append((done, resident(pid)))
             if time.monotonic() > end:
                 sys.exit(f"only {done:,} requests were answered, fewer than 10 a second")
-    marks = [min(seen, key=lambda at: abs(at[0] - part * done / 4)) for part in range(5)]
+    marks = [min(samples, key=lambda at: abs(at[0] - part * done / 4)) for part in range(5)]
     table(
         f"Memory of one process over {done:,} requests by {max(CLIENTS)} clients, {errors} errors",
         "requests", *(f"{count:,}" for count, _ in marks),
@@ -179,7 +180,7 @@ def main() -> None:
     machine("fastapi", "uvicorn", "flask", "gunicorn", "pillow")
     body = canvas()
     print(f"A PNG of {len(body):,} bytes; the load is made by {'wrk' if WRK else 'Python'}.")
-    show(in_turns(body, chosen.seconds, chosen.rounds), chosen.rounds)
+    show(in_turns(body, seconds=chosen.seconds, rounds=chosen.rounds), chosen.rounds)
     soak(body, chosen.soak)
 
 

@@ -54,7 +54,7 @@ def mnist_data(mnist_files, tmp_path_factory) -> Path:
     from nnpipe import datasets
 
     folder = tmp_path_factory.mktemp("data")
-    datasets.prepare("mnist", folder, mnist_files.as_uri())
+    datasets.prepare("mnist", folder, mirror=mnist_files.as_uri())
     return folder
 
 

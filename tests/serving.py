@@ -1,4 +1,4 @@
-"""Servers of the drawing page that tests start, and a client that asks them."""
+"""Servers of the drawing page that tests start, and a client for them."""
 
 import http.client
 import json
@@ -20,7 +20,7 @@ from .conftest import ROOT
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 PREDICT = "/api/predict"
-SECONDS = 30  # in which whatever is waited for must happen
+SECONDS = 30  # until anything that a test waits for must have happened
 
 
 class Response(NamedTuple):
@@ -34,11 +34,11 @@ class Response(NamedTuple):
 
 
 class Client(NamedTuple):
-    """Asks a server; a new connection for each request."""
+    """Send requests to a server, each over a new connection."""
 
     port: int
 
-    def ask(self, method, path, body=None, headers=None, **options):
+    def ask(self, method, path, *, body=None, headers=None, **options):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=SECONDS)
         try:
             connection.request(method, path, body, headers or {}, **options)
@@ -50,18 +50,18 @@ class Client(NamedTuple):
     def get(self, path, **headers):
         return self.ask("GET", path, headers=headers)
 
-    def post(self, body, path=PREDICT, kind="application/octet-stream", **options):
-        return self.ask("POST", path, body, {"Content-Type": kind}, **options)
+    def post(self, body, path=PREDICT, *, kind="application/octet-stream", **options):
+        return self.ask("POST", path, body=body, headers={"Content-Type": kind}, **options)
 
     def post_json(self, value, path=PREDICT):
-        return self.post(json.dumps(value), path, "application/json")
+        return self.post(json.dumps(value), path, kind="application/json")
 
 
 class Running(NamedTuple):
     """A server in a process of its own."""
 
     process: subprocess.Popen[bytes]
-    log: Path  # its stderr; a pipe that nobody reads would stop it in the end
+    log: Path  # its stderr; a full pipe would stop it
 
     def said(self):
         return self.log.read_text()
@@ -69,18 +69,18 @@ class Running(NamedTuple):
 
 @contextmanager
 def process(*arguments, **environment):
-    """A server in a process that says where it listens; ended with the block."""
+    """Start a server in a process, wait for its address, and end it after the block."""
     command = [sys.executable, "-m", *arguments]
     with tempfile.NamedTemporaryFile() as log:
         started = subprocess.Popen(command, env=ENVIRONMENT | environment, stderr=log)
         running = Running(started, Path(log.name))
         try:
             end = time.monotonic() + SECONDS
-            while not (found := re.search(r"http://\S+:(\d+)", running.said())):
+            while not (address := re.search(r"http://\S+:(\d+)", running.said())):
                 assert started.poll() is None, running.said()
                 assert time.monotonic() < end, running.said()
                 time.sleep(0.05)
-            yield running, Client(int(found[1]))
+            yield running, Client(int(address[1]))
         finally:
             started.kill()
             started.wait(SECONDS)
@@ -88,7 +88,7 @@ def process(*arguments, **environment):
 
 @contextmanager
 def serving(app, **options):
-    """A server in a thread, where a test can change what the application does."""
+    """Start a server in a thread, where a test can patch the application."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         running = uvicorn.Server(uvicorn.Config(app, log_level="critical", **options))
         thread = threading.Thread(target=running.run, args=[[listening]])

@@ -571,7 +571,7 @@ def test_ones_own_pictures_are_measured(run, tmp_path, my_digits):
     (tmp_path / "mine/report.html").write_text("keep")
     code, _, err = run("evaluate", "--folder", "my digits", "--no-plots", "--out", "mine")
     assert code == 1
-    assert "mine/report.html: is not of a report (there is no metrics.json beside it)" in err
+    assert "mine/report.html: is not part of a report: there is no metrics.json beside it" in err
     assert (tmp_path / "mine/report.html").read_text() == "keep"
 
     (my_digits / "6/broken.png").write_text("no picture")

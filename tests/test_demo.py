@@ -1,4 +1,4 @@
-"""The API of the drawing page: it reads as `nnpipe predict` does, and no request harms it."""
+"""The API of the drawing page reads as `nnpipe predict` does, and no request harms it."""
 
 import http.client
 import io
@@ -198,9 +198,9 @@ NOT_READ = {
     "a bomb": (flat_png(20000), "image/png", 413, "25 million pixels"),
     "too many scans": (many_scans(100), "image/jpeg", 413, "100 scans"),
     "too many bytes": (bytes(limits.MAX_BODY + 1), "", 413, "10 MiB"),
-    "no JSON": (b"[[1, 2], [3", "application/json", 400, "no JSON"),
-    "not UTF-8": (b"[[\xff]]", "application/json", 400, "no JSON"),
-    "deep JSON": (b"[" * 100_000, "application/json", 400, "no JSON"),
+    "no JSON": (b"[[1, 2], [3", "application/json", 400, "not JSON"),
+    "not UTF-8": (b"[[\xff]]", "application/json", 400, "not JSON"),
+    "deep JSON": (b"[" * 100_000, "application/json", 400, "not JSON"),
     "much JSON": (b"[" + b"1," * 600_000 + b"1]", "application/json; charset=utf-8", 413, "1 MiB"),
     "a number": (b"5", "application/json", 422, "rows of numbers"),
     "an object": (b'{"pixels": []}', "application/json", 422, "rows of numbers"),
@@ -218,7 +218,7 @@ NOT_READ = {
     "no number": (b"[[0, NaN]]", "application/json", 422, "0…255"),
     "huge numbers": (b"[[0, 1e999]]", "application/json", 422, "0…255"),
     "huge integers": (b"[[0, 1" + b"0" * 30 + b"]]", "application/json", 422, "rows of numbers"),
-    "a huge integer": (b"[[" + b"9" * 9999 + b"]]", "application/json", 400, "no JSON"),
+    "a huge integer": (b"[[" + b"9" * 9999 + b"]]", "application/json", 400, "not JSON"),
 }
 
 
@@ -276,7 +276,7 @@ def test_a_body_that_does_not_come_is_not_waited_for(here, monkeypatch):
     connection.endheaders(b"x")
     response = connection.getresponse()
     assert response.status == 408
-    assert "not here after 0.3 seconds" in json.loads(response.read())["detail"]
+    assert "not arrived after 0.3 seconds" in json.loads(response.read())["detail"]
     connection.close()
 
 
@@ -304,10 +304,10 @@ def test_a_reader_that_hangs_is_not_waited_for(monkeypatch):
     go_on = threading.Event()
     answer = answers.answer
 
-    def hang_on_short_bodies(classifier, body, *options):
+    def hang_on_short_bodies(classifier, body, **options):
         if len(body) < 100:
             go_on.wait(SECONDS)
-        return answer(classifier, body, *options)
+        return answer(classifier, body, **options)
 
     monkeypatch.setattr(answers, "answer", hang_on_short_bodies)
     monkeypatch.setattr(application, "cores", lambda: 2)
@@ -328,7 +328,7 @@ def test_reading_does_not_keep_others_waiting(monkeypatch):
     """Pictures are read in threads; a request that needs none is answered meanwhile."""
     go_on, begun = threading.Event(), threading.Event()
 
-    def hang(*_):
+    def hang(*_, **__):
         begun.set()
         go_on.wait(SECONDS)
         return b"{}"
@@ -345,7 +345,7 @@ def test_reading_does_not_keep_others_waiting(monkeypatch):
             while (response := client.post(THREE)).status != 429:
                 assert time.monotonic() < deadline
             assert response.headers["retry-after"] == "1"
-            assert "come again" in response.json["detail"]
+            assert "try again" in response.json["detail"]
         finally:
             go_on.set()
         assert [future.result(SECONDS).status for future in waiting] == [200, 200]
@@ -357,7 +357,7 @@ def hanging(monkeypatch, **settings):
     """A server whose only reader hangs until the event is set, and that event."""
     go_on = threading.Event()
 
-    def hang(*_):
+    def hang(*_, **__):
         go_on.wait(SECONDS)
         return b"{}"
 
@@ -390,7 +390,7 @@ def test_a_picture_that_only_waited_is_asked_to_come_again(monkeypatch):
         response = client.post(THREE)
         assert response.status == 503
         assert response.headers["retry-after"] == "1"
-        assert response.json["detail"] == "all readers are busy for 0.3 seconds; come again"
+        assert response.json["detail"] == "all readers have been busy for 0.3 seconds; try again"
         assert client.get("/healthz").status == 200
         go_on.set()
         assert first.result(SECONDS).status == 200
@@ -399,7 +399,7 @@ def test_a_picture_that_only_waited_is_asked_to_come_again(monkeypatch):
 
 def test_the_time_to_read_a_picture_begins_when_a_reader_takes_it(monkeypatch):
     with hanging(monkeypatch, WAIT=SECONDS, SECONDS=1) as (_, client, threads, _):
-        monkeypatch.setattr(answers, "answer", lambda *_: time.sleep(0.7) or b"{}")
+        monkeypatch.setattr(answers, "answer", lambda *_, **__: time.sleep(0.7) or b"{}")
         both = [threads.submit(client.post, THREE) for _ in range(2)]
         assert [future.result(SECONDS).status for future in both] == [200, 200]
 
@@ -455,7 +455,7 @@ def test_every_answer_has_the_headers(here, monkeypatch):
     }
     files = [here.get(path) for path in ("/", "/index.html", "/openapi.json")]
 
-    def fail(*_):
+    def fail(*_, **__):
         raise RuntimeError("a secret")
 
     monkeypatch.setattr(answers, "answer", fail)
@@ -510,28 +510,32 @@ def test_no_file_is_opened_that_a_request_names(here):
 def test_pages_elsewhere_may_ask_only_if_they_are_allowed():
     preflight = {"Access-Control-Request-Method": "POST", "Origin": "https://page.example"}
     preflight["Access-Control-Request-Headers"] = "content-type"
-    with serving(create_app(Classifier.load(), ["https://page.example"])) as client:
+    with serving(create_app(Classifier.load(), allow_origins=["https://page.example"])) as client:
         asked = client.ask("OPTIONS", PREDICT, headers=preflight)
         assert asked.status == 200
         assert asked.headers["access-control-allow-origin"] == "https://page.example"
         for body, status in ((THREE, 200), (b"text", 415)):
-            answer = client.ask("POST", PREDICT, body, {"Origin": "https://page.example"})
+            answer = client.ask(
+                "POST", PREDICT, body=body, headers={"Origin": "https://page.example"}
+            )
             assert answer.status == status
             assert answer.headers["access-control-allow-origin"] == "https://page.example"
         preflight["Origin"] = "https://other.example"
         assert client.ask("OPTIONS", PREDICT, headers=preflight).status == 400
-        answer = client.ask("POST", PREDICT, THREE, {"Origin": "https://other.example"})
+        answer = client.ask(
+            "POST", PREDICT, body=THREE, headers={"Origin": "https://other.example"}
+        )
         assert "access-control-allow-origin" not in answer.headers
 
 
 def test_by_default_no_page_elsewhere_may_ask(client):
-    answer = client.ask("POST", PREDICT, THREE, {"Origin": "https://page.example"})
+    answer = client.ask("POST", PREDICT, body=THREE, headers={"Origin": "https://page.example"})
     assert "access-control-allow-origin" not in answer.headers
 
 
 @pytest.mark.parametrize("origin", ["page.example", "https://page.example/", "ftp://x", ""])
 def test_what_is_no_origin_is_refused(origin):
-    with pytest.raises(NnpipeError, match="is no origin; expected one like"):
+    with pytest.raises(NnpipeError, match="is not an origin such as"):
         create_app(allow_origins=[origin])
 
 
@@ -576,9 +580,8 @@ def test_a_port_in_use_is_one_sentence():
         port = str(taken.getsockname()[1])
         done = demo("--port", port)
     assert done.returncode == 1
-    assert done.stderr == (
-        f"nnpipe: port {port} of 127.0.0.1 is in use; choose another with --port, 0 for any\n"
-    )
+    hint = "choose another with --port; 0 takes a free one"
+    assert done.stderr == f"nnpipe: port {port} of 127.0.0.1 is in use; {hint}\n"
 
 
 @pytest.mark.parametrize(
@@ -587,7 +590,7 @@ def test_a_port_in_use_is_one_sentence():
         (["--host", "no.such.host.invalid"], "cannot listen on port 8000 of no.such.host.invalid"),
         (["--host", ""], "cannot listen on port 8000"),
         (["--weights", "nowhere.npz"], "there is no such weights file"),
-        (["--allow-origin", "me"], "me is no origin"),
+        (["--allow-origin", "me"], "me is not an origin"),
     ],
 )
 def test_what_cannot_be_served_is_one_sentence(options, words):
@@ -613,7 +616,7 @@ def test_it_says_who_can_reach_it(monkeypatch, caplog, host, name, open_to_all):
     caplog.set_level("INFO", "nnpipe")
     if ":" in host and not _has_ipv6():
         pytest.skip("this machine has no IPv6")
-    server.serve(Classifier.load(), host, 0, open_page=True)
+    server.serve(Classifier.load(), host=host, port=0, open_page=True)
     assert opened.wait(SECONDS)
     assert re.search(rf"the drawing page is at http://({name}):\d+/", caplog.text)
     assert ("anyone on the network can reach it" in caplog.text) == open_to_all

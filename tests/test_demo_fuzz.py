@@ -166,6 +166,6 @@ def test_any_query_is_understood_or_refused(client, examples):
     @given(st.lists(st.tuples(names, values), max_size=4))
     def send(pairs):
         query = "&".join(f"{quote(name)}={quote(str(value))}" for name, value in pairs)
-        check(client.post(body, f"{PREDICT}?{query}", "application/json"))
+        check(client.post(body, f"{PREDICT}?{query}", kind="application/json"))
 
     send()

@@ -198,7 +198,7 @@ def test_a_connection_is_asked_to_come_again_while_all_others_are_being_answered
     client, monkeypatch
 ):
     go_on = threading.Event()
-    monkeypatch.setattr(answers, "answer", lambda *_: go_on.wait(SECONDS) and b"{}")
+    monkeypatch.setattr(answers, "answer", lambda *_, **__: go_on.wait(SECONDS) and b"{}")
     monkeypatch.setattr(guard, "MAX_PER_CLIENT", 2)
     time.sleep(0.2)  # until the connections of other tests have ended
     with connect(client) as first, connect(client) as second:
@@ -208,7 +208,7 @@ def test_a_connection_is_asked_to_come_again_while_all_others_are_being_answered
             time.sleep(0.2)
             answer = exchange(client, b"")
             assert answer.startswith(b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n")
-            assert answer.endswith(b'{"detail": "too many connections are open; come again"}')
+            assert answer.endswith(b'{"detail": "too many connections are open; try again"}')
         finally:
             go_on.set()
         assert first.recv(1000).startswith(b"HTTP/1.1 200 ")

@@ -16,8 +16,8 @@ from nnpipe.evaluation import evaluate, robustness
 from nnpipe.evaluation.cases import MOST
 from nnpipe.evaluation.classes import Pair, f1
 from nnpipe.evaluation.comparison import Comparison, compare, mcnemar
-from nnpipe.evaluation.coverage import Point, keep_budgets
-from nnpipe.evaluation.duplicates import Duplicate, among, repeated
+from nnpipe.evaluation.coverage import Point, apply_budgets
+from nnpipe.evaluation.duplicates import Duplicate, find
 from nnpipe.evaluation.intervals import Estimate, percentiles, share, wilson
 from nnpipe.evaluation.reliability import BINS, class_reliability, reliability
 from nnpipe.evaluation.robustness import CHANGES, Change, measure, through, warp
@@ -48,7 +48,11 @@ def ends(estimate):
 
 
 def change(name, pictures, strength):
-    return CHANGED[name].logits(PROBE, pictures.reshape(-1, 784), strength).reshape(-1, 28, 28)
+    return (
+        CHANGED[name]
+        .logits(PROBE, pictures.reshape(-1, 784), strength=strength)
+        .reshape(-1, 28, 28)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -139,8 +143,8 @@ def test_figures_of_many_pictures_are_those_of_scikit_learn(some, found):
 def test_pairs_come_by_frequency():
     """Labels 1 1 2 7 7 7 8, answers 1 2 1 1 1 9 8: worked by hand."""
     found = evaluate([1, 1, 2, 7, 7, 7, 8], logits_of([1, 2, 1, 1, 1, 9, 8]))
-    assert found.pairs == (Pair(7, 1, 2), Pair(1, 2, 1), Pair(2, 1, 1), Pair(7, 9, 1))
-    assert sum(pair.count for pair in found.pairs) == found.errors
+    assert found.confused_pairs == (Pair(7, 1, 2), Pair(1, 2, 1), Pair(2, 1, 1), Pair(7, 9, 1))
+    assert sum(pair.count for pair in found.confused_pairs) == found.errors
     confused = {of.label: (of.confused_with, of.confused) for of in found.classes}
     assert confused[7] == (1, 2)
     assert confused[1] == (2, 1)
@@ -171,7 +175,7 @@ def test_one_class_alone_is_evaluated():
     assert found.macro_f1 == Estimate(1, 1, 1)
     assert found.classes[3].f1.value == 1
     assert found.classes[3].f1.low < 1
-    assert found.pairs == found.cases.errors == ()
+    assert found.confused_pairs == found.cases.errors == ()
     assert all(of.f1 is None for of in found.classes if of.label != 3)
 
 
@@ -270,7 +274,7 @@ def test_the_interval_of_a_share_is_scipys_wilson_interval(counts):
 
 def test_a_share_of_nothing_is_none():
     assert share(0, 0) is None
-    assert f1(0, 0, 0) is None
+    assert f1(0, support=0, predicted=0) is None
 
 
 @settings(deadline=None)
@@ -279,7 +283,7 @@ def test_a_share_of_nothing_is_none():
 @example(5, 0, 0)
 def test_the_interval_of_f1_is_that_of_the_jaccard_share(hits, missed, mistaken):
     union = hits + missed + mistaken
-    found = f1(hits, hits + missed, hits + mistaken)
+    found = f1(hits, support=hits + missed, predicted=hits + mistaken)
     if not union:
         assert found is None
         return
@@ -360,7 +364,7 @@ def test_bins_are_those_of_scikit_learn(some, found):
 def test_a_probability_at_the_edge_of_two_bins_counts_once():
     p = np.linspace(0, 1, BINS + 1)
     right = np.arange(BINS + 1) % 2 == 0
-    found = class_reliability(np.where(right, 4, 0), p[:, np.newaxis] * np.eye(10)[4], 4).bins
+    found = class_reliability(np.where(right, 4, 0), p[:, np.newaxis] * np.eye(10)[4], label=4).bins
     accuracy, confidence = calibration_curve(right, p, n_bins=BINS)
     assert [b.accuracy.value for b in found] == pytest.approx(accuracy)
     assert [b.confidence for b in found] == pytest.approx(confidence)
@@ -406,7 +410,7 @@ def test_perfect_and_worst_probabilities_have_the_ends_of_every_scale():
     assert (best.nll, best.brier, best.ece) == (0, 0, 0)
     assert (worst.brier, worst.ece) == (2, 1)
     assert str(best.nll) == "0.0"
-    worst = class_reliability(labels, p[::-1], 2)
+    worst = class_reliability(labels, p[::-1], label=2)
     assert (worst.brier, worst.ece) == (1, 1)
 
 
@@ -440,7 +444,7 @@ def test_no_loss_is_below_0_however_probabilities_are_rounded():
 def test_thresholds_are_applied_as_they_were_chosen():
     """Confidences 95 90 80 60 50 %, the second and the fourth wrong: worked by hand."""
     thresholds = {0.5: 0.0, 0.3: 0.6, 0.1: 0.9, 0.01: 0.96, 0.001: None}
-    found = keep_budgets([0.5, 0.9, 0.8, 0.95, 0.6], [0, 1, 0, 0, 1], thresholds)
+    found = apply_budgets([0.5, 0.9, 0.8, 0.95, 0.6], [0, 1, 0, 0, 1], thresholds=thresholds)
     assert [
         (b.budget, b.threshold, b.read, b.coverage, b.errors, b.error) for b in found.budgets
     ] == [
@@ -565,7 +569,7 @@ def test_a_comparison_counts_what_either_reads():
 def test_what_changes_nothing_leaves_the_plain_accuracy(network, inputs):
     answers = network.logits(inputs).argmax(1)
     labels = np.where(np.arange(40) % 4, answers, (answers + 1) % 10)
-    found = measure(network, inputs, labels)
+    found = measure(network, inputs, labels=labels)
     assert [series.name for series in found] == list(CHANGED)
     recall = metrics.recall_score(
         labels, answers, labels=DIGITS, average=None, zero_division=np.nan
@@ -583,13 +587,13 @@ def test_what_changes_nothing_leaves_the_plain_accuracy(network, inputs):
 
 def test_accuracies_of_classes_make_up_that_of_all(network, inputs):
     labels = np.arange(40) % 10
-    for series in measure(network, inputs, labels):
+    for series in measure(network, inputs, labels=labels):
         means = np.mean(series.classes, axis=0)
         assert means == pytest.approx([of.value for of in series.accuracy])
 
 
 def test_one_picture_can_be_changed(network, inputs):
-    for series in measure(network, inputs[:1], np.array([3])):
+    for series in measure(network, inputs[:1], labels=np.array([3])):
         assert series.n == 1
         assert {of.value for of in series.accuracy} <= {0, 1}
         assert set(series.classes[3]) <= {0, 1}
@@ -602,12 +606,12 @@ def test_one_picture_can_be_changed(network, inputs):
 def test_of_many_pictures_ten_thousand_are_taken_evenly(monkeypatch, n):
     seen = []
 
-    def logits(_, X, strength):
+    def logits(_, X, *, strength):
         seen.append(X[:, 0])
         return np.eye(10)[(X[:, 0] + strength).astype(int) % 10]
 
     monkeypatch.setattr(robustness, "CHANGES", (Change("known", "", (0, 1), 0, logits),))
-    (series,) = measure(None, np.arange(n)[:, np.newaxis], np.arange(n) % 10)
+    (series,) = measure(None, np.arange(n)[:, np.newaxis], labels=np.arange(n) % 10)
     assert series.n == len(seen[0]) == min(n, 10_000)
     assert [of.value for of in series.accuracy] == [1, 0]
     steps = np.diff(seen[0])
@@ -682,7 +686,7 @@ def test_quarters_of_the_pictures_shift_up_down_left_and_right(network, pictures
     for n in (1, 2, 3, 40):
         X = pictures[:n].reshape(n, 784).astype(np.float32)
         expected = network.logits(moved[:n].reshape(n, 784).astype(np.float32))
-        found = CHANGED["shift"].logits(network, X, pixels)
+        found = CHANGED["shift"].logits(network, X, strength=pixels)
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
@@ -726,7 +730,7 @@ def test_noise_has_its_deviation_and_stays_within_black_and_white(sigma):
 
 @pytest.mark.parametrize("strength", CHANGED["contrast"].strengths)
 def test_contrast_thins_the_ink(inputs, strength):
-    found = CHANGED["contrast"].logits(PROBE, inputs, strength)
+    found = CHANGED["contrast"].logits(PROBE, inputs, strength=strength)
     np.testing.assert_allclose(found, strength * inputs, rtol=1e-6)
 
 
@@ -805,30 +809,30 @@ def test_copies_among_others_are_found_with_both_labels():
     almost[27, 27] ^= 1
     pictures, labels = np.array([c, a, almost, b, a]), np.array([0, 1, 2, 3, 4])
     others, other_labels = np.array([d, a, b, a]), np.array([5, 6, 3, 7])
-    found = among(pictures, labels, others, other_labels)
+    found = find(pictures, labels, earlier=(others, other_labels))
     assert found == (Duplicate(1, 1, 1, 6), Duplicate(3, 2, 3, 3), Duplicate(4, 1, 4, 6))
-    assert among(others, other_labels, pictures, labels) == (
+    assert find(others, other_labels, earlier=(pictures, labels)) == (
         Duplicate(1, 1, 6, 1),
         Duplicate(2, 3, 3, 3),
         Duplicate(3, 1, 7, 1),
     )
-    assert among(pictures, labels, others[:0], other_labels[:0]) == ()
-    assert among(pictures[:0], labels[:0], others, other_labels) == ()
+    assert find(pictures, labels, earlier=(others[:0], other_labels[:0])) == ()
+    assert find(pictures[:0], labels[:0], earlier=(others, other_labels)) == ()
 
 
 def test_copies_in_one_set_are_found_but_for_the_first():
     a, b, c = np.random.default_rng(0).integers(0, 256, (3, 28, 28), np.uint8)
     pictures, labels = np.array([a, b, a, c, b, a]), np.array([0, 1, 0, 3, 4, 5], np.uint8)
-    assert repeated(pictures, labels) == (
+    assert find(pictures, labels) == (
         Duplicate(2, 0, 0, 0),
         Duplicate(4, 1, 4, 1),
         Duplicate(5, 0, 5, 0),
     )
-    assert repeated(pictures[1:4], labels[1:4]) == ()
+    assert find(pictures[1:4], labels[1:4]) == ()
 
 
 def test_copies_are_found_however_they_lie_in_memory(pictures):
     whole = (255 * pictures).astype(np.uint8)
     turned = np.asfortranarray(whole)
-    found = among(turned, np.zeros(40), whole[::-1], np.ones(40))
+    found = find(turned, np.zeros(40), earlier=(whole[::-1], np.ones(40)))
     assert [(of.index, of.earlier) for of in found] == [(i, 39 - i) for i in range(40)]

@@ -34,6 +34,19 @@ PLOTS = [
 ]
 
 
+def report_on(pictures, path=None, *, data=None, name="few"):
+    """Measure weights, by default the champion's, beside the champion."""
+    champion_path = champion()
+    return measure(
+        path or champion_path,
+        pictures,
+        champion=champion_path,
+        data=data,
+        name=name,
+        command="nnpipe evaluate",
+    )
+
+
 def of(images, labels, **more):
     """Labelled pictures, as a folder's are."""
     n = len(labels)
@@ -59,13 +72,13 @@ def written(small_dataset, tmp_path_factory):
         )
     )
     golden = drawn.draw(np.arange(10), rng).reshape(10, -1)
-    weights.save(other, network, model.metadata, golden)
+    weights.save(other, network, metadata=model.metadata, golden=golden)
     pictures = labelled.from_dataset(small_dataset)
-    found = {}
+    reports = {}
     for name, path in (("champion", champion()), ("other", other)):
-        measured = measure(path, pictures, small_dataset, name, "nnpipe evaluate")
-        found[name] = (measured, write(folder / name, measured), folder / name)
-    return found
+        measured = report_on(pictures, path, data=small_dataset, name=name)
+        reports[name] = (measured, write(folder / name, measured), folder / name)
+    return reports
 
 
 @pytest.fixture(params=["champion", "other"])
@@ -179,8 +192,19 @@ def test_the_champion_is_compared_with_on_the_same_digits(written, small_dataset
         assert shown["champion_answer"] == shown["label"] != shown["answer"]
     rows = pd.read_parquet(folder / "predictions.parquet")
     assert ((rows["champion_answer"] == rows["label"]) == theirs).all()
-    said = metrics["summary"]["against_champion"]
-    assert f"{comparison['gained']} are read right, and {comparison['lost']} misread" in said
+    sentence = metrics["summary"]["against_champion"]
+    assert f"{comparison['gained']} of its errors are read right here" in sentence
+    assert f"and {comparison['lost']} of its hits are misread: worse" in sentence
+
+
+def test_without_a_champion_there_is_no_comparison(tmp_path, small_dataset):
+    pictures = of(*(part[:10] for part in small_dataset.test))
+    measured = measure(
+        champion(), pictures, champion=tmp_path / "none.npz", data=None, name="few", command=""
+    )
+    metrics = write(tmp_path, measured, plots=False)
+    assert metrics["comparison"] is None
+    assert metrics["summary"]["against_champion"] == "There is no champion to compare with."
 
 
 def test_the_champion_itself_is_compared_with_nobody(written):
@@ -205,7 +229,7 @@ def test_whatever_there_is_gives_a_report(tmp_path, small_dataset, images, label
     # Digits that are read right, so that the labels alone say what is wrong.
     chosen = [np.flatnonzero(right & (test.labels == digit))[0] for digit in images]
     pictures = of(test.images[chosen], np.array(labels, np.uint8))
-    metrics = write(tmp_path, measure(champion(), pictures, None, "few", ""))
+    metrics = write(tmp_path, report_on(pictures))
     text = (tmp_path / "report.html").read_text() + (tmp_path / "report.md").read_text()
     assert not re.search(r"\b(nan|inf|None|undefined)\b", re.sub(r"<style.*?</style>", "", text))
     assert metrics["errors"] == sum(a != b for a, b in zip(images, labels, strict=True))
@@ -221,7 +245,7 @@ def test_without_plots_there_are_tables(tmp_path, small_dataset, monkeypatch):
     (tmp_path / "plots").mkdir()
     (tmp_path / "plots" / "confusion.png").touch()  # of an earlier report
     (tmp_path / "plots" / "mine.txt").touch()
-    write(tmp_path, measure(champion(), pictures, None, "plain", ""), plots=False)
+    write(tmp_path, report_on(pictures), plots=False)
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == FILES
     assert [path.name for path in (tmp_path / "plots").iterdir()] == ["mine.txt"]
     assert "read 9" in (tmp_path / "report.html").read_text()
@@ -238,7 +262,7 @@ def test_names_of_files_are_text_and_nothing_else(tmp_path, small_dataset):
         unreadable=(Unread("0/<i>.png", "the picture is damaged: <br>"),),
         unlabelled=("Thumbs.db",),
     )
-    metrics = write(tmp_path, measure(champion(), pictures, None, "names", ""), plots=False)
+    metrics = write(tmp_path, report_on(pictures), plots=False)
     text = (tmp_path / "report.html").read_text()
     for tag in ("<b>folder", "<script>alert", "<i>.png", "damaged: <br>"):
         assert tag not in text
@@ -257,7 +281,7 @@ def test_names_of_files_are_text_and_nothing_else(tmp_path, small_dataset):
 
 def test_a_report_that_cannot_be_written_leaves_the_old_one(tmp_path, small_dataset, monkeypatch):
     few, fewer = (of(*(part[:n] for part in small_dataset.test)) for n in (20, 10))
-    write(tmp_path, measure(champion(), few, None, "first", ""), plots=False)
+    write(tmp_path, report_on(few), plots=False)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
     def full(*_, **__):
@@ -265,7 +289,7 @@ def test_a_report_that_cannot_be_written_leaves_the_old_one(tmp_path, small_data
 
     monkeypatch.setattr(pd.DataFrame, "to_parquet", full)
     with pytest.raises(OutputError, match=r"could not be written \(No space left on device\)"):
-        write(tmp_path, measure(champion(), fewer, None, "second", ""), plots=False)
+        write(tmp_path, report_on(fewer), plots=False)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 

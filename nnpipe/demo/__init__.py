@@ -1,10 +1,11 @@
-"""The drawing page: what the network reads while one draws, and the API that the page asks.
+"""The drawing page: shows what the network reads while the user draws, and its API.
 
-limits   how much a request may ask for
-guard    how much a connection may ask for before there is a request
+limits   limits of a request: bytes, pixels, time
+guard    limits of a connection before there is a request
 hosts    the names that the server answers to
-answers  what the API answers, as its OpenAPI describes it
-app      the API and the page, an ASGI application: ``uvicorn nnpipe.demo.app:app``
-server   that application on a port, for ``nnpipe demo``
-static/  the page: plain HTML, CSS and JavaScript, which load nothing from elsewhere
+schema   what the API takes and returns, for its OpenAPI description
+answers  the bytes of a request → the bytes of its answer
+app      API and page as an ASGI application: ``uvicorn nnpipe.demo.app:app``
+server   the application on a port, for ``nnpipe demo``
+static/  the page: plain HTML, CSS and JavaScript that load nothing from other servers
 """

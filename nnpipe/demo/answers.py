@@ -1,4 +1,4 @@
-"""From a request's bytes to the bytes of its answer; this runs in threads."""
+"""The bytes of a request → the bytes of its answer. This code runs in threads."""
 
 import json
 from typing import Any, NamedTuple
@@ -12,47 +12,47 @@ from nnpipe.demo import limits
 from nnpipe.preprocess import SIDE, Picture, Pixels, as_inputs
 
 
-class Wanted(NamedTuple):
-    """What a request asks for beside the digit."""
+class Extras(NamedTuple):
+    """Which parts of an answer are optional, and requested."""
 
     activations: bool
     evidence: bool
     rival: int | None
 
 
-def answer(classifier: Classifier, body: bytes, as_json: bool, wanted: Wanted) -> bytes:
-    """Read a picture, and write what `schema.Answer` describes, as JSON.
+def answer(classifier: Classifier, body: bytes, *, as_json: bool, extras: Extras) -> bytes:
+    """Read a picture, and return a `schema.Answer` as JSON.
 
     Args:
-        classifier: what reads it.
+        classifier: reads the picture.
         body: the bytes of a picture, or of a JSON array.
-        as_json: which of both it is.
-        wanted: what is to be told beside the digit.
+        as_json: the body is a JSON array.
+        extras: what to add to the answer.
 
     Raises:
-        HTTPException: 400, 413, 415 or 422, with a sentence; it cannot be read.
+        HTTPException: 400, 413, 415 or 422: the picture cannot be read; the detail says why.
     """
     reading = classifier.read(from_json(body) if as_json else from_bytes(body))
     if reading.probabilities is None or reading.pixels is None:
         raise HTTPException(422, reading.reason)
-    told = {**vars(reading), "pixels": reading.pixels.tolist()}
+    content = {**vars(reading), "pixels": reading.pixels.tolist()}
     network = classifier.network
     inputs = as_inputs(reading.pixels[np.newaxis])
-    if wanted.activations:
+    if extras.activations:
         _, *hidden, logits = (_rounded(layer[0]) for layer in network.activations(inputs))
-        told["activations"] = {"hidden": hidden, "logits": logits}
-    if wanted.evidence:
+        content["activations"] = {"hidden": hidden, "logits": logits}
+    if extras.evidence:
         label = int(np.argmax(reading.probabilities))
-        rival = None if wanted.rival == label else wanted.rival
-        found = evidence(network, inputs[0], label, rival)
-        told["evidence"] = {
+        rival = None if extras.rival == label else extras.rival
+        parts = evidence(network, inputs[0], label=label, rival=rival)
+        content["evidence"] = {
             "label": label,
             "rival": rival,
-            "pixels": _rounded(found.pixels.reshape(SIDE, SIDE)),
-            "bias": round(found.bias, 6),
-            "difference": round(found.difference, 6),
+            "pixels": _rounded(parts.pixels.reshape(SIDE, SIDE)),
+            "bias": round(parts.bias, 6),
+            "difference": round(parts.difference, 6),
         }
-    return json.dumps(told, separators=(",", ":")).encode()
+    return json.dumps(content, separators=(",", ":")).encode()
 
 
 def _rounded(array: np.ndarray) -> Any:
@@ -60,7 +60,7 @@ def _rounded(array: np.ndarray) -> Any:
 
 
 def from_bytes(body: bytes) -> Picture:
-    """A picture whose header is checked, and that can be read for a limited time.
+    """Check the header of a picture, and return its bytes, readable for a limited time.
 
     Raises:
         HTTPException: 413 or 415.
@@ -71,15 +71,15 @@ def from_bytes(body: bytes) -> Picture:
 
 
 def from_json(body: bytes) -> Pixels:
-    """Rows of brightness, or 784 numbers, from JSON.
+    """Read rows of brightness, or 784 numbers, from JSON.
 
     Raises:
-        HTTPException: 400, it is no JSON; 422, it is no such array.
+        HTTPException: 400: the body is not JSON; 422: it is not such an array.
     """
     try:
         rows = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise HTTPException(400, f"the body is no JSON ({error})") from None
+        raise HTTPException(400, f"the body is not JSON ({error})") from None
     try:
         array = np.array(rows)
     except ValueError:  # rows of different length
@@ -88,7 +88,6 @@ def from_json(body: bytes) -> Pixels:
         array = array.reshape(SIDE, SIDE)
     if array.ndim != 2 or array.dtype.kind not in "iuf" or not array.size:
         raise HTTPException(422, "expected rows of numbers of one length, or 784 numbers as 28")
-    if not ((array >= 0) & (array <= 255)).all():  # written so that NaN is refused, too
+    if not ((array >= 0) & (array <= 255)).all():  # also refuses NaN
         raise HTTPException(422, "a brightness must lie in 0…255")
-    pixels: Pixels = np.rint(array).astype(np.uint8)
-    return pixels
+    return np.rint(array).astype(np.uint8)  # type: ignore[no-any-return]

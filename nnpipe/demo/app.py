@@ -2,10 +2,10 @@
 
     uvicorn nnpipe.demo.app:app
 
-takes its settings from the environment: ``NNPIPE_DEMO_WEIGHTS``, a weights file;
-``NNPIPE_DEMO_ORIGINS``, the origins of pages that may ask it from elsewhere; and
-``NNPIPE_DEMO_HOSTS``, the names it answers to, such as a proxy's. Spaces separate them.
-No request names a file: the page's own are listed when the application is made.
+reads its settings from the environment. ``NNPIPE_DEMO_WEIGHTS`` is a weights file,
+``NNPIPE_DEMO_ORIGINS`` are the origins of other pages that may use the API, and
+``NNPIPE_DEMO_HOSTS`` are further names that the server answers to, such as a proxy's; spaces
+separate them. Requests never name a file: the files of the page are listed at the start.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,7 +32,7 @@ from nnpipe.classifier import Classifier
 from nnpipe.demo import answers, limits, schema
 from nnpipe.demo.hosts import answers_to
 from nnpipe.errors import NnpipeError
-from nnpipe.scoring.pool import cores
+from nnpipe.processes import cores
 
 STATIC = Path(__file__).parent / "static"
 
@@ -43,34 +44,35 @@ HEADERS = {
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
-    "Cache-Control": "no-cache",  # asks each time whether there is a newer one
+    "Cache-Control": "no-cache",  # the browser asks each time for a newer version
 }
-"""Sent with every answer."""
+"""Headers of every answer."""
 
-OTHER_HOST = "the server does not answer to this Host; --allow-host or NNPIPE_DEMO_HOSTS adds one"
+OTHER_HOST = "the server does not answer to this Host; its setting NNPIPE_DEMO_HOSTS adds names"
 
 
 def create_app(
     classifier: Classifier | None = None,
-    allow_origins: Sequence[str] = (),
     *,
+    allow_origins: Sequence[str] = (),
     allow_hosts: Sequence[str] = (),
 ) -> FastAPI:
     """Make the application.
 
     Args:
-        classifier: what reads the pictures; None loads what the environment names, or the champion,
-            when the application starts.
-        allow_origins: origins of pages elsewhere that may ask the API, such as
+        classifier: reads the pictures; by default the one that the environment names, or the
+            champion, which is loaded when the application starts.
+        allow_origins: origins of other pages that may use the API, such as
             ``https://example.org``; "*" stands for all.
-        allow_hosts: names that it answers to beside this machine's; "*" stands for all.
+        allow_hosts: names that the server answers to, in addition to those of this machine; "*"
+            stands for all.
 
     Raises:
-        NnpipeError: an origin is none.
+        NnpipeError: an origin is not valid.
     """
     for origin in allow_origins:
         if not re.fullmatch(r"\*|https?://[^/\s]+", origin):
-            raise NnpipeError(f"{origin} is no origin; expected one like https://example.org, or *")
+            raise NnpipeError(f"{origin} is not an origin such as https://example.org, or *")
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -85,7 +87,7 @@ def create_app(
         summary="A small neural network that reads handwritten digits.",
         version=__version__,
         lifespan=lifespan,
-        docs_url=None,  # these pages load from elsewhere
+        docs_url=None,  # these pages load files from other servers
         redoc_url=None,
     )
     app.add_middleware(
@@ -103,7 +105,7 @@ def create_app(
         responses=schema.RESPONSES,
         openapi_extra={"requestBody": schema.BODY},
     )(predict)
-    app.get("/api/model", response_model=schema.Model)(model)
+    app.get("/api/model", response_model=schema.ServedNetwork)(model)
     app.get("/healthz", response_model=schema.Health)(healthz)
     app.get("/", include_in_schema=False)(_file(STATIC / "index.html"))
     for path in STATIC.iterdir():
@@ -113,55 +115,55 @@ def create_app(
 
 async def predict(
     request: Request,
-    activations: Annotated[bool, Query(description="What each layer gave.")] = False,
-    evidence: Annotated[bool, Query(description="Which pixels spoke for and against.")] = False,
+    *,
+    activations: Annotated[bool, Query(description="Add the output of each layer.")] = False,
+    evidence: Annotated[bool, Query(description="Add the pixels for and against.")] = False,
     rival: Annotated[
         int | None,
-        Query(ge=0, le=9, description="Evidence against this digit; the answer itself is none."),
+        Query(ge=0, le=9, description="Compare with this digit; by default, with all others."),
     ] = None,
 ) -> Response:
     """Read the digit in a picture, as `nnpipe predict` does."""
     state = request.app.state
     if state.under_way >= limits.MAX_UNDER_WAY:
-        raise HTTPException(429, "too many requests are under way; come again", limits.BUSY)
+        raise HTTPException(429, "the server has too many requests; try again", limits.BUSY)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     as_json = kind == "application/json"
-    wanted = answers.Wanted(activations, evidence, rival)
+    extras = answers.Extras(activations, evidence, rival)
     state.under_way += 1
     try:
         body = await limits.receive(request, limits.MAX_JSON if as_json else limits.MAX_BODY)
-        work = state.pool.submit(answers.answer, state.classifier, body, as_json, wanted)
+        read = partial(answers.answer, as_json=as_json, extras=extras)
+        work = state.pool.submit(read, state.classifier, body)
         reading, leaving = asyncio.wrap_future(work), asyncio.ensure_future(request.receive())
         first = asyncio.FIRST_COMPLETED
         await asyncio.wait((reading, leaving), timeout=limits.WAIT, return_when=first)
         leaving.cancel()
-        if work.cancel():  # no reader has taken it
-            why = f"all readers are busy for {limits.WAIT:g} seconds; come again"
+        if work.cancel():  # no reader has started it
+            why = f"all readers have been busy for {limits.WAIT:g} seconds; try again"
             raise HTTPException(503, why, limits.BUSY)
         async with asyncio.timeout(limits.SECONDS):
             content = await reading
     except TimeoutError:
         raise HTTPException(422, limits.TOO_LONG.format(limits.SECONDS)) from None
     except ClientDisconnect:
-        raise HTTPException(400, "the body ended too early") from None
+        raise HTTPException(400, "the body is incomplete") from None
     finally:
         state.under_way -= 1
     return Response(content, media_type="application/json")
 
 
-async def model(request: Request) -> schema.Model:
-    """Tell which network reads here."""
+async def model(request: Request) -> schema.ServedNetwork:
+    """Return facts about the network."""
     classifier: Classifier = request.app.state.classifier
-    metadata = asdict(classifier.weights.metadata)
-    return schema.Model(
-        **{name: metadata[name] for name in schema.Model.model_fields.keys() & metadata.keys()}
-        | {"parameters": sum(W.size + b.size for W, b in classifier.weights.network.layers)}
-        | {"threshold": classifier.threshold, "nnpipe": __version__}
-    )
+    network, metadata = classifier.weights
+    parameters = sum(array.size for layer in network.layers for array in layer)
+    facts = asdict(metadata) | {"parameters": parameters, "threshold": classifier.threshold}
+    return schema.ServedNetwork(**facts, nnpipe=__version__)
 
 
 async def healthz() -> schema.Health:
-    """Tell that the server answers."""
+    """Return that the server is running."""
     return schema.Health()
 
 
@@ -173,20 +175,20 @@ def _file(path: Path) -> Any:
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
-    """Say in a sentence which parameter is out of its range."""
+    """Answer in one sentence which parameter is out of its range."""
     problems = error.errors() if isinstance(error, RequestValidationError) else []
     return JSONResponse({"detail": "; ".join(f"{p['loc'][-1]}: {p['msg']}" for p in problems)}, 422)
 
 
 async def _failed(request: Request, error: Exception) -> JSONResponse:
-    """Answer a bug; the server's log has it. It passes no middleware on its way."""
-    return JSONResponse({"detail": "this is a bug of the server; its log says more"}, 500, HEADERS)
+    """Answer after a bug; no middleware sees this answer. The log has the details."""
+    return JSONResponse({"detail": "a bug in the server; its log has details"}, 500, HEADERS)
 
 
 class _Door:
-    """Refuses requests for other hosts, and puts `HEADERS` on every answer."""
+    """Refuse requests for other hosts, and add `HEADERS` to every answer."""
 
-    def __init__(self, app: ASGIApp, names: set[str]) -> None:
+    def __init__(self, app: ASGIApp, *, names: set[str]) -> None:
         self.app, self.names = app, names
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

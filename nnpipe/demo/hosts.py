@@ -1,8 +1,8 @@
-"""The names that the page answers to.
+"""The names that the server answers to.
 
-A stranger's page can point its own name to this machine (DNS rebinding). The browser then lets it
-read what this server answers. Such a request has the stranger's name in its ``Host`` header. An
-address cannot be pointed elsewhere, so every address is fine.
+A malicious page can point its own name to this machine (DNS rebinding), and then the browser lets
+it read the answers of this server. The ``Host`` header of such a request has the name of that
+page. Requests by IP address are safe, because an address cannot be redirected.
 """
 
 import socket
@@ -13,10 +13,10 @@ from urllib.parse import urlsplit
 
 
 def answers_to(host: str, names: Iterable[str]) -> bool:
-    """Return True if a ``Host`` header has an address, a name of this machine, or one of `names`.
+    """Return True if a ``Host`` header is an IP address, a name of this machine, or in `names`.
 
     Args:
-        host: the header, with a port or without.
+        host: the header, with or without a port.
         names: further names, in lower case; "*" stands for all.
     """
     with suppress(ValueError):

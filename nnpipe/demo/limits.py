@@ -1,8 +1,7 @@
-"""How much a request may ask for: bytes, pixels, time, and others waiting beside it.
+"""Limits of a request: bytes, pixels and time.
 
-A thread that decodes a picture cannot be ended from outside. So what would take it long is refused
-before it begins, from the picture's header, or by the picture's own bytes, which are not handed out
-any more when the time is up.
+A thread that decodes a picture cannot be stopped from outside. So pictures that would take long are
+refused by their header, and reading the bytes of a picture fails once its time is up.
 """
 
 import asyncio
@@ -15,31 +14,31 @@ from nnpipe.errors import PictureError
 from nnpipe.preprocess.decoders import check_size, open_mended
 
 MAX_BODY = 10 * 1024 * 1024
-"""Bytes of a picture. A phone's photos have three to eight million."""
+"""Bytes of a picture. Photos of phones have 3 to 8 million."""
 
 MAX_JSON = 1024 * 1024
-"""Bytes of an array: some 500×500 values. JSON is parsed in one go, while all others wait."""
+"""Bytes of an array, some 500×500 values. Other requests wait while JSON is parsed."""
 
 MAX_PIXELS = 25_000_000
-"""A phone's photos have 12 million."""
+"""Pixels of a picture. Photos of phones have 12 million."""
 
 MAX_UNDER_WAY = 64
-"""Requests that are being received, waiting or read; the next one is asked to come again."""
+"""Requests that are received, waiting or being read; beyond this the answer is 429."""
 
 SECONDS = 10.0
-"""Seconds in which a body must arrive, and seconds in which a reader must read it."""
+"""Seconds until a body must have arrived, and again until it must have been read."""
 
 WAIT = 5.0
 """Seconds that a request waits for a free reader. There is one for each core."""
 
 BUSY = {"Retry-After": "1"}
-"""Header of answers that ask to come again, in seconds."""
+"""Header of answers to try again after, in seconds."""
 
 TOO_LONG = "reading the picture takes longer than {:g} seconds"
 
 
 class Deadline(io.BytesIO):
-    """Bytes that can be read for so many seconds."""
+    """Bytes that can be read for a number of seconds."""
 
     def __init__(self, content: bytes, seconds: float) -> None:
         super().__init__(content)
@@ -47,7 +46,7 @@ class Deadline(io.BytesIO):
         self.end = time.monotonic() + seconds
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Read as ever.
+        """Read bytes.
 
         Raises:
             PictureError: the time is up.
@@ -61,13 +60,13 @@ async def receive(request: Request, limit: int) -> bytes:
     """Read a body to its end.
 
     Raises:
-        HTTPException: 413, it is larger than the limit, in bytes; 408, it is not here in time;
-            422, it is empty.
+        HTTPException: 413: it has more bytes than the limit; 408: it does not arrive in time;
+            422: it is empty.
     """
-    too_large = HTTPException(413, f"the body has more than the {limit >> 20} MiB that are read")
+    too_large = HTTPException(413, f"the body has more than {limit >> 20} MiB")
     content = bytearray()
     if int(request.headers.get("content-length", 0)) > limit:
-        raise too_large  # a client that asks first, as curl does, then sends nothing
+        raise too_large  # curl asks before it sends the body, and then stops
     try:
         async with asyncio.timeout(SECONDS):
             async for chunk in request.stream():
@@ -75,17 +74,17 @@ async def receive(request: Request, limit: int) -> bytes:
                 if len(content) > limit:
                     raise too_large
     except TimeoutError:
-        raise HTTPException(408, f"the body is not here after {SECONDS:g} seconds") from None
+        raise HTTPException(408, f"the body has not arrived after {SECONDS:g} seconds") from None
     if not content:
         raise HTTPException(422, "the body is empty; send a picture")
     return bytes(content)
 
 
 def check_header(picture: Deadline) -> None:
-    """Look at a picture's header, and decode nothing.
+    """Check the header of a picture without decoding it.
 
     Raises:
-        HTTPException: 415, it is in none of the formats; 413, it is too large to be decoded.
+        HTTPException: 415: the format is unknown; 413: the picture is too large.
     """
     try:
         image = open_mended(picture)

@@ -1,4 +1,4 @@
-"""What the API takes and answers, as its OpenAPI describes it."""
+"""What the API takes and returns, for its OpenAPI description."""
 
 from typing import Annotated, Any, Literal
 
@@ -18,46 +18,46 @@ Flat = Annotated[list[Brightness], Field(min_length=SIDE * SIDE, max_length=SIDE
 
 
 class Activations(BaseModel):
-    """What each layer of the network gave."""
+    """The outputs of the layers."""
 
-    hidden: list[list[float]] = Field(description="Of each hidden layer, after ReLU: 0 or above.")
+    hidden: list[list[float]] = Field(description="Of each hidden layer, after ReLU; at least 0.")
     logits: Annotated[list[float], Ten] = Field(description="Before softmax.")
 
 
 class Evidence(BaseModel):
-    """Which pixels spoke for a digit and which against it: gradient × input."""
+    """The pixels for and against a digit: gradient × input."""
 
     label: Digit = Field(description="The most probable digit, also when it is rejected.")
     rival: Digit | None = Field(description="Null: the mean of the other nine.")
     pixels: Annotated[list[Annotated[list[float], Side]], Side] = Field(
-        description="What each pixel adds to the difference; below 0 it speaks for the rival."
+        description="What each pixel adds to the difference; negative values are for the rival."
     )
-    bias: float = Field(description="What the biases add.")
-    difference: float = Field(description="Of the logits: the sum of all pixels and the bias.")
+    bias: float = Field(description="What the biases add to the difference.")
+    difference: float = Field(description="Between the logits: the sum of the pixels and the bias.")
 
 
 class Answer(BaseModel):
-    """What was read from one picture."""
+    """The reading of a picture."""
 
     status: Literal["ok", "rejected"]
     label: Digit | None = Field(description="Null if rejected.")
     confidence: Share = Field(description="The largest probability.")
     probabilities: Annotated[list[Share], Ten] = Field(description="Of 0 … 9.")
-    reason: str = Field(description="Why it is rejected, or what to know of it; or empty.")
-    width: int = Field(ge=1, description="Of the picture, upright.")
+    reason: str = Field(description="Why it is rejected, or a note; or empty.")
+    width: int = Field(ge=1, description="Of the upright picture.")
     height: int = Field(ge=1)
     pixels: Annotated[list[Annotated[list[Level], Side]], Side] = Field(
-        description="What the network saw: white ink on black."
+        description="What the network sees: white ink on black."
     )
-    activations: Activations | None = Field(None, description="There if asked for.")
-    evidence: Evidence | None = Field(None, description="There if asked for.")
+    activations: Activations | None = Field(None, description="If requested.")
+    evidence: Evidence | None = Field(None, description="If requested.")
 
 
-class Model(BaseModel):
-    """Which network reads here, and what its weights file says of it."""
+class ServedNetwork(BaseModel):
+    """The network that reads the pictures, as its weights file describes it."""
 
     layer_sizes: list[int]
-    parameters: int = Field(description="How many weights and biases it has.")
+    parameters: int = Field(description="Number of weights and biases.")
     dataset: str
     recipe: str
     seed: int
@@ -66,31 +66,31 @@ class Model(BaseModel):
     test_accuracy: Share | None
     preprocessing_version: int
     temperature: float
-    threshold: Share = Field(description="What is read with less confidence is rejected.")
+    threshold: Share = Field(description="Answers with less confidence are rejected.")
     nnpipe: str = Field(description="The version of nnpipe.")
 
 
 class Health(BaseModel):
-    """That the server answers."""
+    """The server is running."""
 
     status: Literal["ok"] = "ok"
 
 
 class Problem(BaseModel):
-    """Why a request was refused, in a sentence."""
+    """Why a request is refused, in one sentence."""
 
     detail: str
 
 
 REFUSALS = {
-    400: "The body is no JSON.",
+    400: "The body is not JSON, or incomplete.",
     408: "The body did not arrive in time.",
     413: "The body or the picture is too large.",
-    415: "The body is not a picture in a format that is read.",
-    421: "The Host header has a name that the server does not answer to.",
-    422: "A damaged picture, an array that is none, or a parameter out of its range.",
-    429: "Too many requests are under way; come again.",
-    503: "All readers are busy; come again.",
+    415: "The body is not a picture in a known format.",
+    421: "The server does not answer to the name in the Host header.",
+    422: "The picture is damaged, the array is not valid, or a parameter is out of its range.",
+    429: "The server has too many requests; try again.",
+    503: "All readers are busy; try again.",
 }
 RESPONSES: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": why} for status, why in REFUSALS.items()
@@ -99,8 +99,8 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 KINDS = ("image/png", "image/jpeg", "image/webp", "application/octet-stream")
 BODY = {
     "required": True,
-    "description": "A picture's bytes, whatever type is declared; or, as JSON, rows of brightness, "
-    "0 to 255, or 784 such numbers as 28 rows.",
+    "description": "The bytes of a picture, with any declared type; or, as JSON, rows of "
+    "brightness from 0 to 255, or 784 such numbers for 28 rows.",
     "content": {
         "application/json": {"schema": TypeAdapter(Rows | Flat).json_schema()},
         **{kind: {"schema": {"type": "string", "format": "binary"}} for kind in KINDS},

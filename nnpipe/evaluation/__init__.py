@@ -1,9 +1,9 @@
-"""How good are the answers: every figure of the report, from labels and logits.
+"""The figures of a report, from labels and logits.
 
     classes      confusion, precision, recall, F1      intervals    Wilson, bootstrap
-    reliability  log loss, Brier, calibration          coverage     how much at which error
-    robustness   changed pictures                      comparison   against another network
-    cases        pictures to look at                   duplicates   pictures that are there twice
+    reliability  log loss, Brier, calibration          coverage     share read at an error budget
+    robustness   accuracy on changed pictures          comparison   with another network
+    cases        pictures to look at                   duplicates   identical pictures
 
 `evaluate` takes labels and logits alone; robustness and duplicates take pictures.
 """
@@ -23,30 +23,20 @@ from nnpipe.evaluation.classes import (
     class_figures,
     confused_pairs,
     confusion_matrix,
+    confusion_shares,
     macro_f1,
 )
-from nnpipe.evaluation.coverage import Coverage, keep_budgets
+from nnpipe.evaluation.coverage import Coverage, apply_budgets
 from nnpipe.evaluation.intervals import Estimate, share, wilson
 from nnpipe.evaluation.reliability import Calibration, calibration
 from nnpipe.network import softmax
 
-__all__ = [
-    "CLASSES",
-    "Calibration",
-    "Cases",
-    "ClassFigures",
-    "Coverage",
-    "Estimate",
-    "Evaluation",
-    "Pair",
-    "Rejection",
-    "evaluate",
-]
+__all__ = ["CLASSES", "Evaluation", "evaluate"]
 
 
 @dataclass(frozen=True)
 class Rejection:
-    """What `nnpipe predict` would reject, for its threshold or for what preprocessing found."""
+    """Pictures rejected for low confidence or by preprocessing, and the accuracy on the others."""
 
     threshold: float  # of confidence
     rejected: int
@@ -57,7 +47,7 @@ class Rejection:
 
 @dataclass(frozen=True)
 class Disputed:
-    """Labels that people doubt, and what is left without them."""
+    """Pictures whose labels people doubt, and the accuracy without them."""
 
     indices: tuple[int, ...]
     errors: int  # of the network, among them
@@ -73,13 +63,14 @@ class Evaluation:
     errors: int
     accuracy: Estimate
     macro_f1: Estimate  # mean F1 of the digits that occur
-    confusion: Counts  # (10, 10): row = label, column = answer
     classes: tuple[ClassFigures, ...]  # ten, by label
-    pairs: tuple[Pair, ...]  # what was taken for what, the most frequent first
+    confusion: Counts  # (10, 10): row = label, column = answer
+    confusion_shares: tuple[tuple[float | None, ...], ...]  # of each row; None: no such label
+    confused_pairs: tuple[Pair, ...]  # the most frequent first
     calibration: Calibration
     coverage: Coverage
     rejection: Rejection
-    disputed: Disputed | None  # None where nothing is known of the labels
+    disputed: Disputed | None  # None: no label is in doubt
     cases: Cases
 
 
@@ -95,20 +86,20 @@ def evaluate(
 ) -> Evaluation:
     """Compare answers with labels.
 
-    Every picture gets an answer, the largest of its probabilities, be it rejected or not; what is
-    refused in any case is only never read at an error budget.
+    The answer to a picture is its most probable digit, also when it is rejected. Error budgets
+    never read a refused picture.
 
     Args:
         labels: shape (n,), integers in 0…9.
         logits: shape (n, 10), finite.
         temperature: divides the logits; fitted on validation, above 0.
-        threshold: below this confidence, in [0, 1], an answer is rejected.
-        refused: shape (n,), what is rejected in any case; by default nothing.
-        error_thresholds: share of errors that is allowed → confidence, chosen on validation.
+        threshold: confidence in [0, 1] below which an answer is rejected.
+        refused: shape (n,), pictures that preprocessing refuses; by default none.
+        error_thresholds: allowed share of errors → confidence, chosen on validation.
         disputed: indices of pictures whose labels are in doubt.
 
     Raises:
-        EvaluationError: there is nothing to compare, shapes do not fit, a label is not in 0…9, or
+        EvaluationError: there are no labels, shapes do not fit, a label is not in 0…9, or
             a logit is not finite.
     """
     y, z = np.asarray(labels), np.asarray(logits, np.float64)
@@ -123,9 +114,9 @@ def evaluate(
     if not np.isfinite(z).all():
         raise EvaluationError("logits must be finite, found NaN or infinity")
 
-    rejected = np.zeros(y.size, bool) if refused is None else np.array(refused, bool)
-    if rejected.shape != y.shape:
-        raise EvaluationError(f"{y.size} labels need as many refusals, got {rejected.shape}")
+    refusals = np.zeros(y.size, bool) if refused is None else np.asarray(refused, bool)
+    if refusals.shape != y.shape:
+        raise EvaluationError(f"{y.size} labels need as many refusals, got {refusals.shape}")
     if disputed and not 0 <= min(disputed) <= max(disputed) < y.size:
         raise EvaluationError(f"disputed labels must lie in 0…{y.size - 1}")
 
@@ -135,35 +126,35 @@ def evaluate(
     wrong = answers != y
     confusion = confusion_matrix(y, answers)
     errors = int(wrong.sum())
-    takeable = np.where(rejected, -1, confidences)
-    rejected |= confidences < threshold
     return Evaluation(
         n=y.size,
         errors=errors,
         accuracy=wilson(y.size - errors, y.size),
         macro_f1=macro_f1(confusion),
-        confusion=confusion,
         classes=class_figures(confusion),
-        pairs=confused_pairs(confusion),
-        calibration=calibration(y, z, temperature),
-        coverage=keep_budgets(takeable, wrong, error_thresholds or {}),
-        rejection=_rejection(threshold, rejected, wrong),
-        disputed=_disputed(disputed, wrong) if disputed else None,
-        cases=choose(y, p, disputed),
+        confusion=confusion,
+        confusion_shares=confusion_shares(confusion),
+        confused_pairs=confused_pairs(confusion),
+        calibration=calibration(y, z, temperature=temperature),
+        coverage=apply_budgets(
+            np.where(refusals, -1, confidences), wrong, thresholds=error_thresholds or {}
+        ),
+        rejection=_reject(threshold, wrong, rejected=refusals | (confidences < threshold)),
+        disputed=_without(disputed, wrong) if disputed else None,
+        cases=choose(y, p, disputed=disputed),
     )
 
 
-def _rejection(
-    threshold: float, rejected: npt.NDArray[np.bool_], wrong: npt.NDArray[np.bool_]
+def _reject(
+    threshold: float, wrong: npt.NDArray[np.bool_], *, rejected: npt.NDArray[np.bool_]
 ) -> Rejection:
     accepted, errors = int((~rejected).sum()), int((wrong & ~rejected).sum())
-    return Rejection(
-        threshold, int(rejected.sum()), accepted, errors, share(accepted - errors, accepted)
-    )
+    accuracy = share(accepted - errors, accepted)
+    return Rejection(threshold, int(rejected.sum()), accepted, errors, accuracy)
 
 
-def _disputed(disputed: frozenset[int], wrong: npt.NDArray[np.bool_]) -> Disputed:
-    indices = np.array(sorted(disputed))
-    errors, n = int(wrong[indices].sum()), wrong.size - len(indices)
-    right = n - (int(wrong.sum()) - errors)
-    return Disputed(tuple(indices.tolist()), errors, n, share(right, n))
+def _without(disputed: frozenset[int], wrong: npt.NDArray[np.bool_]) -> Disputed:
+    indices = sorted(disputed)
+    errors, others = int(wrong[indices].sum()), np.delete(wrong, indices)
+    accuracy = share(int((~others).sum()), others.size)
+    return Disputed(tuple(indices), errors, others.size, accuracy)

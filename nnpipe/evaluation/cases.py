@@ -1,4 +1,4 @@
-"""The pictures to look at: the worst errors, the narrowest hits, labels that may be wrong."""
+"""Pictures to look at: the worst errors, the narrowest hits, and labels that may be wrong."""
 
 from dataclasses import dataclass
 
@@ -7,38 +7,41 @@ import numpy as np
 from nnpipe.network import Array
 
 MOST = 24
+"""Pictures of each kind."""
 
 
 @dataclass(frozen=True)
 class Cases:
-    """Pictures in the order in which they are worth a look, `MOST` of each at most."""
+    """Indices of pictures, those most worth a look first; at most `MOST` of each kind."""
 
-    errors: tuple[int, ...]  # wrong, the most confident first
-    hits: tuple[int, ...]  # right, the least confident first
-    suspects: tuple[int, ...]  # wrong; the least probable label first, disputed ones left out
+    errors: tuple[int, ...]  # wrong; the most confident first
+    hits: tuple[int, ...]  # right; the least confident first
+    suspects: tuple[int, ...]  # wrong and not disputed; the least probable label first
 
 
-def choose(labels: Array, p: Array, disputed: frozenset[int]) -> Cases:
+def choose(labels: Array, p: Array, *, disputed: frozenset[int]) -> Cases:
     """Choose pictures by their probabilities.
 
-    A label is the more suspect, the less the network believes it: its *self-confidence*
-    (Northcutt, Jiang & Chuang 2021, "Confident Learning", section 3.1). Wrong labels are found
-    among the errors; nothing says that an error is one of them.
+    A label is the more suspect the lower its probability, its *self-confidence* (Northcutt, Jiang
+    & Chuang 2021, "Confident Learning", section 3.1). Wrong labels are among the errors, but few
+    errors are wrong labels.
 
     Args:
         labels: shape (n,).
         p: probabilities, shape (n, 10).
-        disputed: indices that are known already.
+        disputed: indices of labels that are already in doubt.
     """
+    indices = np.arange(len(labels))
     confidence, wrong = p.max(axis=1), p.argmax(axis=1) != labels
-    of_label = p[np.arange(len(labels)), labels]
-    known = np.isin(np.arange(len(labels)), list(disputed))
+    undisputed = ~np.isin(indices, list(disputed))
     return Cases(
-        errors=_first(np.flatnonzero(wrong), -confidence),
-        hits=_first(np.flatnonzero(~wrong), confidence),
-        suspects=_first(np.flatnonzero(wrong & ~known), of_label),
+        errors=first(wrong, by=-confidence),
+        hits=first(~wrong, by=confidence),
+        suspects=first(wrong & undisputed, by=p[indices, labels]),
     )
 
 
-def _first(which: Array, by: Array) -> tuple[int, ...]:
-    return tuple(which[np.argsort(by[which], kind="stable")[:MOST]].tolist())
+def first(mask: Array, *, by: Array, most: int = MOST) -> tuple[int, ...]:
+    """Return the indices of masked pictures in ascending order of a key; mask and key are (n,)."""
+    indices = np.flatnonzero(mask)
+    return tuple(indices[np.argsort(by[indices], kind="stable")[:most]].tolist())

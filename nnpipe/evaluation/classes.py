@@ -1,4 +1,4 @@
-"""What is taken for what: the confusion matrix, and precision, recall and F1 for each digit."""
+"""The confusion matrix, and precision, recall and F1 of each digit."""
 
 from dataclasses import dataclass
 
@@ -8,28 +8,30 @@ import numpy.typing as npt
 from nnpipe.evaluation.intervals import Estimate, percentiles, share
 
 CLASSES = 10
+
 RESAMPLES = 2000
+"""Bootstrap samples."""
 
 Counts = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class ClassFigures:
-    """One digit's figures; None where there is nothing to divide by."""
+    """The figures of one digit. An estimate is None if its denominator is 0."""
 
     label: int
     support: int  # pictures with this label
-    predicted: int  # pictures taken for it
-    precision: Estimate | None  # share of those taken for it that are it
-    recall: Estimate | None  # share of those with the label that were found
-    f1: Estimate | None  # harmonic mean of both: 2 hits / (support + predicted)
-    confused_with: int | None  # what it was most often taken for; None if never for another
-    confused: int  # how often
+    predicted: int  # pictures read as it
+    precision: Estimate | None  # share of pictures read as it that show it
+    recall: Estimate | None  # share of pictures with the label that are read as it
+    f1: Estimate | None  # their harmonic mean: 2 hits / (support + predicted)
+    confused_with: int | None  # the digit it is most often misread as; None: it never is
+    confused: int  # pictures misread as that digit
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A digit that was taken for another."""
+    """A digit that is misread as another."""
 
     label: int
     answer: int
@@ -37,74 +39,84 @@ class Pair:
 
 
 def confusion_matrix(labels: npt.ArrayLike, answers: npt.ArrayLike) -> Counts:
-    """How often each label, the row, got each answer, the column: shape (10, 10)."""
+    """Count pictures by label (row) and answer (column): shape (10, 10)."""
     cells = np.asarray(labels, np.int64) * CLASSES + np.asarray(answers)
     return np.bincount(cells, minlength=CLASSES**2).reshape(CLASSES, CLASSES)
 
 
+def confusion_shares(confusion: Counts) -> tuple[tuple[float | None, ...], ...]:
+    """Return each count as a share of its label; None if the label does not occur."""
+    return tuple(
+        tuple(count / sum(row) if sum(row) else None for count in row) for row in confusion.tolist()
+    )
+
+
 def confused_pairs(confusion: Counts) -> tuple[Pair, ...]:
-    """Every pair that occurs off the diagonal, the most frequent first."""
-    rows, columns = np.nonzero(confusion * (1 - np.eye(CLASSES, dtype=np.int64)))
-    pairs = [Pair(int(r), int(c), int(confusion[r, c])) for r, c in zip(rows, columns, strict=True)]
+    """Return the counts above 0 off the diagonal, the largest first."""
+    counts = np.ndenumerate(_errors(confusion))
+    pairs = [Pair(label, answer, int(n)) for (label, answer), n in counts if n]
     return tuple(sorted(pairs, key=lambda pair: -pair.count))
 
 
 def class_figures(confusion: Counts) -> tuple[ClassFigures, ...]:
-    """The ten digits' figures."""
-    return tuple(_figures(label, confusion) for label in range(CLASSES))
+    """Return the figures of the ten digits."""
+    figures = []
+    for label, errors in enumerate(_errors(confusion)):
+        support, predicted = int(confusion[label].sum()), int(confusion[:, label].sum())
+        hits = int(confusion[label, label])
+        figures.append(
+            ClassFigures(
+                label=label,
+                support=support,
+                predicted=predicted,
+                precision=share(hits, predicted),
+                recall=share(hits, support),
+                f1=f1(hits, support=support, predicted=predicted),
+                confused_with=int(errors.argmax()) if errors.any() else None,
+                confused=int(errors.max()),
+            )
+        )
+    return tuple(figures)
+
+
+def _errors(confusion: Counts) -> Counts:
+    """Return a confusion matrix without its diagonal."""
+    return confusion - np.diag(confusion.diagonal())
 
 
 def macro_f1(confusion: Counts) -> Estimate:
-    """The mean F1 of the digits that occur.
+    """Return the mean F1 of the digits that occur.
 
-    Its interval comes from drawing the pictures anew, with replacement, 2,000 times. All that F1
-    takes of a picture is its cell of the matrix, so drawing pictures is drawing cells, however
-    many pictures there are.
+    The interval is a bootstrap: it draws the pictures 2,000 times with replacement. F1 depends on
+    a picture only through its cell of the matrix, so the bootstrap draws cells. It takes the same
+    time for any number of pictures.
     """
     n = int(confusion.sum())
-    drawn = np.random.default_rng(0).multinomial(n, confusion.ravel() / n, RESAMPLES)
+    samples = np.random.default_rng(0).multinomial(n, confusion.ravel() / n, RESAMPLES)
     occurring = confusion.sum(axis=1) > 0
-    resampled = _f1(drawn.reshape(-1, CLASSES, CLASSES))[:, occurring]
-    # A digit that occurs but was never drawn, nor answered, has none this time.
-    there = ~np.isnan(resampled)
-    means = np.where(there, resampled, 0).sum(axis=1) / np.maximum(there.sum(axis=1), 1)
+    resampled = _f1(samples.reshape(-1, CLASSES, CLASSES))[:, occurring]
+    # A sample may hold no picture of a digit and no answer of it; its F1 is then undefined.
+    defined = ~np.isnan(resampled)
+    means = np.where(defined, resampled, 0).sum(axis=1) / np.maximum(defined.sum(axis=1), 1)
     return percentiles(float(_f1(confusion[np.newaxis])[0, occurring].mean()), means)
 
 
 def _f1(confusion: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """F1 of each class, shape (n, 10), of n matrices; NaN for what neither is nor is answered."""
+    """Return F1 for n matrices, shape (n, 10); NaN for a digit that is neither label nor answer."""
     hits = confusion.diagonal(axis1=1, axis2=2)
-    asked = confusion.sum(axis=1) + confusion.sum(axis=2)
-    f1: npt.NDArray[np.float64] = np.full(hits.shape, np.nan)
-    np.divide(2 * hits, asked, out=f1, where=asked > 0)
+    total = confusion.sum(axis=1) + confusion.sum(axis=2)
+    with np.errstate(invalid="ignore"):  # 0 / 0 is NaN
+        f1: npt.NDArray[np.float64] = 2 * hits / total
     return f1
 
 
-def _figures(label: int, confusion: Counts) -> ClassFigures:
-    support, predicted = int(confusion[label].sum()), int(confusion[:, label].sum())
-    hits = int(confusion[label, label])
-    others = confusion[label].copy()
-    others[label] = 0
-    return ClassFigures(
-        label=label,
-        support=support,
-        predicted=predicted,
-        precision=share(hits, predicted),
-        recall=share(hits, support),
-        f1=f1(hits, support, predicted),
-        confused_with=int(others.argmax()) if others.any() else None,
-        confused=int(others.max()),
-    )
+def f1(hits: int, *, support: int, predicted: int) -> Estimate | None:
+    """Return F1 of one digit with its interval; None if the digit is neither label nor answer.
 
-
-def f1(hits: int, support: int, predicted: int) -> Estimate | None:
-    """F1 of one digit, with its interval; None where there is nothing to divide by.
-
-    F1 itself is no share of anything. But J = hits / (pictures that are or were taken for the
-    digit) is one, and has a Wilson interval; F1 = 2 J / (1 + J) grows with it, so its ends are
-    those of J (Lam, Gopal & Qian 2023, "Confidence Intervals for the F1 Score", the Wilson
-    indirect method). The bootstrap finds much the same for digits with errors, and no width at
-    all for those with none.
+    F1 is not a share, but J = hits / (pictures that show the digit or are read as it) is one and
+    has a Wilson interval. F1 = 2 J / (1 + J) grows with J, so the ends of J give those of F1 (Lam,
+    Gopal & Qian 2023, "Confidence Intervals for the F1 Score", the Wilson indirect method). A
+    bootstrap agrees for digits with errors, but gives no width at all without errors.
     """
     jaccard = share(hits, support + predicted - hits)
     if jaccard is None:

@@ -1,4 +1,4 @@
-"""Two networks on the same pictures."""
+"""Comparison of two networks on the same pictures."""
 
 import math
 from dataclasses import dataclass
@@ -9,17 +9,17 @@ import numpy.typing as npt
 
 @dataclass(frozen=True)
 class Comparison:
-    """How many pictures each of the two reads right."""
+    """How many pictures the new and the old network read right."""
 
     both_right: int
     gained: int  # only the new one
     lost: int  # only the old one
     both_wrong: int
-    p_value: float  # how likely a difference like this is if both are equally good
+    p_value: float  # of the exact McNemar test
 
 
 def compare(new: npt.NDArray[np.bool_], old: npt.NDArray[np.bool_]) -> Comparison:
-    """Compare which pictures were read right, shape (n,) each."""
+    """Compare two masks of the pictures that are read right, shape (n,) each."""
     gained, lost = int((new & ~old).sum()), int((old & ~new).sum())
     return Comparison(
         both_right=int((new & old).sum()),
@@ -31,15 +31,15 @@ def compare(new: npt.NDArray[np.bool_], old: npt.NDArray[np.bool_]) -> Compariso
 
 
 def mcnemar(gained: int, lost: int) -> float:
-    """The exact two-sided McNemar test (McNemar 1947; exact: Agresti 2002, section 10.1.1).
+    """Return the p-value of the exact two-sided McNemar test.
 
-    Only the pictures on which both differ tell anything. If both are equally good, each of those
-    is as likely gained as lost, so the smaller number is what a fair coin would have given.
+    Source: McNemar 1947; exact: Agresti 2002, section 10.1.1. Only pictures on which the networks
+    differ count. If both are equally good, each of those is gained or lost with probability ½.
     """
     n, fewer = gained + lost, min(gained, lost)
-    if n - fewer - fewer <= 1:  # half of all outcomes are on either side
+    if n - fewer - fewer <= 1:  # every outcome is at least as extreme
         return 1.0
-    # The logarithm of each term, since 2ⁿ soon has more digits than a float.
+    # 2ⁿ overflows a float, so terms are computed as logarithms.
     log_terms = [
         math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) - n * math.log(2)
         for k in range(fewer + 1)

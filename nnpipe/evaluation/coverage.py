@@ -1,4 +1,4 @@
-"""How much can be read without a person, if so many errors are allowed."""
+"""The share of pictures that can be read automatically within an error budget."""
 
 from dataclasses import dataclass
 
@@ -8,73 +8,59 @@ import numpy.typing as npt
 from nnpipe.evaluation.intervals import Estimate, share
 
 POINTS = 200
+"""Points of the curve, at most."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What is read when at most this share of it may be wrong."""
+    """What is read if at most a given share of it may be wrong."""
 
-    budget: float
-    threshold: float | None  # chosen on validation; None: no threshold kept to the budget there
+    budget: float  # the allowed share of errors
+    threshold: float | None  # chosen on validation; None: none keeps the budget there
     read: int  # pictures of at least this confidence
     coverage: float  # their share of all
     errors: int  # those read wrong
     error: Estimate | None  # their share of what is read
-    kept: bool | None  # whether the interval of that lies within the budget, or beyond; or neither
+    kept: bool | None  # True or False if the whole interval of that says so, else None
 
 
 @dataclass(frozen=True)
 class Point:
-    """A point of the curve: the most confident share of the pictures, and how much of it is wrong.
+    """A point of the risk-coverage curve (El-Yaniv & Wiener 2010, section 2)."""
 
-    It is the risk-coverage curve (El-Yaniv & Wiener 2010, section 2).
-    """
-
-    coverage: float
-    error: float
+    coverage: float  # the share of the pictures that is read, the most confident first
+    error: float  # the share of those that is wrong
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """Coverage against error."""
+    """Coverage at error budgets, and the whole curve."""
 
     budgets: tuple[Budget, ...]
     curve: tuple[Point, ...]
 
 
-def keep_budgets(
-    confidences: npt.ArrayLike,
-    wrong: npt.ArrayLike,
-    thresholds: dict[float, float | None],
+def apply_budgets(
+    confidences: npt.ArrayLike, wrong: npt.ArrayLike, *, thresholds: dict[float, float | None]
 ) -> Coverage:
-    """Apply thresholds that were chosen elsewhere.
+    """Apply thresholds that were chosen on validation pictures.
 
     Args:
-        confidences: shape (n,), of each answer, in [0, 1]; −1 for one that is never taken.
-        wrong: shape (n,), whether it is wrong.
+        confidences: of the answers, shape (n,), in [0, 1]; −1 for an answer that is never taken.
+        wrong: which answers are wrong, shape (n,).
         thresholds: budget → threshold.
     """
     c, errors = np.asarray(confidences, np.float64), np.asarray(wrong, bool)
-    order = np.argsort(-c, kind="stable")
-    wrong_so_far = np.cumsum(errors[order])
-    n = len(c)
-    counts = np.unique(np.linspace(1, n, min(n, POINTS)).round().astype(int))
-    return Coverage(
-        tuple(_budget(c, errors, budget, t) for budget, t in thresholds.items()),
-        tuple(Point(int(k) / n, int(wrong_so_far[k - 1]) / int(k)) for k in counts),
-    )
-
-
-def _budget(
-    c: npt.NDArray[np.float64],
-    wrong: npt.NDArray[np.bool_],
-    budget: float,
-    threshold: float | None,
-) -> Budget:
-    taken = c >= threshold if threshold is not None else np.zeros(len(c), bool)
-    read, errors = int(taken.sum()), int(wrong[taken].sum())
-    error = share(errors, read)
-    kept = None
-    if error and (error.high <= budget or error.low > budget):
-        kept = error.high <= budget
-    return Budget(budget, threshold, read, read / len(c), errors, error, kept)
+    n, budgets = len(c), []
+    for budget, threshold in thresholds.items():
+        taken = c >= (np.inf if threshold is None else threshold)
+        read, misread = int(taken.sum()), int(errors[taken].sum())
+        error = share(misread, read)
+        kept = None
+        if error and (error.high <= budget or error.low > budget):
+            kept = error.high <= budget
+        budgets.append(Budget(budget, threshold, read, read / n, misread, error, kept))
+    errors_so_far = np.cumsum(errors[np.argsort(-c, kind="stable")])
+    counts = np.unique(np.linspace(1, n, min(n, POINTS)).round().astype(int)).tolist()
+    curve = (Point(k / n, int(errors_so_far[k - 1]) / k) for k in counts)
+    return Coverage(tuple(budgets), tuple(curve))

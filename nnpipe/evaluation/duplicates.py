@@ -1,4 +1,4 @@
-"""Pictures that are there twice, pixel for pixel."""
+"""Pictures that occur twice, pixel for pixel."""
 
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -8,37 +8,32 @@ from nnpipe.network import Array
 
 @dataclass(frozen=True)
 class Duplicate:
-    """Two pictures with the same pixels."""
+    """A picture with the same pixels as an earlier one."""
 
     index: int
-    earlier: int  # in the other set, or before it in its own
+    earlier: int  # index in the other set, or an earlier one in the same set
     label: int
     earlier_label: int
 
 
-def among(
-    pixels: Array, labels: Array, others: Array, other_labels: Array
+def find(
+    pixels: Array, labels: Array, *, earlier: tuple[Array, Array] | None = None
 ) -> tuple[Duplicate, ...]:
-    """Find the pictures that also lie among others; a copy among the others counts once.
+    """Find pictures that also occur earlier; only the first copy there counts.
 
     Args:
         pixels: uint8, shape (n, 28, 28).
         labels: shape (n,).
-        others: uint8, shape (m, 28, 28).
-        other_labels: shape (m,).
+        earlier: pixels and labels of another set; by default, earlier pictures of the same set.
     """
-    seen = {_hash(picture): i for i, picture in reversed(list(enumerate(others)))}
-    pairs = ((i, seen.get(_hash(picture))) for i, picture in enumerate(pixels))
+    others, other_labels = earlier or (pixels, labels)
+    first = {_hash(picture): i for i, picture in reversed(list(enumerate(others)))}
+    pairs = ((i, first.get(_hash(picture))) for i, picture in enumerate(pixels))
     return tuple(
-        Duplicate(i, j, int(labels[i]), int(other_labels[j])) for i, j in pairs if j is not None
+        Duplicate(i, j, int(labels[i]), int(other_labels[j]))
+        for i, j in pairs
+        if j is not None and (earlier or j < i)
     )
-
-
-def repeated(pixels: Array, labels: Array) -> tuple[Duplicate, ...]:
-    """Find the pictures that came before in the same set."""
-    first: dict[bytes, int] = {}
-    pairs = ((i, first.setdefault(_hash(picture), i)) for i, picture in enumerate(pixels))
-    return tuple(Duplicate(i, j, int(labels[i]), int(labels[j])) for i, j in pairs if j < i)
 
 
 def _hash(picture: Array) -> bytes:

@@ -1,4 +1,4 @@
-"""What a probability is worth: log loss, Brier score, and how far confidence is from accuracy."""
+"""The quality of probabilities: log loss, Brier score and calibration error."""
 
 from dataclasses import dataclass
 
@@ -10,35 +10,37 @@ from nnpipe.evaluation.intervals import Estimate, wilson
 from nnpipe.network import softmax
 
 BINS = 15
-"""As many as Guo et al. 2017 take."""
+"""Bins of confidence, as in Guo et al. 2017."""
 
+Labels = npt.NDArray[np.integer]
 Probabilities = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Bin:
-    """The pictures whose confidence lies in one range."""
+    """The pictures whose confidence lies in a range."""
 
     low: float
     high: float
     n: int
-    confidence: float  # their mean
+    confidence: float  # the mean
     accuracy: Estimate  # the share that is right
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """How good probabilities are; the lower, the better."""
+    """Measures of probabilities; lower is better."""
 
     nll: float  # mean of −log p of the true label, ≥ 0
-    brier: float  # mean of Σₖ (pₖ − [k = y])², in [0, 2]; for one class without the sum, in [0, 1]
-    ece: float  # mean distance of confidence and accuracy over the bins, in [0, 1]
+    brier: float  # mean of Σₖ (pₖ − [k = y])², in [0, 2]; one class: no sum, in [0, 1]
+    ece: float  # mean of |confidence − accuracy| over the bins, in [0, 1]
     bins: tuple[Bin, ...]  # those that hold pictures
 
 
 @dataclass(frozen=True)
 class ClassReliability:
-    """One digit's probability against whether it is that digit, over all pictures."""
+    """The probability of one digit, as an answer to "is it this digit?", over all pictures."""
 
     label: int
     before: Reliability
@@ -47,7 +49,7 @@ class ClassReliability:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Reliability as trained and after the temperature that the weights carry."""
+    """Reliability before and after division by the temperature in the weights file."""
 
     temperature: float
     before: Reliability
@@ -55,13 +57,13 @@ class Calibration:
     classes: tuple[ClassReliability, ...]
 
 
-def calibration(labels: npt.ArrayLike, logits: npt.ArrayLike, temperature: float) -> Calibration:
-    """Measure probabilities before and after scaling by a temperature.
+def calibration(labels: npt.ArrayLike, logits: npt.ArrayLike, *, temperature: float) -> Calibration:
+    """Measure probabilities before and after division of the logits by a temperature.
 
     Args:
         labels: shape (n,), integers in 0…9.
         logits: shape (n, 10).
-        temperature: what was fitted on validation pictures, above 0.
+        temperature: fitted on validation pictures, above 0.
     """
     y, z = np.asarray(labels), np.asarray(logits, np.float64)
     before, after = softmax(z), softmax(z / temperature)
@@ -70,68 +72,63 @@ def calibration(labels: npt.ArrayLike, logits: npt.ArrayLike, temperature: float
         before=reliability(y, before),
         after=reliability(y, after),
         classes=tuple(
-            ClassReliability(
-                label,
-                class_reliability(y, before, label),
-                class_reliability(y, after, label),
-            )
-            for label in range(CLASSES)
+            ClassReliability(k, *(class_reliability(y, p, label=k) for p in (before, after)))
+            for k in range(CLASSES)
         ),
     )
 
 
-def reliability(labels: npt.NDArray[np.integer], p: Probabilities) -> Reliability:
-    """All ten probabilities together; bins are over the largest (Guo et al. 2017, section 2).
+def reliability(labels: Labels, p: Probabilities) -> Reliability:
+    """Measure all ten probabilities; bins hold the largest one (Guo et al. 2017, section 2).
 
     Args:
         labels: shape (n,).
         p: shape (n, 10).
     """
-    rows = np.arange(len(labels))
-    bins = _bins(p.max(axis=1), p.argmax(axis=1) == labels)
-    # Σ (p − y)² = Σ p² − 2 p_y + 1, with no matrix of zeros and ones (Brier 1950, eq. 2).
-    brier = (p**2).sum(axis=1) - 2 * p[rows, labels] + 1
-    return Reliability(_log_loss(p[rows, labels]), float(brier.mean()), _ece(bins), bins)
+    of_label = p[np.arange(len(labels)), labels]
+    # Σ (p − y)² = Σ p² − 2 p_y + 1, which needs no one-hot matrix (Brier 1950, eq. 2).
+    squares = (p**2).sum(axis=1) - 2 * of_label + 1
+    right = p.argmax(axis=1) == labels
+    return _measure(of_label, squares, confidence=p.max(axis=1), right=right)
 
 
-def class_reliability(labels: npt.NDArray[np.integer], p: Probabilities, label: int) -> Reliability:
-    """One digit against all others (Nixon et al. 2019, "Measuring Calibration", section 3.2).
+def class_reliability(labels: Labels, p: Probabilities, *, label: int) -> Reliability:
+    """Measure one digit against all others.
+
+    Source: Nixon et al. 2019, "Measuring Calibration", section 3.2.
 
     Args:
         labels: shape (n,).
         p: shape (n, 10).
         label: the digit.
     """
-    is_it, of_it = labels == label, p[:, label]
-    bins = _bins(of_it, is_it)
-    # The others' sum, since 1 − p is 0 long before they are.
-    loss = _log_loss(np.where(is_it, of_it, np.delete(p, label, axis=1).sum(axis=1)))
-    return Reliability(loss, float(((of_it - is_it) ** 2).mean()), _ece(bins), bins)
+    positive, own = labels == label, p[:, label]
+    # Not 1 − p: that is rounded to 0 while the sum of the others is still above 0.
+    of_label = np.where(positive, own, np.delete(p, label, axis=1).sum(axis=1))
+    return _measure(of_label, (own - positive) ** 2, confidence=own, right=positive)
 
 
-def _log_loss(p: Probabilities) -> float:
-    # A probability may underflow to 0, whose logarithm would be infinite; a sum may exceed 1.
-    return float(-np.log(np.clip(p, np.finfo(np.float64).tiny, 1)).mean()) + 0.0
+def _measure(
+    of_label: Probabilities, squares: Probabilities, *, confidence: Probabilities, right: Mask
+) -> Reliability:
+    """Measure probabilities of true labels, squared errors and confidences, shape (n,) each."""
+    # A probability may underflow to 0, which has no logarithm; a rounded sum may exceed 1.
+    logs = np.log(np.clip(of_label, np.finfo(np.float64).tiny, 1))
+    bins = _bins(confidence, right)
+    distances = (b.n * abs(b.accuracy.value - b.confidence) for b in bins)
+    ece = sum(distances) / len(right)
+    return Reliability(float(-logs.mean()) + 0.0, float(squares.mean()), ece, bins)
 
 
-def _bins(confidence: Probabilities, right: npt.NDArray[np.bool_]) -> tuple[Bin, ...]:
+def _bins(confidence: Probabilities, right: Mask) -> tuple[Bin, ...]:
     edges = np.linspace(0, 1, BINS + 1)
     number = np.searchsorted(edges[1:-1], confidence)
     n = np.bincount(number, minlength=BINS)
     hits = np.bincount(number, right, BINS).astype(int)
     sums = np.bincount(number, confidence, BINS)
+    columns = (column.tolist() for column in (edges[:-1], edges[1:], n, sums, hits))
     return tuple(
-        Bin(
-            float(edges[i]),
-            float(edges[i + 1]),
-            int(n[i]),
-            float(sums[i] / n[i]),
-            wilson(int(hits[i]), int(n[i])),
-        )
-        for i in np.flatnonzero(n)
+        Bin(low, high, n, confidences / n, wilson(hits, n))
+        for low, high, n, confidences, hits in zip(*columns, strict=True)
+        if n
     )
-
-
-def _ece(bins: tuple[Bin, ...]) -> float:
-    n = sum(b.n for b in bins)
-    return sum(b.n * abs(b.accuracy.value - b.confidence) for b in bins) / n

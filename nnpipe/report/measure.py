@@ -1,4 +1,4 @@
-"""Everything that a report is made of, measured."""
+"""All measurements of a report."""
 
 import os
 import shlex
@@ -26,7 +26,7 @@ from nnpipe.weights import Metadata
 
 
 class Champion(NamedTuple):
-    """The champion on the same pictures."""
+    """The champion's answers to the same pictures."""
 
     about: dict[str, Any]
     answers: Array  # (n,), 0…9
@@ -35,19 +35,19 @@ class Champion(NamedTuple):
 
 @dataclass(frozen=True)
 class Measured:
-    """All that a report is made of."""
+    """All that a report shows."""
 
     about: dict[str, Any]  # the weights, what they were trained on, what they were measured on
     labelled: Labelled
     probabilities: Array  # (n, 10), calibrated
     evaluation: Evaluation
     robustness: tuple[Series, ...]
-    champion: Champion | None  # None: there is none, or these are its own weights
+    champion: Champion | None  # None: missing, or these are its weights
     is_champion: bool
-    decision: Decision | None  # of the rules of promotion; None: they were not asked
+    decision: Decision | None  # of the rules of promotion; None: not asked for
     duplicates: tuple[Duplicate, ...]  # of training pictures; in a folder, of earlier ones
     data: Dataset | None  # None for a folder
-    reproduce: tuple[str, ...]  # commands
+    reproduce: list[str]  # commands
 
 
 def measure(
@@ -60,16 +60,16 @@ def measure(
     command: str,
     decision: Decision | None = None,
 ) -> Measured:
-    """Measure weights on pictures, beside the champion.
+    """Measure weights on labelled pictures, and compare them with the champion.
 
     Args:
         path: the weights file.
-        labelled: the pictures, with their labels.
+        labelled: the pictures.
         champion: the champion's weights file, which may be missing.
-        data: the data set whose test part they are; None for a folder.
-        name: of the weights: that of their run, or "champion".
-        command: what gave it.
-        decision: of the rules of promotion; None if they were not asked.
+        data: the data set whose test pictures they are; None for a folder.
+        name: the name of the run, or "champion".
+        command: the command that reproduces the report.
+        decision: of the rules of promotion; None: not asked for.
 
     Raises:
         WeightsError: the weights, or the champion's, are missing or damaged.
@@ -94,22 +94,17 @@ def measure(
     rival = None
     if champion_digest not in (None, digest):
         rival = _champion(champion, metadata, labelled=labelled, logits=logits)
-    if data:
-        found = duplicates.among(images, labels, data.training.images, data.training.labels)
-    else:
-        found = duplicates.repeated(images, labels)
+    network = classifier.weights.network
     about = {
         "name": encode_path(name),
         "nnpipe": __version__,
         "weights": encode_path(path.name),
         "weights_sha256": digest,
-        "parameters": sum(
-            layer.W.size + layer.b.size for layer in classifier.weights.network.layers
-        ),
-        "layer_sizes": list(metadata.layer_sizes),
+        "parameters": sum(array.size for layer in network.layers for array in layer),
+        "layer_sizes": metadata.layer_sizes,
         "measured_on": labelled.name,
-        "dataset": data.name if data else None,
-        "measured_on_checksum": data.checksum if data else None,
+        "dataset": data and data.name,
+        "measured_on_checksum": data and data.checksum,
         "trained_on": metadata.dataset,
         "engine": metadata.engine,
         "recipe": metadata.recipe,
@@ -126,20 +121,17 @@ def measure(
         labelled=labelled,
         probabilities=softmax(logits / metadata.temperature),
         evaluation=evaluation,
-        robustness=robustness.measure(
-            classifier.weights.network, as_inputs(images), labels.astype(np.int64)
-        ),
+        robustness=robustness.measure(network, as_inputs(images), labels=labels.astype(np.int64)),
         champion=rival,
         is_champion=champion_digest == digest,
         decision=decision,
-        duplicates=found,
+        duplicates=duplicates.find(images, labels, earlier=data.training if data else None),
         data=data,
-        reproduce=("# this report", command, "# the weights, anew", *_training(metadata)),
+        reproduce=["# this report", command, "# the weights", *_training(metadata)],
     )
 
 
 def _champion(path: Path, metadata: Metadata, *, labelled: Labelled, logits: Array) -> Champion:
-    """Read the same pictures with the champion."""
     classifier = Classifier.load(path)
     labels = labelled.digits.labels
     answers = classifier.logits(labelled.digits.images).argmax(axis=1)
@@ -159,18 +151,19 @@ def _champion(path: Path, metadata: Metadata, *, labelled: Labelled, logits: Arr
 
 
 def _training(metadata: Metadata) -> list[str]:
-    """What to type for the same weights."""
-    train = ["nnpipe", "train", "--run", "again", "--dataset", metadata.dataset]
+    """Return the commands that train the same weights."""
+    options: dict[str, Any] = {"--run": "again", "--dataset": metadata.dataset}
     if metadata.engine == "torch":
-        train += ["--recipe", metadata.recipe]
+        options["--recipe"] = metadata.recipe
     else:
-        train += ["--engine", metadata.engine]
-    train += ["--seed", str(metadata.seed)]
-    given = metadata.parameters or {}
-    for option in ("epochs", "batch_size", "lr"):
-        if option in given:
-            train += [f"--{option.replace('_', '-')}", str(given[option])]
+        options["--engine"] = metadata.engine
+    options["--seed"] = metadata.seed
+    parameters = metadata.parameters or {}
+    for name in ("epochs", "batch_size", "lr"):
+        if name in parameters:
+            options[f"--{name.replace('_', '-')}"] = parameters[name]
+    words = [str(word) for option in options.items() for word in option]
     return [
         shlex.join(["nnpipe", "download", "--dataset", metadata.dataset]),
-        shlex.join(train),
+        shlex.join(["nnpipe", "train", *words]),
     ]

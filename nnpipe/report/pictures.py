@@ -1,7 +1,8 @@
-"""Pictures as data URIs: a page that carries them opens anywhere."""
+"""Pictures as data URIs, so that the page needs no other file."""
 
 import base64
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,45 +10,47 @@ from PIL import Image
 
 from nnpipe.errors import PictureError
 from nnpipe.evaluation import CLASSES
+from nnpipe.network import Array
 from nnpipe.preprocess.pictures import open_picture
 from nnpipe.report.measure import Measured
 
 THUMBNAIL = 112
+"""Largest side of a file's picture, in pixels."""
 
 
 def encode_pictures(metrics: dict[str, Any], measured: Measured) -> dict[str, Any]:
-    """The pictures that a report shows.
+    """Return the pictures of a report as data URIs.
 
     Returns:
-        ``seen``, index → what the network sees; ``files``, index → the picture of the file, for a
-        folder; ``means``, the mean picture of each digit, None for one that does not occur.
+        ``seen``: index → the 28×28 pixels that the network sees; ``files``: index → a thumbnail of
+        the file, for a folder; ``means``: the mean picture of each digit, None if it does not
+        occur.
     """
     indices = [int(i) for i in metrics["pictures"]]
     images, labels = measured.labelled.digits
     files = measured.labelled.files
-    means = [
-        images[labels == k].mean(axis=0) if (labels == k).any() else None for k in range(CLASSES)
-    ]
+    by_digit = [images[labels == digit] for digit in range(CLASSES)]
     return {
-        "seen": {str(i): _data_uri(Image.fromarray(images[i])) for i in indices},
+        "seen": {str(i): _data_uri(images[i]) for i in indices},
         "files": {str(i): _thumbnail(files[i]) for i in indices} if files else {},
-        "means": [
-            None if mean is None else _data_uri(Image.fromarray(mean.round().astype(np.uint8)))
-            for mean in means
-        ],
+        "means": [_data_uri(some.mean(axis=0).round()) if len(some) else None for some in by_digit],
     }
 
 
-def _thumbnail(path: Any) -> str | None:
+def _thumbnail(path: Path) -> str | None:
     try:
         image = open_picture(path).image
         image.thumbnail((THUMBNAIL, THUMBNAIL))
-        return _data_uri(image.convert("RGBA" if image.has_transparency_data else "RGB"))
-    except (PictureError, OSError, ValueError):  # it could be read a moment ago
+        return _encode(image.convert("RGBA" if image.has_transparency_data else "RGB"))
+    except (PictureError, OSError, ValueError):  # the file has changed since it was read
         return None
 
 
-def _data_uri(image: Image.Image) -> str:
+def _data_uri(pixels: Array) -> str:
+    return _encode(Image.fromarray(pixels.astype(np.uint8)))
+
+
+def _encode(image: Image.Image) -> str:
     stream = io.BytesIO()
     image.save(stream, "PNG")
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()

@@ -1,32 +1,32 @@
-// The API: what is sent, and what can come back.
+// Requests to the API, and its answers.
 
 const LIMIT = 8000; // milliseconds
 
-/** What was sent cannot be read, and never will be; the message says why. */
+/** The picture cannot be read; the message says why. Trying again is of no use. */
 export class Refused extends Error {}
 
-/** No answer came, and one may come later. */
+/** There is no answer now, but there may be one later. */
 export class Unreachable extends Error {}
 
-/** Where the API is: beside this page, or where ?api= in its address says. */
+/** The address of the API: beside this page, or as ?api= in the page's address says. */
 export function place(address = window.location) {
-  const named = new URL(address).searchParams.get("api");
+  const parameter = new URL(address).searchParams.get("api");
   try {
-    const url = new URL(named || ".", address);
+    const url = new URL(parameter || ".", address);
     if (url.protocol === "https:" || url.protocol === "http:") {
       if (!url.pathname.endsWith("/")) url.pathname += "/";
       url.hash = url.search = "";
       return url;
     }
   } catch {
-    // falls through: an address that is none is as good as none
+    // an invalid address counts as none
   }
   return new URL(".", address);
 }
 
 const BASE = place();
 
-/** Ask what a picture shows, and, if a rival is given, why it is not that. */
+/** Ask which digit a picture shows, and why it is not the rival, if there is one. */
 export function predict(picture, rival) {
   const url = new URL("api/predict?activations=true&evidence=true", BASE);
   if (rival !== null) url.searchParams.set("rival", rival);

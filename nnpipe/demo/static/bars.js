@@ -1,10 +1,10 @@
-// Ten bars, always in the same order; each is a button that chooses its digit as the rival.
+// Ten bars in the order of the digits; each is a button that chooses its digit as the rival.
 
 import { percent } from "./words.js";
 
 export const DIGITS = Array.from({ length: 10 }, (_, digit) => digit);
 
-/** Put ten bars into a list; returns a function that shows probabilities, the winner, the rival. */
+/** Put ten bars into a list; returns a function that shows probabilities, winner and rival. */
 export function makeBars(list, choose) {
   const bars = DIGITS.map((digit) => {
     const item = document.createElement("li");

@@ -1,12 +1,12 @@
-// A drawing, and how it came about. Nothing here knows the screen.
+// A drawing and its history. Nothing here depends on the screen.
 //
-// A page is what lies on the paper at one time: { strokes, picture }. A stroke is
+// A page is the content of the paper at one time: { strokes, picture }. A stroke is
 // { erase, width, points: [x0, y0, x1, y1, …] } in whole steps of a square of GRID × GRID, so that
-// a link can carry a drawing exactly. A picture is what was dropped, pasted or chosen instead.
+// a link can hold a drawing exactly. A picture is a file that was dropped, pasted or chosen.
 
 export const GRID = 1024;
 
-/** Points nearer than this to the one before tell nothing more. */
+/** Points nearer than this to the previous one are left out. */
 const STEP = 4;
 
 export const BLANK = Object.freeze({ strokes: Object.freeze([]), picture: null });
@@ -15,7 +15,7 @@ export const isBlank = (page) => !page.picture && !page.strokes.some((stroke) =>
 
 const onGrid = (value) => Math.min(GRID - 1, Math.max(0, Math.round(value)));
 
-/** Let a stroke go on to a place, in steps of the grid; says whether that changed it. */
+/** Extend a stroke to a point, in steps of the grid; returns whether that changed it. */
 export function extend(stroke, x, y) {
   const { points } = stroke;
   const [toX, toY] = [onGrid(x), onGrid(y)];
@@ -24,7 +24,7 @@ export function extend(stroke, x, y) {
   return true;
 }
 
-/** All pages there have been: each change adds one, and none is altered once the pen is lifted. */
+/** All pages so far: each change adds one; a page is final once the pen is lifted. */
 export class History {
   #pages = [BLANK];
   #at = 0;
@@ -46,7 +46,7 @@ export class History {
     this.#at = this.#pages.push(page) - 1;
   }
 
-  /** Add a stroke that begins; on a picture, it begins a new page. */
+  /** Add a new stroke; over a picture, it starts a blank page. */
   begin(stroke) {
     const strokes = this.page.picture ? [] : this.page.strokes;
     this.add({ strokes: [...strokes, stroke], picture: null });

@@ -1,9 +1,9 @@
-// Digits that the page writes itself, stroke by stroke.
+// Digits that the page writes, stroke by stroke.
 
 import { GRID, extend } from "./drawing.js";
 
-// Control points in percent of the digit's height, x to the right and y down; "|" lifts the pen and
-// "!" marks a sharp corner: forms of nnpipe/datasets/forms.json.
+// Control points in per cent of the digit's height, x to the right and y down; "|" lifts the pen and
+// "!" marks a sharp corner. The forms are from nnpipe/datasets/forms.json.
 const FORMS = [
   [
     "45,2 20,10 4,40 6,70 25,97 50,97 70,70 74,40 62,10 42,2 30,6",
@@ -69,7 +69,7 @@ function curve(text) {
 
 const between = (least, most) => least + Math.random() * (most - least);
 
-/** Strokes of a digit as lists of [x, y] in steps of the grid: another hand each time. */
+/** Strokes of a digit as lists of [x, y] in steps of the grid; each call varies the handwriting. */
 export function handwriting(digit) {
   const forms = FORMS[digit];
   const strokes = forms[Math.floor(Math.random() * forms.length)].split("|").map(curve);
@@ -86,9 +86,9 @@ export function handwriting(digit) {
 }
 
 /**
- * Write strokes as a hand would, in about a second, with the functions that a pen calls.
+ * Write strokes in about a second, by calling the functions that a pen calls.
  *
- * Returns a function that stops it; someone who would rather see no motion gets it all at once.
+ * Returns a function that stops it. With reduced motion, everything is written at once.
  */
 export function write(strokes, { begin, move, end }) {
   const total = strokes.flat().length;

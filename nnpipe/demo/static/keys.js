@@ -1,6 +1,6 @@
-// Single keys as shortcuts, for whoever wants them.
+// Single keys as shortcuts, which can be switched off.
 
-/** Call the action of a key, unless it is typed into a field, or keys are switched off. */
+/** Call the action of a key, unless it is typed into a field or shortcuts are switched off. */
 export function shortcuts(actions, isOn) {
   document.addEventListener("keydown", (event) => {
     if (event.defaultPrevented || event.altKey || event.isComposing) return;
@@ -8,7 +8,7 @@ export function shortcuts(actions, isOn) {
     const key = event.key.toLowerCase();
     const name = control ? (event.shiftKey && key === "z" ? "y" : key) : key;
     const action = actions[name];
-    // With Ctrl, only undo and redo are ours; a file or text field has keys of its own.
+    // With Ctrl, only undo and redo are shortcuts. File and text fields have keys of their own.
     if (!action || (control ? !"zy".includes(name) : !isOn())) return;
     if (event.target.matches?.("input:not([type=checkbox], [type=range]), textarea, select")) return;
     event.preventDefault();

@@ -1,4 +1,4 @@
-// One at a time, and always the last one.
+// One request at a time, and always the latest one.
 
 import { Unreachable } from "./api.js";
 
@@ -7,10 +7,10 @@ const PAUSES = [300, 600, 1200, 2000]; // milliseconds
 const pause = (time) => new Promise((resolve) => setTimeout(resolve, time));
 
 /**
- * Make a function that says "something is new". Then `work` is called, never while it is still at
- * work; if something is new again meanwhile, once more after that, however often it was said.
- * Where nobody answers it is tried again after a pause. `onBusy` is told whether an answer is still to
- * come; `onTrouble` is told the error, and null when that is over.
+ * Return a function that reports a change. It calls `work`, but never twice at the same time: changes
+ * during `work` lead to one more call after it. If there is no answer, `work` is called again after a
+ * pause. `onBusy` gets whether an answer is pending; `onTrouble` gets the error, and null once it is
+ * over.
  */
 export function latest(work, onBusy, onTrouble) {
   let isNew = false;
@@ -33,7 +33,7 @@ export function latest(work, onBusy, onTrouble) {
       } catch (error) {
         if (!(error instanceof Unreachable)) {
           become(false);
-          throw error; // a bug, to be seen in the console
+          throw error; // a bug; the console shows it
         }
         onTrouble(error);
         isNew = true;

@@ -1,14 +1,14 @@
 // A drawing ⇄ the part of an address after "#".
 //
-// One byte for the version. Then for each stroke: a byte for the pen (its highest bit: erases; the
-// others: width / 2), the number of points, and the way from each to the next, first from (0, 0).
-// Numbers are written in groups of 7 bits, least first, signed ones as 0, −1, 1, −2, … All of it in
-// base64url: about three characters a point.
+// The first byte is the version. Each stroke is a byte for the pen (highest bit: erases; the others:
+// width / 2), the number of points, and the step from each point to the next, starting at (0, 0).
+// Numbers are written in groups of 7 bits, the lowest first; signed ones as 0, −1, 1, −2, … All bytes
+// are in base64url, about three characters per point.
 
 import { GRID } from "./drawing.js";
 
 const VERSION = 1;
-const LONGEST = 200_000; // characters; a long scribble has a tenth
+const LONGEST = 200_000; // characters; a long scribble has 20,000
 
 export function encode(strokes) {
   const bytes = [VERSION];
@@ -20,15 +20,15 @@ export function encode(strokes) {
     bytes.push((erase ? 128 : 0) | (width >> 1));
     write(points.length / 2);
     points.forEach((value, i) => {
-      const way = value - (i < 2 ? 0 : points[i - 2]);
-      write((way << 1) ^ (way >> 31));
+      const step = value - (i < 2 ? 0 : points[i - 2]);
+      write((step << 1) ^ (step >> 31));
     });
   }
   const text = Array.from(bytes, (byte) => String.fromCharCode(byte)).join("");
   return btoa(text).replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
 }
 
-/** The strokes; null if that is no drawing. */
+/** The strokes; null if the text is not a drawing. */
 export function decode(text) {
   if (text.length > LONGEST || !/^[\w-]+$/.test(text)) return null;
   let bytes;
@@ -42,7 +42,7 @@ export function decode(text) {
   const read = () => {
     let number = 0;
     for (let shift = 0; shift < 28; shift += 7) {
-      const byte = bytes[at++]; // beyond the end: undefined, which is 0 here and caught below
+      const byte = bytes[at++]; // beyond the end: undefined, which counts as 0 and is caught below
       number |= (byte & 127) << shift;
       if (!(byte & 128)) break;
     }

@@ -1,4 +1,4 @@
-// The page: what happens to the drawing, and what is shown of the answer.
+// The page: changes of the drawing, and the display of the answer.
 
 import { Refused, model, place, predict } from "./api.js";
 import { DIGITS, makeBars } from "./bars.js";
@@ -19,10 +19,10 @@ const canvas = $("canvas");
 const history = new History();
 
 const tool = { width: 48, erase: false };
-let stroke = null; // the one that is being drawn
-let rival = null; // the digit that was chosen to ask "and why not this?"
+let stroke = null; // the stroke that is being drawn
+let rival = null; // the digit that the answer is compared with
 let winner = null; // the most probable digit of the last answer
-let current = null; // what was read last: { page, blob, reading }
+let current = null; // the last answer: { page, blob, reading }
 
 // ---------------------------------------------------------------------------------- the drawing
 
@@ -30,7 +30,7 @@ const ink = () => getComputedStyle(canvas).color;
 
 let painting = false;
 
-/** Paint the paper before the next frame, once, however often it changes till then. */
+/** Paint the paper before the next frame, once for any number of changes. */
 function repaint() {
   if (painting) return;
   painting = true;
@@ -42,7 +42,7 @@ function repaint() {
   });
 }
 
-/** The paper has changed; `settled` unless a stroke is still being drawn. */
+/** Update the page after a change of the drawing; `settled` is false during a stroke. */
 function changed(settled = true) {
   const { page } = history;
   repaint();
@@ -50,7 +50,7 @@ function changed(settled = true) {
   if (isBlank(page)) show(null);
   else ask();
   if (!settled) return;
-  // Not really disabled: a button that is would lose the keyboard's focus when it has done its work.
+  // A really disabled button would lose the keyboard focus.
   $("undo").ariaDisabled = String(!history.canUndo);
   $("redo").ariaDisabled = String(!history.canRedo);
   $("clear").ariaDisabled = String(!page.strokes.length && !page.picture);
@@ -101,7 +101,7 @@ async function takePicture(file) {
   changed();
 }
 
-/** Show the drawing of the page's address. */
+/** Show the drawing in the page's address. */
 function openLink() {
   const fragment = window.location.hash.slice(1);
   if (!fragment || fragment === encode(history.page.strokes)) return;
@@ -109,7 +109,7 @@ function openLink() {
   if (strokes) history.add({ strokes, picture: null });
   changed();
   if (!strokes && isBlank(history.page)) {
-    show(null, { ...inWords(null), detail: "The address carries no drawing that can be read." });
+    show(null, { ...inWords(null), detail: "The address has no drawing that can be read." });
   }
 }
 
@@ -121,7 +121,7 @@ const ask = latest(async () => {
   const blob = page.picture?.blob ?? toPNG(page.strokes);
   try {
     const reading = await predict(blob, rival === winner ? null : rival);
-    if (isBlank(history.page)) return; // cleared meanwhile
+    if (isBlank(history.page)) return; // cleared in the meantime
     show({ page, blob, reading });
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
@@ -157,13 +157,13 @@ function show(answer, words = inWords(answer?.reading)) {
   const seen = reading ? words.head : "nothing";
   $("seen").ariaLabel = `What the network sees, 28 by 28 pixels: ${seen}`;
   winner = reading?.evidence?.label ?? null;
-  // A drawing without ink has probabilities, too, and they mean nothing.
+  // The probabilities of a drawing without ink mean nothing.
   const meant = words.kind === "nothing" ? null : reading?.probabilities;
   bars(meant, meant ? winner : null, rival, reading?.status === "ok");
   showLayers(reading);
   showWhy(meant ? reading : null);
   keep(Boolean(reading) && words.kind !== "nothing");
-  // The rival was chosen against another winner, or has become the winner.
+  // The answer is for another rival, or the rival has become the winner.
   if (reading && reading.evidence.rival !== (rival === winner ? null : rival)) ask();
 }
 
@@ -192,7 +192,7 @@ function showWhy(reading) {
   if (!evidence) {
     $("evidence").ariaLabel = "Evidence: none yet";
     $("why-help").textContent =
-      "Here are the pixels that spoke for the answer, and against it. Choose another bar to ask why it was not that.";
+      "Here you see the pixels for the answer and against it. Choose another bar to ask why it was not that digit.";
     return;
   }
   const values = evidence.pixels.flat();
@@ -208,13 +208,13 @@ function showWhy(reading) {
   $("evidence").ariaLabel =
     `Evidence: pixels for ${evidence.label} sum to ${signed(pro)}, against it to ${signed(contra)}`;
   $("why-help").textContent = other === null
-    ? "Choose another bar to ask why it was not that."
+    ? "Choose another bar to ask why it was not that digit."
     : `Choose ${other} again to compare with all others.`;
 }
 
 let saying = 0;
 
-/** Have a screen reader say something, when it has been so for a moment. */
+/** Let a screen reader say a text that has not changed for a moment. */
 function say(text) {
   clearTimeout(saying);
   saying = setTimeout(() => {
@@ -243,13 +243,13 @@ function setWidth(width) {
 
 async function share() {
   const { page } = history;
-  let said = "Draw something first.";
-  if (page.picture) said = "A picture is too large for a link; only what is drawn here fits into one.";
+  let message = "Draw something first.";
+  if (page.picture) message = "A picture is too large for a link. Only drawings fit into one.";
   else if (page.strokes.length) {
-    said = await navigator.clipboard?.writeText(window.location.href).then(() => "The link is copied.").catch(() => null)
-      ?? "The browser lets nothing be copied here; copy the address of this page instead.";
+    message = await navigator.clipboard?.writeText(window.location.href).then(() => "The link is copied.").catch(() => null)
+      ?? "The browser does not allow copying here. Copy the address of this page instead.";
   }
-  $("shared").textContent = said;
+  $("shared").textContent = message;
 }
 
 const unlessDrawing = (action) => () => {
@@ -284,12 +284,12 @@ receive($("paper"), $("file"), takePicture);
 
 // ----------------------------------------------------------------------------------- the start
 
-const anew = () => {
+const redraw = () => {
   repaint();
   show(current);
 };
 keepSharp(canvas, repaint);
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", anew);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 window.addEventListener("hashchange", openLink);
 show(null);
 openLink();
@@ -300,7 +300,7 @@ model().then((about) => {
     about.parameters && `${about.parameters.toLocaleString("en")} parameters`,
     about.test_accuracy &&
       `${percent(about.test_accuracy)} of the ${about.dataset === "mnist" ? "MNIST" : about.dataset} test digits read right`,
-    place().origin === window.location.origin ? "" : `drawings are read by ${place().host}`,
+    place().origin === window.location.origin ? "" : `${place().host} reads the drawings`,
   ];
   $("about").textContent = parts.filter(Boolean).join("  ·  ");
-}).catch(() => {}); // the sentence that stands there is true without it
+}).catch(() => {}); // the text in the page is also right without these facts

@@ -1,6 +1,6 @@
-// What the network saw, what its units said, and what spoke for and against: as pictures.
+// Pictures of what the network sees, of its units, and of the evidence.
 
-/** The page's colours, as the style sheet has them for light or dark: name → [red, green, blue]. */
+/** A colour of the style sheet, light or dark: name → [red, green, blue]. */
 function colour(name) {
   const text = getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
   return [1, 3, 5].map((at) => parseInt(text.slice(at, at + 2), 16)); // written as #rrggbb
@@ -8,7 +8,7 @@ function colour(name) {
 
 const mix = (from, to, share) => from.map((level, i) => level + share * (to[i] - level));
 
-/** One pixel for each value; rows of values, and what colour a value has. */
+/** Draw one pixel for each value in rows; `colourOf` gives its colour. */
 function pixels(canvas, rows, colourOf) {
   const image = new ImageData(rows[0].length, rows.length);
   rows.flat().forEach((value, i) => image.data.set([...colourOf(value, i), 255], 4 * i));
@@ -18,15 +18,15 @@ function pixels(canvas, rows, colourOf) {
 const SIDE = 28;
 export const NO_PIXELS = Array.from({ length: SIDE }, () => new Array(SIDE).fill(0));
 
-/** The 28×28 pixels that the network sees, bright ink on black as it has them. */
+/** Show the 28×28 pixels that the network sees, bright ink on black. */
 export function showSeen(canvas, rows) {
   pixels(canvas, rows, (level) => [level, level, level]);
 }
 
-/** A unit that gives this much is shown two thirds as strong as can be. */
+/** The output of a unit that is shown with two thirds of the full colour. */
 const STRONG = 6;
 
-/** A hidden layer as a strip of cells, `across` in a row; an idle unit is empty. */
+/** Show a hidden layer as cells, `across` in a row; the cell of an idle unit is empty. */
 export function showUnits(canvas, values, across) {
   const [cell, gap] = [16, 2];
   const down = values.length / across;
@@ -41,7 +41,7 @@ export function showUnits(canvas, values, across) {
   });
 }
 
-/** Evidence: blue for the winner, orange against it, and grey for ink that says neither. */
+/** Show evidence: blue for the winner, orange against it, grey for ink that is neither. */
 export function showEvidence(canvas, evidence, seen) {
   const [none, ink] = [colour("field"), colour("soft")];
   const [pro, contra] = [colour("blue"), colour("orange")];

@@ -1,5 +1,5 @@
-// Pictures that were read wrongly, with what they show, in the folders that `nnpipe evaluate --folder`
-// reads: mistakes/7/….png
+// Misread pictures, in one folder for each digit, as `nnpipe evaluate --folder` reads them:
+// mistakes/7/….png
 
 import { DIGITS } from "./bars.js";
 import { a } from "./words.js";
@@ -7,17 +7,17 @@ import { zip } from "./zip.js";
 
 const ENDINGS = { "image/jpeg": "jpg", "image/svg+xml": "svg", "image/tiff": "tif", "image/x-icon": "ico" };
 
-/** The ending of a picture's name: its form, as its type has it. */
+/** The file extension for the type of a picture. */
 const ending = (type) => ENDINGS[type] ?? type.match(/^image\/([a-z0-9]+)$/)?.[1] ?? "png";
 
-/** When, in digits, so that names are in order and no two are the same. */
+/** A time in digits, so that file names are in order and unique. */
 const stamp = (date) => date.toISOString().replace(/\D/g, "");
 
 /**
- * Let mistakes be collected and downloaded.
+ * Collect mistakes, and offer them as a download.
  *
- * `current` gives { blob, label, page } of what is read now, or null. A page that is saved once more is
- * saved with its new digit only.
+ * `current` returns { blob, label, page } of the current answer, or null. Saving a page again replaces
+ * its digit.
  */
 export function collect({ digits, list, line, download, say }, current) {
   const saved = [];
@@ -33,16 +33,16 @@ export function collect({ digits, list, line, download, say }, current) {
   }
 
   function save(digit) {
-    const now = current();
-    if (!now) return;
-    const again = saved.findIndex(({ page }) => page === now.page);
+    const answer = current();
+    if (!answer) return;
+    const again = saved.findIndex(({ page }) => page === answer.page);
     if (again >= 0) forget(saved[again]);
-    const read = now.label === null ? "refused" : `read-as-${now.label}`;
+    const read = answer.label === null ? "refused" : `read-as-${answer.label}`;
     saved.push({
-      ...now,
+      ...answer,
       digit,
-      name: `mistakes/${digit}/${stamp(new Date())}-${read}.${ending(now.blob.type)}`,
-      address: URL.createObjectURL(now.blob),
+      name: `mistakes/${digit}/${stamp(new Date())}-${read}.${ending(answer.blob.type)}`,
+      address: URL.createObjectURL(answer.blob),
     });
     say(`Saved as ${a(digit)}`);
     show();
@@ -90,7 +90,7 @@ export function collect({ digits, list, line, download, say }, current) {
     setTimeout(() => URL.revokeObjectURL(link.href), 60_000); // the download has begun by then
   });
 
-  /** Let a digit be chosen, or not, while there is nothing to save. */
+  /** Enable or disable the digits. */
   return (possible) => {
     for (const button of digits.children) button.ariaDisabled = String(!possible);
   };

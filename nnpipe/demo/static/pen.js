@@ -2,19 +2,19 @@
 
 import { GRID } from "./drawing.js";
 
-const STRIDE = 32;
+const STRIDE = 32; // steps of the grid for each press of an arrow key
 const ERASER_END = 32; // of a pen, in PointerEvent.buttons
 
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 /**
- * Follow whatever draws on a canvas.
+ * Follow the pointer or the keys that draw on a canvas.
  *
- * begin(x, y, erase), move(x, y) and end() are called with places in steps of the grid; `cursor`
- * is an element that shows where the pen of the arrow keys is.
+ * begin(x, y, erase), move(x, y) and end() are called with points in steps of the grid; `cursor` is an
+ * element that shows the pen of the arrow keys.
  */
 export function follow(canvas, cursor, { begin, move, end }) {
-  let pointer = null; // the one that draws; others, such as a palm, are not followed
+  let pointer = null; // the one that draws; others, such as a palm, are ignored
 
   const place = (event) => {
     const box = canvas.getBoundingClientRect();
@@ -25,13 +25,13 @@ export function follow(canvas, cursor, { begin, move, end }) {
     if (pointer !== null || !event.isPrimary || event.button > 0 && event.button !== 5) return;
     if (held) lift();
     pointer = event.pointerId;
-    canvas.setPointerCapture(pointer); // the stroke goes on beyond the paper's edge
+    canvas.setPointerCapture(pointer); // the stroke continues beyond the paper's edge
     begin(...place(event), Boolean(event.buttons & ERASER_END));
   });
 
   canvas.addEventListener("pointermove", (event) => {
     if (event.pointerId !== pointer) return;
-    // Pens report more places than there are frames; an empty list means there is only this one.
+    // Pens report several points per frame; an empty list means only this one.
     const all = event.getCoalescedEvents?.() ?? [];
     for (const each of all.length ? all : [event]) move(...place(each));
   });

@@ -1,10 +1,10 @@
-// A picture that is dropped, pasted or chosen, instead of a drawing.
+// Pictures that are dropped, pasted or chosen instead of a drawing.
 
 const LARGE = 4_000_000; // bytes
-const MANY = 20_000_000; // pixels; what has more of either is made smaller, as the API would refuse it
+const MANY = 20_000_000; // pixels; larger pictures are made smaller, because the API may refuse them
 const ENOUGH = 1600; // pixels a side
 
-/** Call `take` with each picture's file, and let `paper` show that one may be dropped. */
+/** Call `take` with the file of a picture; `paper` shows where to drop it. */
 export function receive(paper, input, take) {
   const first = (files) => {
     const file = [...(files ?? [])][0];
@@ -21,7 +21,7 @@ export function receive(paper, input, take) {
     if (first(event.clipboardData?.files)) event.preventDefault();
   });
 
-  // Anywhere on the page: a browser would leave the page for a picture that misses the paper.
+  // On the whole page, because a browser would open a picture that misses the paper.
   document.addEventListener("dragover", (event) => {
     if (!event.dataTransfer?.types.includes("Files")) return;
     event.preventDefault();
@@ -37,7 +37,7 @@ export function receive(paper, input, take) {
   });
 }
 
-/** What is kept of a file: { name, blob, bitmap }; bitmap is null where the browser knows no such form. */
+/** Load a file: { name, blob, bitmap }; bitmap is null if the browser does not know the format. */
 export async function load(file) {
   const bitmap = await createImageBitmap(file).catch(() => null);
   const large = bitmap && (file.size > LARGE || bitmap.width * bitmap.height > MANY);
@@ -54,7 +54,7 @@ function smaller(bitmap) {
   return new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", 0.9));
 }
 
-/** Show a picture on a canvas, as large as it fits; its name where it cannot be shown. */
+/** Show a picture on a canvas, as large as possible, or its name if it has no bitmap. */
 export function show(canvas, { name, bitmap }, colour) {
   const context = canvas.getContext("2d");
   const side = canvas.width;

@@ -8,7 +8,7 @@ const sentence = (text) => text && `${text[0].toUpperCase()}${text.slice(1)}.`;
 
 const NOTHING = { kind: "nothing", mark: "", head: "Nothing drawn yet", detail: "" };
 
-/** What to say of a reading, null if there is none: { kind, mark, head, detail }. */
+/** The words for a reading, or for null: { kind, mark, head, detail }. */
 export function inWords(reading) {
   if (!reading) return NOTHING;
   const { status, label, reason, probabilities } = reading;
@@ -28,7 +28,7 @@ export function inWords(reading) {
   return { kind: "digit", mark: String(label), head, detail: sentence(`${percent(first)} sure${next}`) };
 }
 
-/** What to say of bytes that were refused. */
+/** The words for a picture that was refused. */
 export const refusal = (why) => ({
   kind: "refused",
   mark: "?",

@@ -1,4 +1,4 @@
-// Files → a .zip that only stores them (PKWARE's APPNOTE, sections 4.3.7, 4.3.12 and 4.3.16).
+// Files → an uncompressed .zip (PKWARE's APPNOTE, sections 4.3.7, 4.3.12 and 4.3.16).
 
 const CRC = Uint32Array.from({ length: 256 }, (_, n) => {
   for (let bit = 0; bit < 8; bit++) n = n & 1 ? (n >>> 1) ^ 0xedb88320 : n >>> 1;
@@ -7,14 +7,14 @@ const CRC = Uint32Array.from({ length: 256 }, (_, n) => {
 
 const crc32 = (bytes) => ~bytes.reduce((crc, byte) => CRC[(crc ^ byte) & 255] ^ (crc >>> 8), ~0) >>> 0;
 
-/** Fields of [value, bytes], least byte first. */
+/** Encode fields of [value, bytes], lowest byte first. */
 function fields(...pairs) {
   return Uint8Array.from(
     pairs.flatMap(([value, size]) => Array.from({ length: size }, (_, i) => (value >>> (8 * i)) & 255)),
   );
 }
 
-/** A .zip as a Blob; `files` are { name, bytes }, the names with "/" between folders. */
+/** Return a .zip as a Blob; `files` are { name, bytes }, with "/" between folders in a name. */
 export function zip(files, now = new Date()) {
   const time = (now.getHours() << 11) | (now.getMinutes() << 5) | (now.getSeconds() >> 1);
   const date = ((now.getFullYear() - 1980) << 9) | ((now.getMonth() + 1) << 5) | now.getDate();
@@ -23,7 +23,7 @@ export function zip(files, now = new Date()) {
   let offset = 0;
   for (const { name, bytes } of files) {
     const path = new TextEncoder().encode(name);
-    // Version 2.0, name in UTF-8, stored, when, checksum, size twice, length of name, no extra.
+    // Version 2.0, name in UTF-8, stored, time, date, checksum, size twice, length of name, no extra.
     const about = fields(
       [20, 2], [1 << 11, 2], [0, 2], [time, 2], [date, 2],
       [crc32(bytes), 4], [bytes.length, 4], [bytes.length, 4], [path.length, 2], [0, 2],

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from nnpipe import cli, datasets, runs, weights
-from nnpipe.champions import Store, archive, champion_of, rules, store
+from nnpipe.champions import Store, champion_of, rules, store
 from nnpipe.classifier import champion
 from nnpipe.datasets import Digits, drawn
 from nnpipe.epochs import Epoch
@@ -382,7 +382,7 @@ def test_what_is_no_finished_run_is_one_sentence(root):
         promote(root / "runs/half", root, root)
     with pytest.raises(PromotionError, match="none: there is no such folder"):
         promote(root / "runs/r1", root / "none", root)
-    with pytest.raises(PromotionError, match="holds no former champion$"):
+    with pytest.raises(PromotionError, match=r"holds no former champion$"):
         rollback(root)
 
 

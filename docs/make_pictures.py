@@ -28,6 +28,7 @@ from nnpipe.epochs import Epoch
 from nnpipe.network import Network
 from nnpipe.preprocess import SIDE, as_inputs
 from nnpipe.report.plots import BLUE, INK, ORANGE, STYLE
+from nnpipe.settings import DATA, TrainRequest
 from nnpipe.training import fold_standardisation, loss_and_accuracy
 
 SEED = 0
@@ -49,7 +50,7 @@ COLOURS = 256
 def main() -> None:
     """Train, draw and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data-dir", type=Path, default=stages.DATA)
+    parser.add_argument("--data-dir", type=Path, default=DATA)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     arguments = parser.parse_args()
 
@@ -59,11 +60,12 @@ def main() -> None:
         network, history = train_numpy(Path(folder), arguments.data_dir)
         torch_history = train_torch(Path(folder), arguments.data_dir)
     start = fold_standardisation(
-        Network.initialise(np.random.default_rng(SEED)), float(X.mean()), float(X.std())
+        Network.initialise(np.random.default_rng(SEED)),
+        mean=float(X.mean()),
+        deviation=float(X.std()),
     )
-    loss, accuracy = loss_and_accuracy(
-        start, as_inputs(data.validation.images), data.validation.labels
-    )
+    validation = as_inputs(data.validation.images), data.validation.labels
+    loss, accuracy = loss_and_accuracy(start, validation)
     print(f"before training: validation {loss:.4f}  {accuracy:.2%}")
     print(f"pixels of the training digits: mean {X.mean():.4f}, deviation {X.std():.4f}")
     pictures = {
@@ -93,16 +95,11 @@ def train_numpy(folder: Path, data_dir: Path) -> tuple[Network, list[Epoch]]:
     """What `nnpipe train --engine numpy --epochs 10 --batch-size 128 --lr 0.01` trains."""
     run = folder / "numpy"
     run.mkdir()
-    stages.train(
-        run,
-        data_dir=data_dir,
-        engine="numpy",
-        seed=SEED,
-        epochs=10,
-        batch_size=128,
-        lr=0.01,
+    request = TrainRequest(
+        engine="numpy", seed=SEED, epochs=10, batch_size=128, lr=0.01, data_dir=data_dir
     )
-    model = weights.load(run / runs.WEIGHTS)
+    stages.train(run, request)
+    model = weights.load(run / runs.WEIGHTS_FILE)
     history = runs.read_record(run).history
     print_epochs("NumPy, from scratch", history, model.metadata.test_accuracy)
     return model.network, history
@@ -112,9 +109,11 @@ def train_torch(folder: Path, data_dir: Path) -> list[Epoch]:
     """What `nnpipe train --recipe classic --device cpu` trains."""
     run = folder / "classic"
     run.mkdir()
-    stages.train(run, data_dir=data_dir, recipe="classic", seed=SEED, device="cpu")
+    stages.train(run, TrainRequest(recipe="classic", seed=SEED, device="cpu", data_dir=data_dir))
     history = runs.read_record(run).history
-    print_epochs("PyTorch, classic", history, stages.export(run, data_dir).test_accuracy)
+    print_epochs(
+        "PyTorch, classic", history, weights.load(run / runs.WEIGHTS_FILE).metadata.test_accuracy
+    )
     return history
 
 
@@ -243,7 +242,7 @@ def draw_misread(network: Network, test: datasets.Digits) -> Figure:
     print(f"digit {MISREAD}: a {label}, read as {answer} with {sure:.2%}")
     print(f"  logits {np.round(network.logits(x[np.newaxis])[0], 2)}")
 
-    pixels, bias, difference = evidence(network, x, label, rival=answer)
+    pixels, bias, difference = evidence(network, x, label=label, rival=answer)
     wiped = without_bar(x)
     bar, upper = wiped != x, np.arange(x.size) < BAR.start * SIDE
     print(f"  z[{label}] − z[{answer}] = {difference:.2f}: of the biases {bias:+.2f}")
@@ -254,7 +253,7 @@ def draw_misread(network: Network, test: datasets.Digits) -> Figure:
     q = network.probabilities(wiped[np.newaxis])[0]
     print(f"  without the bar, {bar.sum()} of {np.count_nonzero(x)} pixels with ink:", end=" ")
     print(f"{q.argmax()} with {q.max():.2%}")
-    rest = evidence(network, wiped, label, rival=answer)
+    rest = evidence(network, wiped, label=label, rival=answer)
     print(f"  z[{label}] − z[{answer}] = {rest.difference:+.2f}: of the biases {rest.bias:+.2f}")
     print(
         f"  of the pixels above {rest.pixels[upper].sum():+.2f}, of the stem from there on "

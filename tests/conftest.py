@@ -54,7 +54,7 @@ def mnist_data(mnist_files, tmp_path_factory) -> Path:
     from nnpipe import datasets
 
     folder = tmp_path_factory.mktemp("data")
-    datasets.prepare("mnist", folder, mnist_files.as_uri())
+    datasets.prepare("mnist", folder, mirror=mnist_files.as_uri())
     return folder
 
 
@@ -83,10 +83,10 @@ def small_pools(monkeypatch, pools_drawn):
     """Training with a mixture of few pictures, drawn once: a hundred thousand take a while."""
     from nnpipe.torch_training import mixture, train
 
-    def draw_once(digits, seed, device):
+    def draw_once(digits, *, seed, device):
         key = digits.images.tobytes(), digits.labels.tobytes(), seed, device
         if key not in pools_drawn:
-            pools_drawn[key] = mixture.draw_pools(digits, seed, device)
+            pools_drawn[key] = mixture.draw_pools(digits, seed=seed, device=device)
         return pools_drawn[key]
 
     monkeypatch.setattr(train, "draw_pools", draw_once)

@@ -44,7 +44,7 @@ def answer(classifier: Classifier, body: bytes, as_json: bool, wanted: Wanted) -
     if wanted.evidence:
         label = int(np.argmax(reading.probabilities))
         rival = None if wanted.rival == label else wanted.rival
-        found = evidence(network, inputs[0], label, rival)
+        found = evidence(network, inputs[0], label=label, rival=rival)
         told["evidence"] = {
             "label": label,
             "rival": rival,

@@ -216,7 +216,7 @@ def test_a_candidate_reads_as_its_pytorch_model_does(root):
         assert why in decision.rules[1].reason
     (whole / MODEL).write_bytes(b"no model")
     decision = judge(whole / WEIGHTS, root / WEIGHTS, root)
-    assert "is not a PyTorch state dict" in decision.rules[1].reason
+    assert "cannot be read as a PyTorch model" in decision.rules[1].reason
 
 
 def test_without_torch_a_pytorch_model_is_one_sentence(root, monkeypatch):

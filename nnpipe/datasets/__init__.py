@@ -70,10 +70,9 @@ def prepare(
         except MirrorError as error:
             if name == "mnist":
                 raise
-            log.warning("%s", error)
             log.warning(
-                "NOT MNIST: no mirror answered, so digits that nnpipe draws are used instead; "
-                "figures measured on them say nothing about MNIST"
+                "NOT MNIST, but digits that nnpipe draws, so figures say nothing about MNIST: %s",
+                error,
             )
     load_drawn(folder)
     return "drawn"

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -37,11 +38,6 @@ DISPUTED = frozenset(
 Test Sets Destabilize Machine Learning Benchmarks")."""
 
 MIRROR_VARIABLE = "NNPIPE_MNIST_MIRROR"
-SECONDS_PER_MIRROR = 600
-"""Seconds for a mirror to send all four files (12 MB)."""
-
-SECONDS_OF_SILENCE = 30
-"""Seconds without data after which a mirror is given up."""
 
 
 def raw_folder(folder: Path) -> Path:
@@ -53,8 +49,8 @@ def fetch(
     folder: Path,
     mirror: str | None = None,
     *,
-    seconds: float = SECONDS_PER_MIRROR,
-    silence: float = SECONDS_OF_SILENCE,
+    seconds: float = 600,
+    silence: float = 30,
 ) -> None:
     """Download the official files that are missing in a folder of data sets.
 
@@ -64,8 +60,8 @@ def fetch(
         folder: files go to ``folder/MNIST/raw``, like torchvision's.
         mirror: ``https://…/`` or ``file:///…/``; by default the variable NNPIPE_MNIST_MIRROR, else
             the public mirrors, one after the other.
-        seconds: time limit of each mirror.
-        silence: time limit without data.
+        seconds: time limit of each mirror for all four files (12 MB).
+        silence: seconds without data after which a mirror is given up.
 
     Raises:
         MirrorError: no mirror could be reached, or none had the files.
@@ -84,56 +80,60 @@ def fetch(
         with tempfile.TemporaryDirectory(prefix=".download-", dir=raw) as name:
             temporary = Path(name)
             if mirrors[0].startswith("file:"):
-                source = Path(url2pathname(urlsplit(mirrors[0]).path))
-                _copy(list(missing), source, target=temporary)
+                _copy(missing, Path(url2pathname(urlsplit(mirrors[0]).path)), target=temporary)
             else:
-                limits = {"seconds": seconds, "silence": silence}
-                job = {"files": missing, "mirrors": mirrors, "folder": temporary, **limits}
-                _download(job, seconds=60 + seconds * len(mirrors))
+                job = {"files": missing, "folder": temporary, "silence": silence}
+                _download(job, mirrors, seconds=seconds)
             for name in missing:
                 (temporary / name).replace(raw / name)
     except OSError as error:
         raise cannot_write(raw, error) from error
 
 
-def _copy(names: list[str], source: Path, *, target: Path) -> None:
+def _copy(names: Iterable[str], source: Path, *, target: Path) -> None:
     """Copy files from a folder, because torchvision does not know ``file:`` URLs."""
     for name in names:
         try:
             content = (source / name).read_bytes()
         except OSError as error:
-            raise unreachable(f"{source / name}: {error.strerror}") from error
+            raise _unreachable(f"{source / name}: {error.strerror}") from error
         (target / name).write_bytes(content)
         if not _is_official(target / name):
-            raise not_official(f"{source / name}: {len(content):,} bytes with the wrong MD5")
+            raise _not_official(f"{source / name}: {len(content):,} bytes with the wrong MD5")
 
 
-def _download(job: dict[str, object], *, seconds: float) -> None:
-    """Run `torchvision_download` with the arguments in ``job``."""
+def _download(job: dict[str, object], mirrors: list[str], *, seconds: float) -> None:
+    """Run `torchvision_download` with the arguments in ``job`` for one mirror after the other."""
     command = [sys.executable, "-m", "nnpipe.datasets.torchvision_download"]
-    try:
-        done = subprocess.run(
-            command, input=pickle.dumps(job), capture_output=True, timeout=seconds, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise unreachable(f"not done after {error.timeout:g} s") from None
-    try:
-        failure = pickle.loads(done.stdout)  # noqa: S301 (nnpipe has written it)
-    except Exception:  # the process has crashed
-        reason = done.stderr.decode(errors="replace").strip() or f"exit code {done.returncode}"
-        reason = reason.splitlines()[-1]
-        raise DatasetError(f"the download of MNIST broke off: {reason}") from None
-    if failure:
-        raise failure
+    failures: list[DatasetError] = []
+    for mirror in mirrors:
+        content = pickle.dumps(job | {"mirror": mirror})
+        try:
+            done = subprocess.run(
+                command, input=content, capture_output=True, timeout=seconds, check=False
+            )
+            failure = pickle.loads(done.stdout)  # noqa: S301 (nnpipe has written it)
+        except subprocess.TimeoutExpired:
+            failure = MirrorError(f"{mirror}: not done after {seconds:g} seconds")
+        except (EOFError, pickle.UnpicklingError):
+            reason = done.stderr.decode(errors="replace").strip() or f"exit code {done.returncode}"
+            reason = reason.splitlines()[-1]
+            raise DatasetError(f"the download of MNIST broke off: {reason}") from None
+        if not failure:
+            return
+        if not isinstance(failure, DatasetError):
+            raise failure
+        failures.append(failure)
+    reasons = "; ".join(map(str, failures))
+    missing = all(isinstance(failure, MirrorError) for failure in failures)
+    raise _unreachable(reasons) if missing else _not_official(reasons)
 
 
-def unreachable(reason: str) -> MirrorError:
-    """Return the error for mirrors that did not send the files."""
+def _unreachable(reason: str) -> MirrorError:
     return MirrorError(f"MNIST could not be downloaded ({reason}); check the network")
 
 
-def not_official(reason: str) -> DatasetError:
-    """Return the error for mirrors that sent other files."""
+def _not_official(reason: str) -> DatasetError:
     return DatasetError(
         f"what came for MNIST is not the official file ({reason}, cut off or an error page); "
         "nothing was kept, so try again",
@@ -143,8 +143,7 @@ def not_official(reason: str) -> DatasetError:
 
 def _is_official(path: Path) -> bool:
     try:
-        with open(path, "rb") as stream:
-            digest = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False))
+        digest = hashlib.md5(path.read_bytes(), usedforsecurity=False)
     except OSError:
         return False
     return digest.hexdigest() == MD5[path.name]
@@ -156,15 +155,14 @@ def read(folder: Path) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray,
     Raises:
         DatasetError: a file is missing or not the official one.
     """
+    arrays = []
     for name in MD5:
         path = raw_folder(folder) / name
-        if not path.exists():
-            raise DatasetError(f"{path}: is missing", advice="download")
         if not _is_official(path):
-            raise DatasetError(f"{path}: is not the official file (wrong MD5)", advice="download")
-    training_images, training_labels, test_images, test_labels = (
-        read_idx(raw_folder(folder) / name) for name in MD5
-    )
+            wrong = "is not the official file (wrong MD5)" if path.exists() else "is missing"
+            raise DatasetError(f"{path}: {wrong}", advice="download")
+        arrays.append(read_idx(path))
+    training_images, training_labels, test_images, test_labels = arrays
     return (training_images, training_labels), (test_images, test_labels)
 
 

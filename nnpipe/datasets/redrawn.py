@@ -40,9 +40,8 @@ def redraw(image: Pixels, pen: Pen) -> Pixels:
         image: shape (28, 28), like MNIST's.
         pen: if it erases the digit, the digit stays as it is.
     """
-    large = Image.fromarray(image).resize(
-        (round(4 * SIDE * pen.stretch), 4 * SIDE), Image.Resampling.BICUBIC
-    )
+    size = round(4 * SIDE * pen.stretch), 4 * SIDE
+    large = Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)
     soft = np.asarray(large.filter(ImageFilter.GaussianBlur(pen.blur)), np.float32)
     ink = ((soft - pen.cut) * pen.contrast + 127).clip(0, 255)
     return drawing.draw(ink) if ink.max() == 255 else image

@@ -60,6 +60,8 @@ or two times this: finer detail costs time and does not help."""
 TAIL = bytes(range(1, 255)) + b"\xff\xd9"
 """Bytes to append to a JPEG that is cut off. The rows that they change are the missing ones."""
 
+TOO_MANY = "the picture has more than the {} million pixels that are read; make it smaller"
+WHOLE = "the file is damaged ({}), but the picture in it is whole"
 END_MISSING = "its last bytes are missing"
 
 ADAM7 = [tuple(map(int, p)) for p in ("0088", "4088", "0448", "2044", "0224", "1022", "0112")]
@@ -110,7 +112,7 @@ def damage_noticed() -> Iterator[None]:
     except (PictureError, MemoryError):
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise _too_many(MAX_PIXELS) from None
+        raise PictureError(TOO_MANY.format(MAX_PIXELS // 10**6)) from None
     except Exception as error:
         raise damaged(error) from error
 
@@ -170,17 +172,10 @@ def check_size(image: Image.Image, content: bytes = b"", *, max_pixels: int = MA
     if not pixels:
         raise PictureError("the picture has no pixels")
     if pixels > max_pixels:
-        raise _too_many(max_pixels)
+        raise PictureError(TOO_MANY.format(max_pixels // 10**6))
     scans = min(MAX_SCANS, MAX_WORK // pixels)
     if image.format in ("JPEG", "MPO") and content.count(b"\xff\xda") > scans:
         raise PictureError(f"the picture has more than the {scans} scans that are read")
-
-
-def _too_many(pixels: int) -> PictureError:
-    return PictureError(
-        f"the picture has more than the {pixels // 10**6} million pixels that are read; "
-        "make it smaller"
-    )
 
 
 def decode(stream: io.BytesIO) -> Opened:
@@ -192,11 +187,7 @@ def decode(stream: io.BytesIO) -> Opened:
     if not stream.getbuffer():
         raise PictureError("the file is empty")
     opened, wrong = _mended(stream, _decode)
-    return opened._replace(note=_whole(wrong)) if wrong else opened
-
-
-def _whole(wrong: str) -> str:
-    return f"the file is damaged ({wrong}), but the picture in it is whole"
+    return opened._replace(note=WHOLE.format(wrong)) if wrong else opened
 
 
 def _decode(stream: io.BytesIO) -> Opened:
@@ -213,7 +204,7 @@ def _decode(stream: io.BytesIO) -> Opened:
     elif (frames := getattr(image, "n_frames", 1)) > 1:
         note = f"the first of {frames} frames was read"
     elif image.format == "PNG" and content.rfind(b"IEND") < 0:
-        note = _whole(END_MISSING)
+        note = WHOLE.format(END_MISSING)
     image.load()
     if image.format == "PNG" and _lacks_rows(image, content):
         raise OSError("image file is truncated")
@@ -307,7 +298,7 @@ def _note_missing(changed: npt.NDArray[np.bool_], image: Image.Image) -> str:
     """
     rows = np.flatnonzero(changed.any(axis=(1, 2)))
     if not rows.size:
-        return _whole(END_MISSING)
+        return WHOLE.format(END_MISSING)
     missing = 1 - int(rows[0]) / len(changed)
     # A progressive JPEG that is cut off lacks all later scans.
     if missing > MAX_MISSING or image.info.get("progressive"):

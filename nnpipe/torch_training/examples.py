@@ -101,9 +101,8 @@ class Answered:
         for rows in self.fresh.rows(chosen + 1):
             (images, targets), digits = self.fresh.batch_of_both(rows)
             pixels = (images * 255).round().to(torch.uint8)
-            softened = answer(
-                self.teachers, pixels[:digits].float() / 255, temperature=self.by.temperature
-            )
+            shown = pixels[:digits].float() / 255
+            softened = answer(self.teachers, shown, temperature=self.by.temperature)
             weights = targets[:digits].sum(1, keepdim=True)
             parts.append((pixels, torch.cat([weights * softened, targets[digits:]])))
         images, targets = (torch.cat(part) for part in zip(*parts, strict=True))

@@ -72,16 +72,13 @@ def to_network(state: StateDict) -> Network:
     for number in numbers:
         W, b = (state[f"fc{number}.{kind}"].detach().float().numpy() for kind in ("weight", "bias"))
         inputs = layers[-1].b.size if layers else SIZES[0]
-        if W.shape != (b.size, inputs) or b.ndim != 1:
+        outputs = b.size if number < len(numbers) else SIZES[-1]
+        if W.shape != (outputs, inputs) or b.shape != (outputs,):
             raise ExportError(
                 f"fc{number} of the PyTorch model has weights {W.shape} and biases {b.shape}; "
-                f"expected (outputs, {inputs}) and (outputs,)"
+                f"expected ({outputs}, {inputs}) and ({outputs},)"
             )
         layers.append(Layer(np.ascontiguousarray(W.T), b.copy()))
-    if layers[-1].b.size != SIZES[-1]:
-        raise ExportError(
-            f"the PyTorch model has {layers[-1].b.size} outputs, expected {SIZES[-1]}"
-        )
     return Network(tuple(layers))
 
 
@@ -95,7 +92,7 @@ def load_model(path: Path) -> StateDict:
     """Read a state dict without running code from its pickle.
 
     Raises:
-        ExportError: the file is missing, damaged, or holds anything but tensors.
+        ExportError: the file is missing or damaged, or does not hold a dict of tensors.
     """
     try:
         stream = io.BytesIO(read_bytes(path))
@@ -109,13 +106,12 @@ def load_model(path: Path) -> StateDict:
         state = torch.load(stream, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ExportError(f"{path}: there is no such PyTorch model", advice="train") from None
-    except OSError as error:
-        raise ExportError(
-            f"{path}: could not be read ({error.strerror or error}); train again"
-        ) from error
     except Exception as error:  # a damaged pickle can raise anything
-        reason = in_one_line(str(error).partition("\n")[0] or type(error).__name__)
-        raise ExportError(f"{path}: is not a PyTorch state dict ({reason}); train again") from error
+        first_line = str(error).partition("\n")[0] or type(error).__name__
+        reason = in_one_line(getattr(error, "strerror", None) or first_line)
+        raise ExportError(
+            f"{path}: cannot be read as a PyTorch model ({reason}); train again"
+        ) from error
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise ExportError(f"{path}: holds something other than a state dict of tensors")
     return state

@@ -52,9 +52,5 @@ def train(
 
 
 def _recipe(request: TrainRequest) -> Recipe:
-    return recipe(
-        request.recipe or DEFAULT_RECIPE,
-        epochs=request.epochs,
-        batch_size=request.batch_size,
-        lr=request.lr,
-    )
+    changes = {name: getattr(request, name) for name in ("epochs", "batch_size", "lr")}
+    return recipe(request.recipe or DEFAULT_RECIPE, **changes)

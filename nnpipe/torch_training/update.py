@@ -61,22 +61,21 @@ class Update:
 
     def __call__(self, rows: Tensor) -> None:
         """Take the step of these rows, eagerly or by replaying the captured one."""
-        if not self.on_gpu:
-            return self._step(rows)
         if self.captured is None and self.eager_steps == EAGER_STEPS:
             self.captured = self._capture(rows)
-        if self.captured and self.captured[1].shape == rows.shape:
+        if not self.on_gpu:
+            self._step(rows)
+        elif self.captured and self.captured[1].shape == rows.shape:
             graph, place = self.captured
             place.copy_(rows)
-            return graph.replay()
-        # PyTorch requires the steps before a capture to run on another stream.
-        self.eager_steps += 1
-        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            self._step(rows)
-        torch.cuda.current_stream().wait_stream(stream)
-        return None
+            graph.replay()
+        else:  # PyTorch requires the steps before a capture to run on another stream
+            self.eager_steps += 1
+            stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                self._step(rows)
+            torch.cuda.current_stream().wait_stream(stream)
 
     def _step(self, rows: Tensor) -> None:
         images, targets = self.examples.batch(rows)

@@ -85,17 +85,16 @@ def choose(strength: Grey, drawing: bool) -> Choice:
     def weight(mark: Mark) -> float:
         return mark.mass * (0.2 if at_border(mark) and not drawing else 1)
 
-    labels, marks, chosen = _join(mask, strength, weight=weight)
-    main = marks[chosen]
+    labels, marks, heaviest = _join(mask, strength, weight=weight)
+    main = marks[heaviest]
     if main.size < SPECK * max(height, width):
         return Choice(np.zeros_like(strength), "blank: there are only specks")
 
-    belongs = np.zeros(len(marks) + 1, np.bool_)  # to the digit, by label
-    belongs[chosen + 1] = True
+    belongs = np.arange(len(marks) + 1) == heaviest + 1  # to the digit, by label
     others = 0  # marks beside the digit that are not specks
     refusal = ""
     for number, mark in enumerate(marks, start=1):
-        if number == chosen + 1:
+        if number == heaviest + 1:
             continue
         if mark.mass > 0.05 * main.mass and (at_border(main) or not at_border(mark)):
             others += 1
@@ -128,14 +127,14 @@ def _join(
     Returns:
         Labels as from `label`, the mark of each, and the index of the heaviest mark.
     """
-    reach, wider = 0, 1
-    while wider > reach:  # a larger mark reaches further
-        reach = wider
+    reach, new_reach = 0, 1
+    while new_reach > reach:  # a larger mark reaches further
+        reach = new_reach
         bridged = running(np.pad(mask, reach), 2 * reach + 1, extreme=np.maximum).astype(np.bool_)
         labels = np.where(mask, label(bridged), 0)
         marks = measure(labels, strength)
         heaviest = int(np.argmax([weight(mark) for mark in marks]))
-        wider = round(REACH * marks[heaviest].size)
+        new_reach = round(REACH * marks[heaviest].size)
     return labels, marks, heaviest
 
 

@@ -78,39 +78,39 @@ class Answered:
         self.fresh, self.teachers, self.by = fresh, teachers, by
         self.steps = fresh.steps
         self.rng = torch.Generator(fresh.rng.device)
-        self.asked = set[int]()
+        self.filled = set[int]()
         self.images = self.targets = torch.empty(0)  # (rounds, n, …) after the first round
 
     def rows(self, number: int) -> Iterator[Tensor]:
         """Return the rows of each batch of an epoch; epochs are numbered from 1."""
-        chosen = (number - 1) % self.by.rounds
-        if chosen not in self.asked:
-            self._ask(chosen)
+        slot = (number - 1) % self.by.rounds
+        if slot not in self.filled:
+            self._ask(slot)
         n = self.images.shape[1]
-        order = _shuffled(self.images[chosen], self.rng, seed=self.fresh.seed, number=number)
-        return iter(torch.split(order + chosen * n, math.ceil(n / self.steps)))
+        order = _shuffled(self.images[slot], self.rng, seed=self.fresh.seed, number=number)
+        return iter(torch.split(order + slot * n, math.ceil(n / self.steps)))
 
     def batch(self, rows: Tensor) -> Examples:
         """Return the batch of these rows."""
         images, targets = self.images.flatten(0, 1)[rows], self.targets.flatten(0, 1)[rows]
         return Examples(images.float() / 255, targets)
 
-    def _ask(self, chosen: int) -> None:
-        """Fill a round, numbered from 0, with images in 0…255 and the teachers' answers."""
+    def _ask(self, slot: int) -> None:
+        """Fill a slot, numbered from 0, with images in 0…255 and the teachers' answers."""
         parts = []
-        for rows in self.fresh.rows(chosen + 1):
+        for rows in self.fresh.rows(slot + 1):
             (images, targets), digits = self.fresh.batch_of_both(rows)
             pixels = (images * 255).round().to(torch.uint8)
-            shown = pixels[:digits].float() / 255
-            softened = answer(self.teachers, shown, temperature=self.by.temperature)
+            digit_images = pixels[:digits].float() / 255
+            softened = answer(self.teachers, digit_images, temperature=self.by.temperature)
             weights = targets[:digits].sum(1, keepdim=True)
             parts.append((pixels, torch.cat([weights * softened, targets[digits:]])))
         images, targets = (torch.cat(part) for part in zip(*parts, strict=True))
-        if not self.asked:
+        if not self.filled:
             self.images = images.new_empty(self.by.rounds, *images.shape)
             self.targets = targets.new_empty(self.by.rounds, *targets.shape)
-        self.images[chosen], self.targets[chosen] = images, targets
-        self.asked.add(chosen)
+        self.images[slot], self.targets[slot] = images, targets
+        self.filled.add(slot)
 
 
 def _shuffled(of: Tensor, rng: torch.Generator, *, seed: int, number: int) -> Tensor:

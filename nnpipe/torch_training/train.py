@@ -43,7 +43,7 @@ def choose_device(name: str = "auto") -> torch.device:
     devices.append("cpu")
     if name not in ("auto", *devices):
         raise TrainingError(
-            f"there is no device '{name}' on this machine; it has {', '.join(devices)}"
+            f"there is no device '{name}' on this machine, only {', '.join(devices)}"
         )
     return torch.device(devices[0] if name == "auto" else name)
 
@@ -136,13 +136,13 @@ def _fit(
         start = time.perf_counter()
         model.train()
         update.total.zero_()
-        shown = 0
+        count = 0
         with products(fast=True):
             for step, rows in enumerate(examples.rows(number), (number - 1) * examples.steps):
                 update.prepare(step, recipe.epochs * examples.steps)
                 update(rows)
-                shown += len(rows)
-        loss = float(update.total) / shown
+                count += len(rows)
+        loss = float(update.total) / count
         check_loss(loss, epoch=number, lr=recipe.lr)
         validation_loss, accuracy = _measure(average, validation)
         check_loss(validation_loss, epoch=number, lr=recipe.lr)

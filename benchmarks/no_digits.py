@@ -104,7 +104,7 @@ def several(rng: np.random.Generator) -> Image.Image:
             mask = Image.new("L", (2 * height, 2 * height))
             ImageDraw.Draw(mask).text((height, height), str(digit), 255, font, "mm")
         else:
-            pixels = drawn.draw(np.array([digit]), rng, drawn.ABROAD)[0]
+            pixels = drawn.draw(np.array([digit]), rng, hand=drawn.ABROAD)[0]
             mask = Image.fromarray(pixels).resize((height, height), Image.Resampling.BICUBIC)
         digits.append(mask.crop(mask.point(lambda level: 255 * (level > 60)).getbbox()))
     gaps = [round(height * rng.uniform(0.15, 0.5)) for _ in digits]

@@ -33,6 +33,7 @@ from sklearn.neural_network import MLPClassifier
 from torch.nn import functional
 
 from nnpipe import training
+from nnpipe.epochs import Sgd
 from nnpipe.network import SIZES, Network
 from nnpipe.torch_training.model import build, to_state_dict
 
@@ -47,9 +48,8 @@ Way = Callable[[Inputs, int, Inputs], float | None]
 def nnpipe(digits: Inputs, epochs: int, judged: Inputs) -> float:
     """What is measured."""
     network = Network.initialise(np.random.default_rng(0))
-    _, history = training.train(
-        network, digits, judged, epochs=epochs, batch_size=BATCH, lr=LR, momentum=MOMENTUM
-    )
+    settings = Sgd(epochs=epochs, batch_size=BATCH, lr=LR, momentum=MOMENTUM)
+    _, history = training.train(network, digits, validation=judged, settings=settings)
     return history[-1].validation_accuracy
 
 

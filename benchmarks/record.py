@@ -23,10 +23,11 @@ from pathlib import Path
 import numpy as np
 from measure import machine
 
-from nnpipe import datasets, runs, stages
+from nnpipe import datasets, runs
 from nnpipe.datasets import Dataset, Digits
 from nnpipe.files import write_json
 from nnpipe.preprocess import as_inputs
+from nnpipe.settings import DATA
 from nnpipe.torch_training.recipes import Distortions, Recipe, recipe
 
 RECORD = replace(recipe("distilled"), mixture=None, keep_last=True)
@@ -122,8 +123,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data-dir", type=Path, default=stages.DATA)
-    parser.add_argument("--out", type=Path, default=stages.RUNS / "record")
+    parser.add_argument("--data-dir", type=Path, default=DATA)
+    parser.add_argument("--out", type=Path, default=Path("weights/runs/record"))
     parser.add_argument("--only", nargs="+", choices=list(variants()), default=list(variants()))
     options = parser.parse_args()
 

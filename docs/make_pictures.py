@@ -22,13 +22,13 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from PIL import Image
 
-from nnpipe import datasets, runs, settings, stages, weights
+from nnpipe import datasets, runs, stages, weights
 from nnpipe.attribution import evidence
 from nnpipe.epochs import Epoch
 from nnpipe.network import Network
 from nnpipe.preprocess import SIDE, as_inputs
 from nnpipe.report.plots import BLUE, INK, ORANGE, STYLE
-from nnpipe.settings import TrainRequest
+from nnpipe.settings import DATA, TrainRequest
 from nnpipe.training import fold_standardisation, loss_and_accuracy
 
 SEED = 0
@@ -50,7 +50,7 @@ COLOURS = 256
 def main() -> None:
     """Train, draw and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data-dir", type=Path, default=settings.DATA)
+    parser.add_argument("--data-dir", type=Path, default=DATA)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     arguments = parser.parse_args()
 
@@ -64,9 +64,8 @@ def main() -> None:
         mean=float(X.mean()),
         deviation=float(X.std()),
     )
-    loss, accuracy = loss_and_accuracy(
-        start, as_inputs(data.validation.images), data.validation.labels
-    )
+    validation = as_inputs(data.validation.images), data.validation.labels
+    loss, accuracy = loss_and_accuracy(start, validation)
     print(f"before training: validation {loss:.4f}  {accuracy:.2%}")
     print(f"pixels of the training digits: mean {X.mean():.4f}, deviation {X.std():.4f}")
     pictures = {
@@ -241,7 +240,7 @@ def draw_misread(network: Network, test: datasets.Digits) -> Figure:
     print(f"digit {MISREAD}: a {label}, read as {answer} with {sure:.2%}")
     print(f"  logits {np.round(network.logits(x[np.newaxis])[0], 2)}")
 
-    pixels, bias, difference = evidence(network, x, label, rival=answer)
+    pixels, bias, difference = evidence(network, x, label=label, rival=answer)
     wiped = without_bar(x)
     bar, upper = wiped != x, np.arange(x.size) < BAR.start * SIDE
     print(f"  z[{label}] − z[{answer}] = {difference:.2f}: of the biases {bias:+.2f}")
@@ -252,7 +251,7 @@ def draw_misread(network: Network, test: datasets.Digits) -> Figure:
     q = network.probabilities(wiped[np.newaxis])[0]
     print(f"  without the bar, {bar.sum()} of {np.count_nonzero(x)} pixels with ink:", end=" ")
     print(f"{q.argmax()} with {q.max():.2%}")
-    rest = evidence(network, wiped, label, rival=answer)
+    rest = evidence(network, wiped, label=label, rival=answer)
     print(f"  z[{label}] − z[{answer}] = {rest.difference:+.2f}: of the biases {rest.bias:+.2f}")
     print(
         f"  of the pixels above {rest.pixels[upper].sum():+.2f}, of the stem from there on "

@@ -1,4 +1,4 @@
-"""What both trainers, NumPy's and PyTorch's, report after an epoch and refuse to go on with."""
+"""What the trainers, in NumPy and in PyTorch, report after an epoch, and when they give up."""
 
 import math
 from collections.abc import Callable
@@ -13,16 +13,19 @@ class Epoch:
 
     number: int  # from 1
     of: int
-    loss: float  # mean cross-entropy of the epoch's batches, each weighted by its size
+    loss: float  # mean cross-entropy of all examples, measured before each step
     validation_loss: float
     validation_accuracy: float  # in [0, 1]
     seconds: float
-    teacher: int = 0  # which of the teachers, from 1; 0 is the network itself
+    teacher: int = 0  # number of the teacher that is trained, from 1; 0 is the network itself
 
     @property
     def whose(self) -> str:
-        """What to begin a line about it with."""
+        """The start of a line about this epoch: "teacher 1, ", or "" for the network itself."""
         return f"teacher {self.teacher}, " if self.teacher else ""
+
+
+OnEpoch = Callable[[Epoch], None]
 
 
 @dataclass(frozen=True)
@@ -42,25 +45,20 @@ class Sgd:
         check_settings(**vars(self))
 
 
-MAX_BATCH = 1_000_000
-
-OnEpoch = Callable[[Epoch], None]
-
-
 def check_settings(*, epochs: int, batch_size: int, lr: float, momentum: float = 0.0) -> None:
-    """Raise `TrainingError` for a setting with which no training is possible."""
+    """Raise a `TrainingError` if a setting is out of its range."""
     if epochs < 1:
         raise TrainingError(f"epochs must be at least 1, not {epochs}")
-    if not 1 <= batch_size <= MAX_BATCH:
-        raise TrainingError(f"batch size must lie in 1…{MAX_BATCH:,}, not {batch_size}")
+    if batch_size < 1:
+        raise TrainingError(f"the batch size must be at least 1, not {batch_size}")
     if not 0 < lr < math.inf:
         raise TrainingError(f"the learning rate must be above 0 and finite, not {lr:g}")
     if not 0 <= momentum < 1:
         raise TrainingError(f"momentum must be at least 0 and below 1, not {momentum:g}")
 
 
-def check_loss(loss: float, epoch: int, lr: float) -> None:
-    """Raise `TrainingError` with the likely cause when ``loss`` is NaN or infinite."""
+def check_loss(loss: float, *, epoch: int, lr: float) -> None:
+    """Raise a `TrainingError` that names the likely cause if the loss is NaN or infinite."""
     if not math.isfinite(loss):
         raise TrainingError(
             f"training stopped in epoch {epoch}: the loss became {loss} at learning rate {lr:g}; "

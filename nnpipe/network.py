@@ -2,10 +2,10 @@
 
     X (n, 784) → Dense (128) → ReLU → Dense (64) → ReLU → Dense (10) → softmax → (n, 10)
 
-A network is a list of layers, each a matrix ``W`` and a vector ``b``. With ``a⁰ = X`` and layers
-counted from 1 to L, the forward pass is
+Each layer is a matrix ``W`` and a vector ``b``. With ``a⁰ = X`` and layers numbered from 1 to L,
+the forward pass is
 
-    zˡ = aˡ⁻¹ Wˡ + bˡ        (n, outputs)        every row of X is one picture
+    zˡ = aˡ⁻¹ Wˡ + bˡ        (n, outputs)        each row of X is one picture
     aˡ = max(zˡ, 0)          for l < L           ReLU: Nair & Hinton 2010
     p  = softmax(zᴸ)         (n, 10)             ten probabilities that sum to 1
 
@@ -13,8 +13,8 @@ The last layer's z are called *logits*. The loss is the mean cross-entropy of th
 
     J = −1/n Σᵢ log p[i, yᵢ]
 
-`Network.gradients` derives how J changes with every weight. Nothing here keeps state between
-calls, so one network may serve many threads at once.
+`Network.gradients` derives how J changes with every weight. No function here keeps state between
+calls, so threads can share a network.
 """
 
 from collections.abc import Sequence
@@ -26,13 +26,13 @@ import numpy as np
 import numpy.typing as npt
 
 SIZES = (784, 128, 64, 10)
-"""28 × 28 pixels in, two hidden layers, ten digits out: 109,386 parameters."""
+"""28 × 28 pixels, two hidden layers, ten digits: 109,386 parameters."""
 
 Array = npt.NDArray[Any]
 
 
 class Layer(NamedTuple):
-    """One dense layer, ``z = a @ W + b``; also used for its gradient, which has the same shapes."""
+    """One dense layer, ``z = a @ W + b``, or its gradient, which has the same shapes."""
 
     W: Array  # (inputs, outputs)
     b: Array  # (outputs,)
@@ -49,13 +49,14 @@ class Network:
         cls,
         rng: np.random.Generator,
         sizes: Sequence[int] = SIZES,
+        *,
         dtype: npt.DTypeLike = np.float32,
     ) -> "Network":
         """Draw random weights for a network with layers of the given sizes, biases zero.
 
-        ReLU lets half of its input through and so halves the signal's second moment. Weights of
-        variance 2 / inputs make up for that, and the signal neither fades nor explodes on its way
-        through the layers (He et al. 2015, "Delving Deep into Rectifiers", eq. 10).
+        ReLU passes on half of its input, which halves the second moment of the signal. Weights of
+        variance 2 / inputs compensate for this, so the signal neither fades nor explodes from layer
+        to layer (He et al. 2015, "Delving Deep into Rectifiers", eq. 10).
         """
         return cls(
             tuple(
@@ -69,21 +70,21 @@ class Network:
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Number of inputs, then of each layer's outputs: (784, 128, 64, 10)."""
+        """The number of inputs and the outputs of each layer: (784, 128, 64, 10)."""
         return (self.layers[0].W.shape[0], *(layer.b.size for layer in self.layers))
 
     def activations(self, X: Array) -> list[Array]:
-        """Run the forward pass and keep what every layer gave.
+        """Run the forward pass and return the output of every layer.
 
         Args:
-            X: inputs, shape (n, inputs); pixels are divided by 255, so in [0, 1].
+            X: inputs, shape (n, inputs); pixels are scaled to [0, 1].
 
         Returns:
-            ``[X, a¹, …, logits]``: the input, each hidden layer after ReLU, shape (n, its size),
-            and the logits, shape (n, outputs).
+            ``[X, a¹, …, logits]``: the inputs, each hidden layer after ReLU, shape (n, size), and
+            the logits, shape (n, outputs).
 
         Raises:
-            ValueError: ``X`` does not have one column for each input.
+            ValueError: ``X`` does not have one column per input.
         """
         if X.ndim != 2 or X.shape[1] != self.sizes[0]:
             raise ValueError(f"expected inputs of shape (n, {self.sizes[0]}), got {X.shape}")
@@ -91,43 +92,43 @@ class Network:
         a = [X]
         for W, b in hidden:
             z = a[-1] @ W
-            z += b  # in place, as is ReLU: memory that is written anew costs more than the sum
+            z += b  # in place, like ReLU: new memory costs more time than the sum
             a.append(np.maximum(z, 0, out=z))
         a.append(a[-1] @ output.W + output.b)
         return a
 
     def logits(self, X: Array) -> Array:
-        """The last layer's outputs before softmax, shape (n, outputs), any finite number."""
+        """Return the outputs of the last layer before softmax, shape (n, outputs)."""
         return self.activations(X)[-1]
 
     def probabilities(self, X: Array, temperature: float = 1.0) -> Array:
-        """Softmax of the logits divided by ``temperature``, shape (n, outputs), rows sum to 1.
+        """Return the softmax of logits / ``temperature``, shape (n, outputs); each row sums to 1.
 
-        A temperature above 1 makes the network less sure without changing any answer
+        A temperature above 1 lowers the confidence without changing any answer
         (Guo et al. 2017, "On Calibration of Modern Neural Networks", section 4.2).
         """
         return softmax(self.logits(X) / temperature)
 
     def gradients(self, X: Array, y: Array) -> tuple[float, tuple[Layer, ...]]:
-        """Backpropagation: the loss, and its gradient for every weight and bias.
+        """Compute the loss and its gradient for every weight and bias by backpropagation.
 
-        Let δˡ = ∂J/∂zˡ, shape (n, size of layer l). Four applications of the chain rule
-        (Rumelhart, Hinton & Williams 1986) are all there is:
+        Let δˡ = ∂J/∂zˡ, shape (n, size of layer l). The chain rule is applied four times
+        (Rumelhart, Hinton & Williams 1986):
 
-        1. At the output, softmax and cross-entropy together have a simple derivative. With
-           −log p_y = log Σₖ exp(zₖ) − z_y, differentiating by zⱼ gives pⱼ − [j = y], so
+        1. At the output, softmax and cross-entropy together have a simple derivative. From
+           −log p_y = log Σₖ exp(zₖ) − z_y follows the derivative by zⱼ, pⱼ − [j = y]:
 
                δᴸ = (p − onehot(y)) / n
 
-        2. zˡ = aˡ⁻¹ Wˡ + bˡ is linear in Wˡ, so a weight's gradient is the sum, over all
-           pictures, of what came in through it times what is wanted at its end:
+        2. zˡ = aˡ⁻¹ Wˡ + bˡ is linear in Wˡ. The gradient of a weight is its input times the δ
+           at its output, summed over all pictures:
 
                ∂J/∂Wˡ = (aˡ⁻¹)ᵀ δˡ        (inputs, n) @ (n, outputs) → (inputs, outputs)
 
-        3. The bias is added to every picture alike:  ∂J/∂bˡ = Σᵢ δˡ[i]        (outputs,)
+        3. A bias is added to every picture:  ∂J/∂bˡ = Σᵢ δˡ[i]        (outputs,)
 
-        4. To the layer below, δ goes back through the same weights, and only where ReLU had let
-           the signal through (z > 0, which is the same as a > 0):
+        4. δ goes back to the layer below through the same weights, but only where ReLU passed
+           the signal on (z > 0, which is the same as a > 0):
 
                δˡ⁻¹ = (δˡ (Wˡ)ᵀ) ⊙ [aˡ⁻¹ > 0]        (n, outputs) @ (outputs, inputs)
 
@@ -136,7 +137,7 @@ class Network:
             y: labels, shape (n,), integers in [0, outputs).
 
         Returns:
-            The loss, and one `Layer` of gradients for each layer of the network, same shapes.
+            The loss, and one `Layer` of gradients per layer of the network, with the same shapes.
         """
         *inputs, logits = self.activations(X)
         loss = cross_entropy(logits, y)
@@ -148,7 +149,7 @@ class Network:
         gradients = []
         for layer, a in zip(reversed(self.layers), reversed(inputs), strict=True):
             gradients.append(Layer(W=a.T @ delta, b=delta.sum(axis=0)))
-            if a is not X:  # nobody asks how the loss changes with the pixels
+            if a is not X:  # the gradient of the pixels is not needed
                 delta = (delta @ layer.W.T) * (a > 0)
         return loss, tuple(reversed(gradients))
 
@@ -156,7 +157,7 @@ class Network:
 def softmax(z: Array) -> Array:
     """Turn each row of logits into probabilities: exp(zⱼ) / Σₖ exp(zₖ), shape as ``z``.
 
-    Subtracting the row's largest logit changes nothing in the quotient and keeps exp from
+    Subtracting the largest logit of the row does not change the quotient and keeps exp from
     overflowing (Goodfellow et al. 2016, "Deep Learning", section 4.1).
     """
     e = np.exp(z - z.max(axis=1, keepdims=True))
@@ -164,9 +165,9 @@ def softmax(z: Array) -> Array:
 
 
 def cross_entropy(logits: Array, y: Array) -> float:
-    """The mean of −log p over the true labels: 0 when sure and right, log 10 when guessing.
+    """Return the mean of −log p over the true labels: 0 when sure and right, log 10 when guessing.
 
-    It is computed from the logits, as log Σ exp(z) − z_y with the largest logit subtracted, since
+    It is computed from the logits, as log Σ exp(z) − z_y with the largest logit subtracted, because
     a probability that underflows to 0 has no logarithm.
 
     Args:

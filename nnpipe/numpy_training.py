@@ -1,4 +1,4 @@
-"""Training with NumPy: prepares the data for `training.train`, which does the work from scratch."""
+"""Training with NumPy: the data preparation around `training.train`, which works from scratch."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +16,7 @@ from nnpipe.training import fold_standardisation
 from nnpipe.training import train as train_from_scratch
 
 RECIPE = "sgd"
-"""Name of the one recipe, in the records."""
+"""Name of the only recipe, in the records."""
 
 
 def settings(request: TrainRequest) -> tuple[str, dict[str, Any]]:
@@ -29,10 +29,8 @@ def settings(request: TrainRequest) -> tuple[str, dict[str, Any]]:
         raise TrainingError(
             f"recipe '{request.recipe}' is for engine 'torch'; NumPy has no recipes"
         )
-    wanted = {name: getattr(request, name) for name in ("epochs", "batch_size", "lr")}
-    return RECIPE, asdict(
-        Sgd(**{name: value for name, value in wanted.items() if value is not None})
-    )
+    changes = {name: getattr(request, name) for name in ("epochs", "batch_size", "lr")}
+    return RECIPE, asdict(Sgd(**{k: v for k, v in changes.items() if v is not None}))
 
 
 def train(
@@ -41,13 +39,13 @@ def train(
     """Train a network; return it as it was after its best epoch, and all epochs.
 
     Args:
-        data: training digits, and validation digits that choose the best epoch.
+        data: its validation digits choose the best epoch.
         request: the settings.
-        folder: not used; NumPy trains so briefly that it keeps no checkpoint.
+        folder: not used; training is too short to need checkpoints.
         on_epoch: called after every epoch.
 
     Raises:
-        TrainingError: a setting is wrong, or training diverged.
+        TrainingError: a setting is out of its range, or training diverged.
     """
     X, V = as_inputs(data.training.images), as_inputs(data.validation.images)
     mean, deviation = X.mean(), X.std()
@@ -64,10 +62,10 @@ def train(
 
 
 def shift_by_a_pixel(X: Array, rng: np.random.Generator) -> Array:
-    """Move a batch of pictures, shape (n, 784), by −1, 0 or 1 pixels across and down.
+    """Shift a batch of pictures, shape (n, 784), by −1, 0 or 1 pixels across and down.
 
-    A digit stays the same wherever it stands. Learning that is worth half a point of accuracy. What
-    leaves on one side comes in on the other; that is background.
+    A shifted digit is the same digit. Learning this is worth half a point of accuracy. Pixels that
+    leave on one side enter on the other, but they are background.
     """
     across, down = rng.integers(-1, 2, size=2)
     pictures = X.reshape(-1, SIDE, SIDE)

@@ -10,12 +10,15 @@ from nnpipe.network import Array, Layer, Network, cross_entropy
 
 Augment = Callable[[Array, np.random.Generator], Array]
 
+Examples = tuple[Array, Array]
+"""Inputs, shape (n, inputs), of the network's dtype, and labels, shape (n,)."""
+
 
 def train(
     network: Network,
-    training: tuple[Array, Array],
+    training: Examples,
     *,
-    validation: tuple[Array, Array],
+    validation: Examples,
     settings: Sgd,
     seed: int = 0,
     augment: Augment | None = None,
@@ -23,46 +26,46 @@ def train(
 ) -> tuple[Network, list[Epoch]]:
     """Train a copy of ``network``; return it as it was after its best epoch, and all epochs.
 
-    In every epoch the inputs are shuffled and cut into batches, and each moves weights one `step`.
+    Each epoch shuffles the inputs and cuts them into batches. Each batch is one `step`.
 
     Args:
-        network: where to start; it is not changed.
-        training: inputs (n, inputs) in [0, 1], of the network's dtype, and labels (n,).
-        validation: the same for data that is not trained on; the best epoch is chosen by it.
+        network: the initial weights; not changed.
+        training: what to learn from.
+        validation: what to choose the best epoch by; not learned from.
         settings: epochs, batch size, learning rate and momentum.
-        seed: of shuffling and augmenting; the same seed gives the same weights, bit for bit.
-        augment: varies a batch's inputs each time anew; by default they stay as they are.
+        seed: for shuffling and augmenting; the same seed gives the same weights, bit for bit.
+        augment: changes the inputs of each batch at random; by default they stay as they are.
         on_epoch: called after every epoch.
 
     Raises:
         TrainingError: the loss is no longer a finite number.
     """
-    epochs, batch_size, lr = settings.epochs, settings.batch_size, settings.lr
     X, y = training
+    batch_size, lr, momentum = settings.batch_size, settings.lr, settings.momentum
     rng = np.random.default_rng(seed)
     network = best = copy(network)
     velocity = [Layer(np.zeros_like(W), np.zeros_like(b)) for W, b in network.layers]
     history: list[Epoch] = []
 
-    for number in range(1, epochs + 1):
+    for number in range(1, settings.epochs + 1):
         start = time.perf_counter()
         order = rng.permutation(len(X))
         total_loss = 0.0
         for first in range(0, len(X), batch_size):
             batch = order[first : first + batch_size]
-            with np.errstate(over="ignore", invalid="ignore"):  # check_loss says it better
+            with np.errstate(over="ignore", invalid="ignore"):  # check_loss reports divergence
                 inputs = augment(X[batch], rng) if augment else X[batch]
                 loss, gradients = network.gradients(inputs, y[batch])
-                check_loss(loss, number, lr)
-                step(network, gradients, velocity=velocity, lr=lr, momentum=settings.momentum)
+                check_loss(loss, epoch=number, lr=lr)
+                step(network, gradients, velocity=velocity, lr=lr, momentum=momentum)
             total_loss += loss * len(batch)
 
-        validation_loss, accuracy = loss_and_accuracy(network, *validation)
-        check_loss(validation_loss, number, lr)
+        validation_loss, accuracy = loss_and_accuracy(network, validation)
+        check_loss(validation_loss, epoch=number, lr=lr)
         if accuracy > max((epoch.validation_accuracy for epoch in history), default=-1.0):
             best = copy(network)
         loss, seconds = total_loss / len(X), time.perf_counter() - start
-        history.append(Epoch(number, epochs, loss, validation_loss, accuracy, seconds))
+        history.append(Epoch(number, settings.epochs, loss, validation_loss, accuracy, seconds))
         if on_epoch:
             on_epoch(history[-1])
     return best, history
@@ -76,39 +79,40 @@ def step(
     lr: float,
     momentum: float,
 ) -> None:
-    """Move every parameter p by its gradient g and its velocity v, at first 0, in place:
+    """Move every parameter p by its gradient g and its velocity v, initially 0, in place:
 
         v ← momentum · v + g
         p ← p − lr · v
 
-    The velocity adds up what the batches agree on and forgets what they do not. This is momentum
-    as PyTorch defines it; Sutskever et al. 2013, "On the importance of initialization and
-    momentum", eq. 1, put lr inside v, which is the same while lr is constant.
+    The velocity accumulates the directions that batches share; the others cancel out. This is
+    PyTorch's definition of momentum. Sutskever et al. 2013, "On the importance of initialization
+    and momentum", eq. 1, include lr in v, which is the same while lr is constant.
     """
     for parameters, gradient, speed in zip(network.layers, gradients, velocity, strict=True):
         for p, g, v in zip(parameters, gradient, speed, strict=True):
             v *= momentum
             v += g
-            p -= np.multiply(v, lr, out=g)  # g has done its work and lends its memory
+            p -= np.multiply(v, lr, out=g)  # g is no longer needed, so its memory is reused
 
 
-def loss_and_accuracy(network: Network, X: Array, y: Array) -> tuple[float, float]:
-    """Mean cross-entropy, and the share in [0, 1] whose largest logit stands at their label."""
+def loss_and_accuracy(network: Network, examples: Examples) -> tuple[float, float]:
+    """Return the mean cross-entropy, and the share in [0, 1] that the network gets right."""
+    X, y = examples
     with np.errstate(over="ignore", invalid="ignore"):
         logits = network.logits(X)
         return cross_entropy(logits, y), float(np.mean(logits.argmax(axis=1) == y))
 
 
 def copy(network: Network) -> Network:
-    """A network with the same numbers in arrays of its own."""
+    """Copy a network and its arrays."""
     return Network(tuple(Layer(W.copy(), b.copy()) for W, b in network.layers))
 
 
 def fold_standardisation(network: Network, *, mean: float, deviation: float) -> Network:
-    """The network that does with x what ``network`` does with ``(x − mean) / deviation``.
+    """Return the network that gives for x what ``network`` gives for ``(x − mean) / deviation``.
 
-    Training goes faster on inputs of mean 0 and variance 1 (LeCun et al. 1998, "Efficient
-    BackProp", section 4.3). As the first layer is linear, that can be made part of its weights:
+    Training is faster on inputs of mean 0 and variance 1 (LeCun et al. 1998, "Efficient BackProp",
+    section 4.3). The first layer is linear, so its weights can include the standardisation:
 
         ((x − m) / s) W + b  =  x (W / s) + (b − m / s Σᵢ W[i])
     """

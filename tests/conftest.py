@@ -83,10 +83,10 @@ def small_pools(monkeypatch, pools_drawn):
     """Make the mixture of a training small, and draw it once: the full one takes a while."""
     from nnpipe.torch_training import mixture, train
 
-    def draw_once(digits, seed, device):
+    def draw_once(digits, *, seed, device):
         key = digits.images.tobytes(), digits.labels.tobytes(), seed, device
         if key not in pools_drawn:
-            pools_drawn[key] = mixture.draw_pools(digits, seed, device)
+            pools_drawn[key] = mixture.draw_pools(digits, seed=seed, device=device)
         return pools_drawn[key]
 
     monkeypatch.setattr(train, "draw_pools", draw_once)

@@ -81,7 +81,7 @@ def paper(label: int, light: str, lines: str) -> Image.Image:
 
 def written(hand: drawn.Hand, label: int, writer: int, pen: float = 8.0) -> Image.Image:
     """What one writer of some hand writes for a label, black on white."""
-    strokes = drawn.strokes(label, np.random.default_rng(writer), hand)
+    strokes = drawn.strokes(label, np.random.default_rng(writer), hand=hand)
     return ImageOps.invert(covered(strokes, (120, 140), 90, (0.5, 0.5), pen))
 
 

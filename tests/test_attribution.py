@@ -27,7 +27,7 @@ def inputs(golden):
 @pytest.mark.parametrize("rival", RIVALS)
 def test_pixels_and_bias_add_up_to_the_difference_of_the_logits(with_biases, inputs, rival):
     for x, z in zip(inputs, with_biases.logits(inputs.astype(np.float64)), strict=True):
-        found = evidence(with_biases, x, 4, rival)
+        found = evidence(with_biases, x, label=4, rival=rival)
         others = z[9] if rival else np.delete(z, 4).mean()
         assert found.difference == pytest.approx(z[4] - others, abs=1e-12)
         assert found.pixels.sum() + found.bias == pytest.approx(found.difference, abs=1e-12)
@@ -42,22 +42,22 @@ def test_the_gradient_is_that_of_pytorch(with_biases, inputs, rival):
             a = (torch.relu(a) if number else a) @ torch.tensor(W).double() + torch.tensor(b)
         others = a[9] if rival else (a.sum() - a[4]) / 9
         (a[4] - others).backward()
-        found = evidence(with_biases, x, 4, rival)
+        found = evidence(with_biases, x, label=4, rival=rival)
         np.testing.assert_allclose(found.pixels, (leaf.grad * leaf).detach(), atol=1e-12)
 
 
 def test_black_pixels_say_nothing(with_biases, inputs):
-    found = evidence(with_biases, inputs[3], 3)
+    found = evidence(with_biases, inputs[3], label=3)
     assert not found.pixels[inputs[3] == 0].any()
     assert found.pixels[inputs[3] > 0].any()
 
 
 def test_what_speaks_for_a_digit_speaks_against_its_rival(with_biases, inputs):
-    there, back = (evidence(with_biases, inputs[4], *pair) for pair in ((4, 9), (9, 4)))
+    there, back = (evidence(with_biases, inputs[4], label=a, rival=b) for a, b in ((4, 9), (9, 4)))
     np.testing.assert_allclose(there.pixels, -back.pixels)
     assert there.bias == pytest.approx(-back.bias)
 
 
 def test_a_digit_is_not_its_own_rival(with_biases, inputs):
     with pytest.raises(ValueError, match="4 cannot be its own rival"):
-        evidence(with_biases, inputs[0], 4, 4)
+        evidence(with_biases, inputs[0], label=4, rival=4)

@@ -30,8 +30,10 @@ def distilled():
 def fresh(small_dataset, distilled):
     images = torch.from_numpy(small_dataset.training.images[:200].copy()).view(-1, 1, 28, 28) / 255
     labels = torch.from_numpy(small_dataset.training.labels[:200].astype(np.int64))
-    pools = torch_train.draw_pools(Digits(*(p[:200] for p in small_dataset.training)), 0, CPU)
-    return Fresh(mixture.Pool(images, labels), pools, distilled, seed=0)
+    pools = torch_train.draw_pools(
+        Digits(*(p[:200] for p in small_dataset.training)), seed=0, device=CPU
+    )
+    return Fresh(mixture.Pool(images, labels), pools, recipe=distilled, seed=0)
 
 
 def shown_in(examples, number):
@@ -57,7 +59,8 @@ def test_the_loss_is_the_mean_over_digits_and_the_weighted_mean_over_strangers(f
 def test_every_digit_is_shown_once_an_epoch_in_another_order(small_dataset):
     labels = torch.arange(200) % 10
     images = (torch.arange(200) / 200).view(-1, 1, 1, 1).expand(-1, 1, 28, 28)
-    fresh = Fresh(mixture.Pool(images, labels), None, recipe("classic", batch_size=64), seed=0)
+    chosen = recipe("classic", batch_size=64)
+    fresh = Fresh(mixture.Pool(images, labels), None, recipe=chosen, seed=0)
     orders = [torch.cat([batch.images[:, 0] for batch in shown_in(fresh, n)]) for n in (1, 2)]
     assert not torch.equal(*orders)
     for order in orders:
@@ -89,7 +92,7 @@ def test_answers_are_softened_and_averaged():
 
 def test_teachers_are_asked_once_a_round_and_never_about_strangers(fresh):
     teacher = Sure(7)
-    answered = Answered(fresh, [teacher], SMALL)
+    answered = Answered(fresh, [teacher], by=SMALL)
     epochs = [shown_in(answered, number) for number in (1, 2, 3, 4)]
     digits = sum(fresh.batch_of_both(rows)[1] for rows in fresh.rows(1))
     assert teacher.asked == SMALL.rounds * digits
@@ -111,7 +114,7 @@ def test_teachers_are_asked_once_a_round_and_never_about_strangers(fresh):
 
 
 def test_a_round_differs_from_what_is_fresh_by_half_a_grey_level(fresh):
-    answered = Answered(fresh, [Sure(0)], SMALL)
+    answered = Answered(fresh, [Sure(0)], by=SMALL)
     kept = torch.cat([batch.images for batch in shown_in(answered, 1)])
     bent = torch.cat([batch.images for batch in shown_in(fresh, 1)])
     found, expected = (np.sort(images.sum(1)) for images in (kept, bent))
@@ -125,7 +128,7 @@ def test_a_teacher_is_drawn_by_its_seed_and_leaves_other_randomness_alone():
     torch.manual_seed(1)
     expected = torch.rand(3)
     torch.manual_seed(1)
-    first, again, other = (build_teacher(4, seed) for seed in (5, 5, 6))
+    first, again, other = (build_teacher(4, seed=seed) for seed in (5, 5, 6))
     assert torch.equal(torch.rand(3), expected)
     weights = [teacher.state_dict()["1.weight"] for teacher in (first, again, other)]
     assert torch.equal(weights[0], weights[1])
@@ -139,11 +142,11 @@ def test_a_teacher_is_measured_in_float32_and_answers_in_bfloat16(
 ):
     teacher = build_teacher(4, seed=0).eval()
     teacher[-1].weight.data *= 100  # so sure of itself that rounding shows
-    images, labels = torch_train._on_device(small_dataset.validation, CPU)
+    images, labels = digits = mixture.to_pool(small_dataset.validation, CPU)
     with torch.no_grad(), products(fast=False):
         logits = torch.nn.Sequential(*teacher)(images.flatten(1))
     with products(fast=fast):
-        loss, _ = torch_train._measure(teacher, images, labels)
+        loss, _ = torch_train._measure(teacher, digits)
         answers = answer([teacher], images.flatten(1), temperature=1.0)
     assert loss == pytest.approx(float(functional.cross_entropy(logits, labels)), rel=1e-5)
     difference = float((answers - logits.softmax(1)).abs().max())
@@ -215,7 +218,7 @@ def test_a_step_is_that_of_a_plain_loop():
         ),
     )
     noise = Noise()
-    update = Update(model, average, chosen, noise)
+    update = Update(model, average=average, recipe=chosen, examples=noise)
     optimiser = torch.optim.Adam(plain.parameters(), lr=chosen.lr)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda k: schedule((k + 90) / 200))
     steps = range(90, 110)  # where the mean spans few steps no more

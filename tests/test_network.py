@@ -14,7 +14,7 @@ def example(sizes=SMALL, n=9, seed=0):
     difference would step over ReLU's kink."""
     rng = np.random.default_rng(seed)
     while True:
-        network = Network.initialise(rng, sizes, np.float64)
+        network = Network.initialise(rng, sizes, dtype=np.float64)
         for layer in network.layers:
             layer.b[:] = 0.1 * rng.standard_normal(layer.b.size)
         X, y = rng.standard_normal((n, sizes[0])), rng.integers(0, sizes[-1], n)
@@ -73,7 +73,7 @@ def test_default_network_has_109386_parameters():
 def test_he_initialisation_keeps_the_second_moment():
     """Through ten layers of 512, the signal's mean square stays within a factor of two."""
     rng = np.random.default_rng(0)
-    network = Network.initialise(rng, [512] * 11, np.float64)
+    network = Network.initialise(rng, [512] * 11, dtype=np.float64)
     hidden = network.activations(rng.standard_normal((500, 512)))[1:-1]
     assert all(0.5 < np.mean(a**2) < 2 for a in hidden)
 

@@ -371,8 +371,9 @@ def test_what_is_no_whole_picture_is_an_error(what):
 def test_files_that_cannot_be_read_are_errors(tmp_path):
     with pytest.raises(PictureError, match="there is no such file"):
         prepare(tmp_path / "none.png")
-    with pytest.raises(PictureError, match="this is a folder; score folders with 'nnpipe score'"):
+    with pytest.raises(PictureError, match="this is a folder") as caught:
         prepare(tmp_path)
+    assert caught.value.advice == "score"
     (tmp_path / "empty.png").touch()
     with pytest.raises(PictureError, match="the file is empty"):
         prepare(tmp_path / "empty.png")

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from nnpipe.datasets import Digits
-from nnpipe.errors import ExportError, TrainingError
+from nnpipe.errors import ExportError, SettingError, TrainingError
 from nnpipe.network import Layer, Network
 from nnpipe.preprocess import as_inputs
+from nnpipe.settings import TrainRequest
 from nnpipe.torch_training import mixture
 from nnpipe.torch_training import train as torch_train
 from nnpipe.torch_training.distortions import distort, press
@@ -26,6 +27,8 @@ from nnpipe.torch_training.model import (
 )
 from nnpipe.torch_training.precision import products
 from nnpipe.torch_training.recipes import LAST, RECIPES, Distortions, Mixture, recipe, schedule
+
+CPU = torch.device("cpu")
 
 
 def equal(a, b):
@@ -42,7 +45,7 @@ pytestmark = pytest.mark.usefixtures("small_pools")
 def test_each_recipe_learns_and_keeps_the_best_epoch(small_dataset, name):
     """2,000 digits and a few epochs are enough to see that it does."""
     state, history = torch_train.train(small_dataset, recipe(name, epochs=12, batch_size=64))
-    accuracy = check_parity(state, to_network(state), small_dataset.validation).accuracy
+    accuracy = check_parity(state, to_network(state), digits=small_dataset.validation).accuracy
     assert accuracy == pytest.approx(max(e.validation_accuracy for e in history), abs=1e-6)
     assert accuracy > 0.8
     assert history[-1].loss < history[0].loss
@@ -65,7 +68,7 @@ def test_an_export_is_checked_in_full_precision(network, small_dataset, rounding
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium")
     try:
-        check_parity(to_state_dict(network), network, small_dataset.test)
+        check_parity(to_state_dict(network), network, digits=small_dataset.test)
         assert torch.get_float32_matmul_precision() == "medium"
     finally:
         torch.set_float32_matmul_precision(before)
@@ -151,11 +154,11 @@ def test_divergence_stops_with_the_cause(small_dataset):
 
 
 def test_unknown_recipes_and_devices_are_refused():
-    with pytest.raises(TrainingError, match="no recipe 'best'; choose classic, augmented"):
-        recipe("best")
-    with pytest.raises(TrainingError, match=r"no device 'tpu' on this machine; it has .*cpu"):
+    with pytest.raises(SettingError, match="recipe is 'best', expected augmented, classic"):
+        TrainRequest(recipe="best")
+    with pytest.raises(TrainingError, match=r"no device 'tpu' on this machine, only .*cpu"):
         torch_train.choose_device("tpu")
-    with pytest.raises(TrainingError, match="'cpu:abc' is no device"):
+    with pytest.raises(TrainingError, match="no device 'cpu:abc'"):
         torch_train.choose_device("cpu:abc")
     with pytest.raises(TrainingError, match="epochs must be at least 1"):
         recipe("classic", epochs=0)
@@ -180,13 +183,13 @@ def images(small_dataset):
 
 
 def test_no_distortion_changes_nothing(images):
-    found = distort(images, NONE, torch.Generator().manual_seed(0))
+    found = distort(images, NONE, rng=torch.Generator().manual_seed(0))
     torch.testing.assert_close(found, images, atol=1e-5, rtol=0)
 
 
 def test_every_picture_is_bent_in_its_own_way(images):
     same = images[:1].expand(50, -1, -1, -1)
-    found = distort(same, Distortions(), torch.Generator().manual_seed(0))
+    found = distort(same, Distortions(), rng=torch.Generator().manual_seed(0))
     assert len({picture.numpy().tobytes() for picture in found}) == 50
     assert found.shape == same.shape
     assert 0 <= found.min() <= found.max() <= 1.0001
@@ -223,7 +226,7 @@ def blob():
 )
 def test_amounts_are_what_they_are_called(blob, by, reach):
     """Of 400 pictures, the largest effect comes near the amount asked for and not beyond it."""
-    found = distort(blob.expand(400, -1, -1, -1), by, torch.Generator().manual_seed(0))
+    found = distort(blob.expand(400, -1, -1, -1), by, rng=torch.Generator().manual_seed(0))
     effects = []
     for image in found[:, 0].numpy():
         _, (cx, cy), (xx, xy, yy) = moments(image)
@@ -243,7 +246,7 @@ def test_amounts_are_what_they_are_called(blob, by, reach):
 def test_elastic_displacements_have_the_standard_deviation_asked_for():
     """On a ramp, a displacement by so many pixels changes the level by as much."""
     ramp = torch.arange(28.0).expand(500, 1, 28, 28)
-    bent = distort(ramp, replace(NONE, elastic=0.6), torch.Generator().manual_seed(0))
+    bent = distort(ramp, replace(NONE, elastic=0.6), rng=torch.Generator().manual_seed(0))
     moved = (bent - ramp)[:, 0, 6:-6, 6:-6]
     assert float(moved.std()) == pytest.approx(0.6, rel=0.05)
     assert float(moved.mean()) == pytest.approx(0, abs=0.04)
@@ -251,7 +254,7 @@ def test_elastic_displacements_have_the_standard_deviation_asked_for():
 
 def test_another_pen_keeps_what_is_ink_and_what_is_paper(images):
     """Strokes grow and shrink, by no more than one pixel, and stay within black and white."""
-    pressed = press(images.expand(100, -1, -1, -1), 0.5, torch.Generator().manual_seed(0))
+    pressed = press(images.expand(100, -1, -1, -1), 0.5, rng=torch.Generator().manual_seed(0))
     masses = pressed.sum((1, 2, 3)) / images.sum((1, 2, 3))
     assert masses.min() < 0.9 < 1.1 < masses.max()
     assert 0 <= pressed.min() <= pressed.max() <= 1
@@ -264,12 +267,12 @@ def test_another_pen_keeps_what_is_ink_and_what_is_paper(images):
 
 @pytest.fixture
 def pools(small_dataset):
-    return torch_train.draw_pools(small_dataset.training, 0, torch.device("cpu"))
+    return torch_train.draw_pools(small_dataset.training, seed=0, device=CPU)
 
 
 def test_the_same_seed_draws_the_same_pools(small_dataset, pools):
-    again = mixture.draw_pools(small_dataset.training, 0, torch.device("cpu"))
-    other = mixture.draw_pools(small_dataset.training, 1, torch.device("cpu"))
+    again = mixture.draw_pools(small_dataset.training, seed=0, device=CPU)
+    other = mixture.draw_pools(small_dataset.training, seed=1, device=CPU)
     for kind in ("abroad", "redrawn"):
         assert torch.equal(getattr(pools, kind).images, getattr(again, kind).images)
         assert not torch.equal(getattr(pools, kind).images, getattr(other, kind).images)
@@ -279,7 +282,9 @@ def test_the_same_seed_draws_the_same_pools(small_dataset, pools):
 def test_a_batch_gets_the_shares_asked_for_and_strangers_come_last(images, pools):
     labels = torch.arange(100) % 10
     by = Mixture(abroad=0.3, redrawn=0.2, strangers=0.4)
-    found, found_labels = mixture.mix(images, labels, pools, by, torch.Generator().manual_seed(0))
+    found, found_labels = mixture.mix(
+        images, labels, pools=pools, by=by, rng=torch.Generator().manual_seed(0)
+    )
     assert len(found_labels) == 100 + 30 + 20
     assert found.shape == (100 + 30 + 20 + 40, 1, 28, 28)
     assert torch.equal(found[:100], images)
@@ -297,7 +302,7 @@ def test_a_last_batch_of_one_digit_needs_no_stranger(small_dataset):
 @pytest.mark.slow
 def test_trained_against_strangers_the_network_doubts_them(small_dataset, pools):
     """Its confidence in letters and scribbles it has not seen is far below that in digits."""
-    unseen = mixture.draw_pools(small_dataset.test, 9, torch.device("cpu")).strangers
+    unseen = mixture.draw_pools(small_dataset.test, seed=9, device=CPU).strangers
     X = {
         "digits": as_inputs(small_dataset.test.images),
         "strangers": unseen.flatten(1).numpy(),
@@ -349,14 +354,14 @@ class Harmful:
     ("spoil", "message"),
     [
         (lambda p: p.unlink(), "there is no such PyTorch model"),
-        (lambda p: p.write_bytes(p.read_bytes()[:9000]), "is not a PyTorch state dict"),
-        (lambda p: p.write_text("hello"), "is not a PyTorch state dict"),
-        (lambda p: torch.save({"fc1.weight": Harmful()}, p), "is not a PyTorch state dict"),
+        (lambda p: p.write_bytes(p.read_bytes()[:9000]), "cannot be read as a PyTorch model"),
+        (lambda p: p.write_text("hello"), "cannot be read as a PyTorch model"),
+        (lambda p: torch.save({"fc1.weight": Harmful()}, p), "cannot be read as a PyTorch model"),
         (lambda p: torch.save({"fc1.weight": 3}, p), "something other than a state dict"),
         (lambda p: torch.save([1], p), "something other than a state dict"),
-        (lambda p: (p.unlink(), os.mkfifo(p)), "could not be read .is a pipe or a device"),
-        (lambda p: (p.unlink(), p.mkdir()), "could not be read .Is a directory"),
-        (lambda p: (p.unlink(), p.symlink_to(p)), "could not be read"),
+        (lambda p: (p.unlink(), os.mkfifo(p)), "PyTorch model .is a pipe or a device"),
+        (lambda p: (p.unlink(), p.mkdir()), "PyTorch model .Is a directory"),
+        (lambda p: (p.unlink(), p.symlink_to(p)), "cannot be read"),
         (lambda p: deflated(p), "it is compressed or too large"),
     ],
 )
@@ -425,11 +430,11 @@ def test_a_model_in_half_precision_is_exported(network):
 def test_an_export_that_differs_fails(network, small_dataset):
     """One weight off by a little is noticed, and so is a transposed layer."""
     state = to_state_dict(network)
-    assert check_parity(state, network, small_dataset.test).largest_difference < 1e-5
+    assert check_parity(state, network, digits=small_dataset.test).largest_difference < 1e-5
     first, *others = network.layers
     wrong = Network((Layer(first.W, first.b + np.float32(1e-3)), *others))
     with pytest.raises(ExportError, match="does not compute what PyTorch does"):
-        check_parity(state, wrong, small_dataset.test)
+        check_parity(state, wrong, digits=small_dataset.test)
 
 
 def test_recipes_are_looked_up_without_torch():

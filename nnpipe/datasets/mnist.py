@@ -1,23 +1,24 @@
-"""MNIST: the four official files, fetched by torchvision's downloader and read with NumPy.
+"""MNIST: the four official files, downloaded with torchvision and read with NumPy.
 
 LeCun, Cortes & Burges 1998, http://yann.lecun.com/exdb/mnist/, which also describes the IDX format.
 """
 
 import gzip
 import hashlib
-import json
 import os
+import pickle
 import subprocess
 import sys
 import tempfile
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import numpy as np
 
-from nnpipe.errors import DatasetError, MirrorError, MissingExtraError
+from nnpipe.errors import DatasetError, MirrorError
 from nnpipe.files import cannot_write
 
 MD5 = {
@@ -33,19 +34,14 @@ MIRRORS = (
 DISPUTED = frozenset(
     (947, 1621, 1901, 2130, 2462, 2597, 2654, 3520, 3558, 5937, 6651, 6783, 8527, 9679, 9729)
 )
-"""Test digits whose labels people who looked at them dispute (Northcutt, Athalye & Mueller 2021,
-"Pervasive Label Errors in Test Sets Destabilize Machine Learning Benchmarks")."""
+"""Test digits with disputed labels (Northcutt, Athalye & Mueller 2021, "Pervasive Label Errors in
+Test Sets Destabilize Machine Learning Benchmarks")."""
 
 MIRROR_VARIABLE = "NNPIPE_MNIST_MIRROR"
-SECONDS_PER_MIRROR = 600
-"""A mirror that has not sent all four files (12 MB) by then is given up."""
-
-SECONDS_OF_SILENCE = 30
-"""A mirror that sends nothing for so long is given up."""
 
 
 def raw_folder(folder: Path) -> Path:
-    """Where torchvision keeps MNIST's files below a folder of data sets."""
+    """Return where torchvision keeps the files of MNIST in a folder of data sets."""
     return folder / "MNIST" / "raw"
 
 
@@ -53,19 +49,19 @@ def fetch(
     folder: Path,
     mirror: str | None = None,
     *,
-    seconds: float = SECONDS_PER_MIRROR,
-    silence: float = SECONDS_OF_SILENCE,
+    seconds: float = 600,
+    silence: float = 30,
 ) -> None:
-    """Download whatever official file is not yet below ``folder``.
+    """Download the official files that are missing in a folder of data sets.
 
-    A file counts as there only if its MD5 is the official one, and gets its name only then.
+    Files with another MD5 count as missing. No file is replaced before all downloads succeed.
 
     Args:
-        folder: files go to ``folder/MNIST/raw``, torchvision's own place for them.
-        mirror: ``https://…/`` or ``file:///…/``; by default the variable NNPIPE_MNIST_MIRROR, and
-            without it the public mirrors, one after the other.
-        seconds: how long one mirror may take in all.
-        silence: how long it may send nothing.
+        folder: files go to ``folder/MNIST/raw``, like torchvision's.
+        mirror: ``https://…/`` or ``file:///…/``; by default the variable NNPIPE_MNIST_MIRROR, else
+            the public mirrors, one after the other.
+        seconds: time limit of each mirror for all four files (12 MB).
+        silence: seconds without data after which a mirror is given up.
 
     Raises:
         MirrorError: no mirror could be reached, or none had the files.
@@ -74,27 +70,28 @@ def fetch(
         MissingExtraError: torchvision is not installed, or does not fit torch.
     """
     raw = raw_folder(folder)
-    missing = [name for name in MD5 if not _is_official(raw / name)]
+    missing = {name: md5 for name, md5 in MD5.items() if not _is_official(raw / name)}
     if not missing:
         return
     mirror = mirror or os.environ.get(MIRROR_VARIABLE)
     mirrors = [url.rstrip("/") + "/" for url in ([mirror] if mirror else MIRRORS)]
     try:
         raw.mkdir(parents=True, exist_ok=True)
-        # A folder of their own until all of them are whole.
-        with tempfile.TemporaryDirectory(prefix=".download-", dir=raw) as temporary:
+        with tempfile.TemporaryDirectory(prefix=".download-", dir=raw) as name:
+            temporary = Path(name)
             if mirrors[0].startswith("file:"):
-                _copy(missing, Path(url2pathname(urlsplit(mirrors[0]).path)), Path(temporary))
+                _copy(missing, Path(url2pathname(urlsplit(mirrors[0]).path)), target=temporary)
             else:
-                _download(missing, mirrors, Path(temporary), seconds, silence)
+                job = {"files": missing, "folder": temporary, "silence": silence}
+                _download(job, mirrors, seconds=seconds)
             for name in missing:
-                (Path(temporary) / name).replace(raw / name)
+                (temporary / name).replace(raw / name)
     except OSError as error:
         raise cannot_write(raw, error) from error
 
 
-def _copy(names: list[str], source: Path, target: Path) -> None:
-    """Copy from a folder; torchvision's downloader cannot read ``file:`` URLs."""
+def _copy(names: Iterable[str], source: Path, *, target: Path) -> None:
+    """Copy files from a folder, because torchvision does not know ``file:`` URLs."""
     for name in names:
         try:
             content = (source / name).read_bytes()
@@ -105,66 +102,48 @@ def _copy(names: list[str], source: Path, target: Path) -> None:
             raise _not_official(f"{source / name}: {len(content):,} bytes with the wrong MD5")
 
 
-def _download(
-    names: list[str], mirrors: list[str], target: Path, seconds: float, silence: float
-) -> None:
-    """Let torchvision download, in a process of its own."""
-    job = {
-        "files": [(name, MD5[name]) for name in names],
-        "mirrors": mirrors,
-        "folder": str(target),
-        "seconds": seconds,
-        "silence": silence,
-    }
+def _download(job: dict[str, object], mirrors: list[str], *, seconds: float) -> None:
+    """Run `torchvision_download` with the arguments in ``job`` for one mirror after the other."""
     command = [sys.executable, "-m", "nnpipe.datasets.torchvision_download"]
-    try:
-        done = subprocess.run(
-            command,
-            input=json.dumps(job),
-            capture_output=True,
-            text=True,
-            timeout=60 + seconds * len(mirrors),  # it watches the time itself
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise _unreachable(f"{', '.join(mirrors)}: not done after {error.timeout:g} s") from None
-    if done.returncode == 0:
-        return
-    try:
-        failure = json.loads(done.stdout)
-    except ValueError:
-        reason = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
-        raise DatasetError(f"the download of MNIST broke off: {reason}") from None
-    match failure["kind"]:
-        case "unreachable":
-            raise _unreachable(failure["reason"])
-        case "not official":
-            raise _not_official(failure["reason"])
-        case "disk":
-            raise OSError(failure["errno"], failure["reason"])
-        case _:
-            raise MissingExtraError(failure["reason"])
+    failures: list[DatasetError] = []
+    for mirror in mirrors:
+        content = pickle.dumps(job | {"mirror": mirror})
+        try:
+            done = subprocess.run(
+                command, input=content, capture_output=True, timeout=seconds, check=False
+            )
+            failure = pickle.loads(done.stdout)  # noqa: S301 (nnpipe has written it)
+        except subprocess.TimeoutExpired:
+            failure = MirrorError(f"{mirror}: not done after {seconds:g} seconds")
+        except (EOFError, pickle.UnpicklingError):
+            reason = done.stderr.decode(errors="replace").strip() or f"exit code {done.returncode}"
+            reason = reason.splitlines()[-1]
+            raise DatasetError(f"the download of MNIST broke off: {reason}") from None
+        if not failure:
+            return
+        if not isinstance(failure, DatasetError):
+            raise failure
+        failures.append(failure)
+    reasons = "; ".join(map(str, failures))
+    missing = all(isinstance(failure, MirrorError) for failure in failures)
+    raise _unreachable(reasons) if missing else _not_official(reasons)
 
 
 def _unreachable(reason: str) -> MirrorError:
-    return MirrorError(
-        f"MNIST could not be downloaded ({reason}); check the network, name another place with "
-        f"--mirror or {MIRROR_VARIABLE} (https://…/ or file:///…/), or use digits drawn by nnpipe "
-        "itself with --dataset drawn"
-    )
+    return MirrorError(f"MNIST could not be downloaded ({reason}); check the network")
 
 
 def _not_official(reason: str) -> DatasetError:
     return DatasetError(
         f"what came for MNIST is not the official file ({reason}, cut off or an error page); "
-        "nothing was kept, so try again or name another place with --mirror"
+        "nothing was kept, so try again",
+        advice="mirror",
     )
 
 
 def _is_official(path: Path) -> bool:
     try:
-        with open(path, "rb") as stream:
-            digest = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False))
+        digest = hashlib.md5(path.read_bytes(), usedforsecurity=False)
     except OSError:
         return False
     return digest.hexdigest() == MD5[path.name]
@@ -179,44 +158,38 @@ def read(folder: Path) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray,
     arrays = []
     for name in MD5:
         path = raw_folder(folder) / name
-        if not path.exists():
-            raise DatasetError(f"{path}: is missing; get it with 'nnpipe download --dataset mnist'")
         if not _is_official(path):
-            raise DatasetError(
-                f"{path}: is not the official file (wrong MD5); get it again with "
-                "'nnpipe download --dataset mnist'"
-            )
+            wrong = "is not the official file (wrong MD5)" if path.exists() else "is missing"
+            raise DatasetError(f"{path}: {wrong}", advice="download")
         arrays.append(read_idx(path))
     training_images, training_labels, test_images, test_labels = arrays
     return (training_images, training_labels), (test_images, test_labels)
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """Read a gzipped IDX file of bytes: uint8, of the shape that its header gives.
+    """Read a gzipped IDX file of bytes: uint8, of the shape in its header.
 
     The header is two zeros, the type (8: unsigned byte), the number of dimensions, and each
     dimension as a big-endian 32-bit integer.
 
     Raises:
-        DatasetError: the file is cut off, or no such file.
+        DatasetError: the file is cut off, or is not an IDX file of bytes.
     """
     try:
-        with gzip.open(path) as stream:
-            content = stream.read()
+        content = gzip.decompress(path.read_bytes())
     except (OSError, EOFError, zlib.error) as error:
-        raise DatasetError(f"{path}: is not a whole gzip file ({error}); get it again") from error
-    zeros, kind, dimensions = content[:2], content[2:3], int.from_bytes(content[3:4])
+        raise DatasetError(f"{path}: is not a whole gzip file ({error})") from error
+    dimensions = int.from_bytes(content[3:4])
     start = 4 + 4 * dimensions
-    if zeros != b"\0\0" or kind != b"\x08" or not dimensions or len(content) < start:
+    if content[:3] != b"\0\0\x08" or not dimensions or len(content) < start:
         raise DatasetError(
             f"{path}: does not begin as an IDX file of bytes does (0x{content[:4].hex()}, "
-            "expected 0x00000801 or 0x00000803); get it again"
+            "expected 0x00000801 or 0x00000803)"
         )
     shape = tuple(int(size) for size in np.frombuffer(content[4:start], ">u4"))
     count = int(np.prod(shape, dtype=object))
     if len(content) - start != count:
         raise DatasetError(
-            f"{path}: holds {len(content) - start:,} bytes, and its header promises {count:,}; "
-            "get it again"
+            f"{path}: holds {len(content) - start:,} bytes, and its header promises {count:,}"
         )
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)

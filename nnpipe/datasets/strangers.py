@@ -1,6 +1,6 @@
-"""What is no digit, drawn as the drawn digits are: letters and random strokes, to train against.
+"""Letters and scribbles in the style of the drawn digits, to learn what is not a digit.
 
-Letters that many write like a digit (b B D g I l o O p P q s S y Y z Z) are not among them.
+Letters that many people write like a digit are left out: b B D g I l o O p P q s S y Y z Z.
 """
 
 import numpy as np
@@ -9,15 +9,15 @@ from nnpipe.datasets.drawn import FORMS, Hand, compile_forms
 
 
 def letters() -> Hand:
-    """The hand that writes letters; all have label 0."""
+    """Return a hand that writes letters for label 0."""
     return compile_forms([[(1.0, form) for form in FORMS["letters"].values()]], stretch=0.3)
 
 
-def scribbles(rng: np.random.Generator, count: int = 3000) -> Hand:
-    """A hand that knows ``count`` scribbles: one to three strokes between random places."""
+def scribbles(rng: np.random.Generator, *, count: int = 3000) -> Hand:
+    """Return a hand with ``count`` scribbles: one to three strokes between random places."""
 
     def stroke(fewest: int) -> str:
-        places = rng.choice(25, rng.integers(fewest, 6), replace=False)  # of a grid of 5 × 5
+        places = rng.choice(25, rng.integers(fewest, 6), replace=False)  # on a grid of 5 × 5
         sharp = rng.random(len(places)) < 0.3
         return " ".join(
             f"{25 * (place % 5)},{25 * (place // 5)}{'!' if corner else ''}"
@@ -25,6 +25,6 @@ def scribbles(rng: np.random.Generator, count: int = 3000) -> Hand:
         )
 
     strokes = rng.choice([1, 2, 3], count, p=[0.3, 0.45, 0.25])
-    # One straight stroke alone would be a 1.
+    # A single straight stroke would be a 1.
     forms = [" | ".join(stroke(3 if n == 1 else 2) for _ in range(n)) for n in strokes]
     return compile_forms([[(1.0, form) for form in forms]])

@@ -9,24 +9,25 @@ from nnpipe.preprocess.pictures import Grey, Pixels
 
 SIDE = 28
 BOX = 20
-"""The digit's longer side, in pixels of the 28×28 picture."""
+"""Longer side of the digit, in pixels of the 28×28 picture."""
 
 FINE = 4
-"""The digit is drawn this many times as large and then shrunk, so that its edges turn soft."""
+"""Factor by which the digit is drawn larger and then shrunk, so that its edges are soft."""
 
 PEN = 2.3
-"""Thinner strokes are thickened to this width, in pixels of the 28×28 picture. MNIST's are 2.1 to
-3.0 wide from the first to the third quarter."""
+"""Width to which thinner strokes are thickened, in pixels of the 28×28 picture. Half of MNIST's are
+2.1 to 3.0 wide."""
 
 
 def look_like_mnist(levels: Grey) -> npt.NDArray[np.bool_]:
-    """Which of n pictures, shape (n, 28, 28) in 0…255, are drawn as all 70,000 of MNIST are.
+    """Return which of n pictures, shape (n, 28, 28) in 0…255, look like MNIST's.
 
-    Those need no drawing again: white on black, the longer side of the ink 18 to 20 pixels, the
-    centre of mass within half a pixel of (14, 14). MNIST's own lie in 19…20 and 13.48…14.5.
+    Such pictures are not drawn again: white on black, the longer side of the ink 18 to 20 pixels,
+    the centre of mass within half a pixel of (14, 14). For MNIST these are 19 to 20 and 13.48 to
+    14.5.
     """
     ones = np.ones(SIDE, np.float32)
-    rows, columns = levels @ ones, ones @ levels  # five times as fast as sum(), and as exact
+    rows, columns = levels @ ones, ones @ levels  # five times as fast as sum(), and exact as well
     total = rows.sum(axis=1)
     result: npt.NDArray[np.bool_] = levels.reshape(-1, SIDE * SIDE).max(axis=1) >= FAINTEST
     result &= levels[:, ::27, ::27].max(axis=(1, 2)) == 0  # the corners
@@ -41,38 +42,38 @@ def look_like_mnist(levels: Grey) -> npt.NDArray[np.bool_]:
 
 
 def as_mnist(levels: Grey | Pixels) -> list[Pixels | None]:
-    """Pictures of shape (n, 28, 28) as MNIST has drawn them, white on black; None if it has not."""
+    """Return pictures, shape (n, 28, 28), white on black; None for those unlike MNIST's."""
     white = levels.astype(np.float32)
-    bright = white[:, 0, 0] > 127  # paper, as far as a corner tells
+    bright = white[:, 0, 0] > 127  # the paper, judged by a corner
     white[bright] = 255 - white[bright]
     pixels = np.rint(white).astype(np.uint8)
     drawn = look_like_mnist(white).tolist()
-    return [shown if ready else None for shown, ready in zip(pixels, drawn, strict=True)]
+    return [picture if alike else None for picture, alike in zip(pixels, drawn, strict=True)]
 
 
 def draw(strength: Grey) -> Pixels:
-    """Draw ink of any size and width as MNIST would have: cropped, thickened, fitted, centred."""
+    """Draw ink of any size and width as MNIST does: cropped, thickened, fitted, centred."""
     digit = crop(strength)
     large = fit(digit, BOX * FINE)
     missing = PEN * FINE - stroke_width(large)
     if missing > 0:
-        # The pen goes half its width beyond the line, on all sides.
+        # The pen adds half its width on each side.
         large = crop(thicken(fit(digit, BOX * FINE - missing), missing / 2))
     small = fit(large, BOX)
-    # A thin stroke spread over its pixel turns grey; MNIST's ink is white at its core.
+    # Shrinking turns thin strokes grey, but MNIST's strokes are white in the middle.
     white = small * (255 / max(float(small.max()), 1))
     return centre(np.rint(np.clip(white, 0, 255)).astype(np.uint8))
 
 
 def crop(strength: Grey) -> Grey:
-    """Cut away the rows and columns without ink."""
-    faintest = min(FAINTEST, strength.max() / 2)  # shrunk, a thin stroke may be fainter throughout
+    """Remove the empty rows and columns around the ink."""
+    faintest = min(FAINTEST, strength.max() / 2)  # a thin stroke may be fainter after shrinking
     rows, columns = (np.flatnonzero((strength > faintest).any(axis=axis)) for axis in (1, 0))
     return strength[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
 def fit(strength: Grey, longer: float) -> Grey:
-    """Resize so that the longer side has so many pixels, keeping the digit's shape."""
+    """Resize ink to this many pixels on the longer side, keeping its proportions."""
     height, width = strength.shape
     scale = longer / max(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
@@ -81,21 +82,21 @@ def fit(strength: Grey, longer: float) -> Grey:
 
 
 def stroke_width(strength: Grey) -> float:
-    """Mean width of the strokes in pixels: twice the area by the length of the outline."""
+    """Return the mean width of the strokes, in pixels: twice the area / the outline."""
     inside = strength > 127
-    # A slanting outline is a staircase, longer than the line by 4/π on average.
+    # A slanting outline is a staircase, 4/π times as long as the line on average.
     return float(2 * inside.sum() / max(outline(inside) * np.pi / 4, 1))
 
 
 def thicken(strength: Grey, radius: float) -> Grey:
-    """Go over the ink with a round pen; it grows by ``radius`` pixels on each side."""
+    """Thicken ink by ``radius`` pixels on each side, as a round pen does."""
     reach = int(np.ceil(radius))
     wide = np.pad(strength, 2 * reach)
     height, width = (side - 2 * reach for side in wide.shape)
     result = np.zeros((height, width), np.float32)
     for y in range(2 * reach + 1):
         for x in range(2 * reach + 1):
-            # The pen's edge is soft, so that its radius need not be whole.
+            # The edge of the pen is soft, which allows fractions of a pixel.
             share = min(radius + 1 - np.hypot(y - reach, x - reach), 1)
             if share > 0:
                 moved = wide[y : y + height, x : x + width]
@@ -104,7 +105,7 @@ def thicken(strength: Grey, radius: float) -> Grey:
 
 
 def centre(small: Pixels) -> Pixels:
-    """Put the digit into 28×28 so that its centre of mass lies at (14, 14), as near as may be."""
+    """Place a digit in 28×28 pixels with its centre of mass as near to (14, 14) as possible."""
     pixels = np.zeros((SIDE, SIDE), np.uint8)
     height, width = small.shape
     y, x = centre_of_mass(small)
@@ -115,11 +116,7 @@ def centre(small: Pixels) -> Pixels:
 
 
 def centre_of_mass(levels: npt.NDArray[np.generic]) -> tuple[float, float]:
-    """Row and column of the mean pixel, weighted by level; the first pixel is at 0."""
+    """Return the mean row and column of the pixels, weighted by level; the first pixel is at 0."""
     mass = np.asarray(levels, np.float64)
-    down, across = mass.sum(axis=1), mass.sum(axis=0)
-    total = down.sum()
-    return (
-        float(down @ np.arange(len(down)) / total),
-        float(across @ np.arange(len(across)) / total),
-    )
+    y, x = (profile @ np.arange(len(profile)) for profile in (mass.sum(axis=1), mass.sum(axis=0)))
+    return float(y / mass.sum()), float(x / mass.sum())

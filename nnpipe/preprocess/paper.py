@@ -1,4 +1,4 @@
-"""Brightness → ink: which of both is paper, how bright it is, and what stands out from it."""
+"""Brightness → ink: whether the paper is light, how bright it is, and what stands out from it."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -10,36 +10,37 @@ from PIL import Image, ImageFilter
 from nnpipe.preprocess.pictures import Grey
 
 MIN_CONTRAST = 8
-"""Grey levels, of 255, by which ink must stand out from paper; less is blank."""
+"""Grey levels, of 255, by which ink differs from paper at least."""
 
 GRAIN = 5.0
-"""By how many times the paper's own spread ink must stand out from it; less is blank."""
+"""Multiple of the paper's own spread by which ink differs from paper at least."""
 
 MIN_SIDE = 100
-"""Smaller pictures are enlarged, so that a stroke is several pixels wide."""
+"""Pixels. A picture whose longer side is shorter is enlarged, so that strokes are several pixels
+wide."""
 
 WIDEST = 0.25
-"""On a photo, ink is narrower than this share of the picture; what is wider is light and shade."""
+"""Share of the picture. On a photo, strokes are narrower; anything wider is light and shade."""
 
 DARKEST_PAPER = 48
-"""Of paper darker than this a share would be mostly noise."""
+"""Grey level, of 255. Darker paper counts as this dark, because shares of it would be noise."""
 
 
 class Ink(NamedTuple):
-    """What stands out from the paper."""
+    """The ink on a picture."""
 
-    strength: Grey  # (h, w), 0 is paper, 255 is plainly ink
-    drawing: bool  # on paper of one level: a canvas, a clean scan
+    strength: Grey  # (h, w): 0 is paper, 255 certainly ink
+    drawing: bool  # on paper of one level, such as a canvas or a clean scan
 
 
 def ink(levels: Grey) -> Ink | None:
-    """How much ink lies on each pixel; None where nothing stands out from the paper."""
+    """Measure how much ink is on each pixel; return None if nothing stands out from the paper."""
     drawing = is_drawing(levels)
     tiny = max(levels.shape) < MIN_SIDE
     levels = enlarge(levels)
     dark = levels if paper_is_light(levels, drawing) else 255 - levels
     darker = darker_than_paper(dark) if drawing else darker_than_surroundings(dark)
-    if not (drawing and tiny):  # there, what runs across is a stroke
+    if not (drawing and tiny):  # on a tiny drawing, a line across the picture is a stroke
         darker = _without_lines(darker)
 
     threshold = otsu(darker)
@@ -47,8 +48,8 @@ def ink(levels: Grey) -> Ink | None:
     if not is_ink.any():
         return None
     grain = np.median(darker[~is_ink])
-    spread = 1.4826 * np.median(np.abs(darker[~is_ink] - grain))  # σ, if the grain is normal
-    # The typical ink, not the darkest: a single blot would make the rest of the stroke look faint.
+    spread = 1.4826 * np.median(np.abs(darker[~is_ink] - grain))  # σ of normal grain
+    # The median, not the maximum: beside a single blot, the rest of the stroke would look faint.
     typical = float(np.median(darker[is_ink]) - grain)
     if typical < max(MIN_CONTRAST, GRAIN * spread):
         return None
@@ -58,8 +59,10 @@ def ink(levels: Grey) -> Ink | None:
 
 
 def is_drawing(levels: Grey) -> bool:
-    """Whether half of the picture has one level, or nearly all of it one of two that are as far
-    apart as ink and paper: it is no photo.
+    """Return True if the picture is a drawing or a clean scan rather than a photo.
+
+    Half of such a picture has one level, or nearly all of it has one of two levels that are as far
+    apart as ink and paper.
     """
     counts = np.bincount(np.rint(levels).astype(np.uint8).ravel(), minlength=256)
     if np.convolve(counts, np.ones(3), "same").max() > 0.5 * levels.size:
@@ -75,21 +78,21 @@ def is_drawing(levels: Grey) -> bool:
 
 
 def enlarge(levels: Grey) -> Grey:
-    """Enlarge small pictures by a whole factor to at least `MIN_SIDE` pixels."""
+    """Enlarge a small picture by a whole factor to at least `MIN_SIDE` pixels."""
     factor = -(-MIN_SIDE // max(levels.shape))
     if factor == 1:
         return levels
     size = levels.shape[1] * factor, levels.shape[0] * factor
     enlarged = Image.fromarray(levels).resize(size, Image.Resampling.BICUBIC)
-    return np.asarray(enlarged).clip(0, 255)  # the cubic overshoots at edges
+    return np.asarray(enlarged).clip(0, 255)  # bicubic interpolation overshoots
 
 
 def paper_is_light(levels: Grey, drawing: bool) -> bool:
-    """Whether the paper is brighter than the ink.
+    """Return True if the paper is brighter than the ink.
 
-    On a drawing, paper is what covers most of the border, of the corners and of the whole. On a
-    photo a shadow may do that, too; there, strokes are the narrow minority within their
-    surroundings, so that differences to these are skewed towards ink.
+    On a drawing, paper covers most of the border, of the corners and of the whole. On a photo, a
+    shadow may do so as well. But strokes are narrow there, so the differences between pixels and
+    their surroundings are skewed towards the ink.
     """
     if not drawing:
         local = _mean(levels, 3) - _mean(levels, max(3, round(0.2 * min(levels.shape))))
@@ -99,16 +102,12 @@ def paper_is_light(levels: Grey, drawing: bool) -> bool:
     border = np.ones(levels.shape, np.bool_)
     border[rim:-rim, rim:-rim] = False
     h, w = (max(1, side // 7) for side in levels.shape)
-    corners = [
-        bright[rows, cols].mean()
-        for rows in (np.s_[:h], np.s_[-h:])
-        for cols in (np.s_[:w], np.s_[-w:])
-    ]
-    return bool((bright[border].mean() + np.mean(corners) + bright.mean()) / 3 > 0.5)
+    corners = bright[np.ix_(np.r_[:h, -h:0], np.r_[:w, -w:0])]
+    return bool((bright[border].mean() + corners.mean() + bright.mean()) / 3 > 0.5)
 
 
 def otsu(levels: Grey) -> float:
-    """The level that parts dark from bright with the least variance within both (Otsu 1979)."""
+    """Return the threshold with the least variance within dark and bright levels (Otsu 1979)."""
     low, high = float(levels.min()), float(levels.max())
     if low == high:
         return high
@@ -118,31 +117,29 @@ def otsu(levels: Grey) -> float:
     mass = np.cumsum(counts * np.arange(256))
     total = counts.sum()
     between = (mass[-1] * dark - mass[:-1] * total) ** 2 / np.maximum(dark * (total - dark), 1)
-    # Every level in the gap between two clusters parts them alike; take the middle.
+    # All thresholds in the gap between two clusters are equally good; take the middle.
     best = float(np.flatnonzero(between == between.max()).mean())
     return low + (best + 1) * (high - low) / 255
 
 
 def _mean(levels: Grey, width: int) -> Grey:
-    """Mean over a square around each pixel."""
-    blurred = Image.fromarray(np.rint(levels).astype(np.uint8)).filter(
-        ImageFilter.BoxBlur(width // 2)
-    )
-    return np.asarray(blurred, np.float32)
+    """Return the mean of the square around each pixel."""
+    image = Image.fromarray(np.rint(levels).astype(np.uint8))
+    return np.asarray(image.filter(ImageFilter.BoxBlur(width // 2)), np.float32)
 
 
 def darker_than_paper(levels: Grey) -> Grey:
-    """How much darker each pixel is than paper of one level, as a share of that level, × 255."""
+    """Measure how much darker each pixel is than paper of one level: a share of it, × 255."""
     bright = levels > otsu(levels)
     paper = float(np.median(levels[bright]) if bright.any() else levels.max())
     return _share(paper - levels, np.float32(paper))
 
 
 def darker_than_surroundings(levels: Grey) -> Grey:
-    """How much darker each pixel is than the paper there, as a share of its brightness, × 255.
+    """Measure how much darker each pixel is than the paper around it: a share of it, × 255.
 
-    The paper's brightness is what remains when all that is dark and narrow is filled with its
-    surroundings, a morphological closing. Shades, and even the sharp edge of a shadow, remain.
+    A morphological closing fills dark and narrow marks with their surroundings, which leaves the
+    brightness of the paper. Shades and the sharp edges of shadows remain.
     """
     smooth = _mean(levels, 3)
     paper = closing(smooth, max(9, round(WIDEST * min(levels.shape))))
@@ -155,20 +152,20 @@ def _share(darker: Grey, paper: Grey | np.float32) -> Grey:
 
 
 def closing(levels: Grey, width: int) -> Grey:
-    """Fill what is dark and narrower than ``width`` pixels with the brightness around it."""
+    """Fill dark marks narrower than ``width`` pixels with the brightness around them."""
     before, after = width // 2, width - 1 - width // 2
     whole = np.pad(np.rint(levels).astype(np.uint8), (before, after), "edge")
-    brightest = np.pad(running(whole, width, np.maximum), (after, before), "edge")
-    return running(brightest, width, np.minimum).astype(np.float32)
+    brightest = np.pad(running(whole, width, extreme=np.maximum), (after, before), "edge")
+    return running(brightest, width, extreme=np.minimum).astype(np.float32)
 
 
 def running(
-    array: npt.NDArray[np.generic], width: int, extreme: Callable[..., npt.NDArray[np.generic]]
+    array: npt.NDArray[np.generic], width: int, *, extreme: Callable[..., npt.NDArray[np.generic]]
 ) -> npt.NDArray[np.generic]:
-    """Minimum or maximum over each ``width`` × ``width`` square that lies within an array."""
+    """Return the minimum or maximum of each ``width`` × ``width`` square within an array."""
     reach = 1
     while reach < width:
-        # Two neighbouring squares make one that is up to twice as wide.
+        # Two overlapping squares make one that is up to twice as wide.
         step = min(reach, width - reach)
         array = extreme(array[:-step], array[step:])
         array = extreme(array[:, :-step], array[:, step:])
@@ -177,32 +174,32 @@ def running(
 
 
 def _without_lines(darker: Grey) -> Grey:
-    """Take away what runs straight across the whole picture: ruled or squared paper, a table."""
+    """Remove straight lines across the whole picture: ruled or squared paper, a table."""
     return np.maximum(darker - np.maximum(_lines(darker), _lines(darker.T).T), 0)
 
 
 def _lines(darker: Grey) -> Grey:
-    """The strength of lines that run from left to right, tilted by up to 5°.
+    """Return the strength of lines from the left to the right border, tilted by up to 5°.
 
-    A line is as strong as nearly all of it is, so that a digit that it crosses does not count; and
-    it goes on to both borders, which no stroke does. The tilt is the one that makes the lines
-    strongest.
+    The strength of a line is what nearly all of it exceeds, so a digit that it crosses does not
+    count. A line reaches both borders, but strokes do not. The tilt is the one with the strongest
+    lines.
     """
     height, width = darker.shape
     columns = np.arange(0, width, max(1, width // 24))
     rows = np.arange(height)
 
     def exceeded(share: float, along: Grey) -> Grey:
-        """What all but a share of each line exceeds."""
+        """Return the level that all but a share of each line exceeds."""
         place = int(share * along.shape[-1])
         return np.partition(along, place)[..., place]
 
-    # No line is stronger than this, and what is so much fainter than the ink is not seen as ink.
+    # No line is stronger than this. Lines much fainter than the ink are not taken for ink.
     if exceeded(0.15, darker.max(axis=0)) < 0.05 * darker.max():
         return np.zeros_like(darker)
 
     def profiles(tilts: npt.NDArray[np.float64], rows: npt.NDArray[np.intp]) -> Grey:
-        """The strength of each line, shape (tilts, rows)."""
+        """Return the strength of each line, shape (tilts, rows)."""
         rise = np.rint(np.multiply.outer(tilts, columns - width / 2)).astype(np.intp)
         along = darker[np.clip(rows[:, None] + rise[:, None], 0, height - 1), columns]
         ends = np.minimum(exceeded(0.5, along[..., :3]), exceeded(0.5, along[..., -3:]))
@@ -213,5 +210,5 @@ def _lines(darker: Grey) -> Grey:
     strongest = np.pad(profiles(tilts[best : best + 1], rows)[0], 1)
     line = np.maximum(np.maximum(strongest[:-2], strongest[2:]), strongest[1:-1])
     source = rows[:, None] - np.rint(tilts[best] * (np.arange(width) - width / 2)).astype(np.intp)
-    # A line has a grain, too: what nearly all of it exceeds is less than its mean.
+    # Lines have grain, so the level that nearly all of a line exceeds is below its mean.
     return np.asarray(1.3 * line[np.clip(source, 0, height - 1)], np.float32)

@@ -1,4 +1,4 @@
-"""Files, bytes, Pillow images and arrays → upright pictures of brightness."""
+"""Files, bytes, Pillow images and arrays → upright pictures, and their brightness."""
 
 import io
 import os
@@ -24,15 +24,15 @@ from nnpipe.preprocess.decoders import (
 )
 
 MAX_BYTES = 256 * 1024 * 1024
-"""Larger files are refused before they are read."""
+"""Bytes of the largest file that is read."""
 
 PIPE_SECONDS = 60
-"""Seconds to wait for the first byte out of a pipe."""
+"""Seconds to wait for the first byte from a pipe."""
 
 TOO_LARGE = f"the file has more than the {MAX_BYTES >> 20} MiB that are read"
 
 ORIENTATION, SIDEWAYS = 0x0112, range(5, 9)
-"""EXIF's tag, and those of its values that stand for a picture lying on its side."""
+"""The EXIF tag of the orientation, and its values for a picture that lies on its side."""
 
 Grey = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]
@@ -40,7 +40,7 @@ Picture = str | Path | bytes | IO[bytes] | Image.Image | npt.NDArray[np.generic]
 
 
 def open_picture(picture: Picture) -> Opened:
-    """Open and decode a picture, and turn it upright as its EXIF orientation says.
+    """Decode a picture, and turn it upright by its EXIF orientation.
 
     Raises:
         PictureError: it cannot be read as a picture.
@@ -60,7 +60,7 @@ def open_picture(picture: Picture) -> Opened:
 
 
 def _load(image: Image.Image) -> None:
-    """Load an image that the caller has opened or made."""
+    """Load the pixels of an image that the caller has opened or made."""
     if image.format and image.format not in PILLOW_FORMATS:
         raise PictureError(
             f"the Pillow image is in the format {image.format}, not in one that nnpipe reads "
@@ -75,7 +75,7 @@ def _load(image: Image.Image) -> None:
 
 
 def _read_stream(stream: IO[bytes]) -> bytes:
-    """Read an open file from where it stands."""
+    """Read an open file from its current position."""
     try:
         content = stream.read(MAX_BYTES + 1)
     except AttributeError:
@@ -93,38 +93,39 @@ def _read_stream(stream: IO[bytes]) -> bytes:
 
 
 def _upright(opened: Opened) -> Opened:
-    image, width, height, note, damage = opened
-    if not image.info:  # where all formats keep the orientation, if they have one
+    image, width, height, note, _ = opened
+    if not image.info:  # which holds the orientation, if any
         return opened
     try:
         if image.getexif().get(ORIENTATION) in SIDEWAYS:
             width, height = height, width
-        return Opened(ImageOps.exif_transpose(image), width, height, note, damage)
+        image = ImageOps.exif_transpose(image)
+        return opened._replace(image=image, width=width, height=height)
     except MemoryError:
         raise
-    except Exception:  # Pillow's parser raises anything
+    except Exception:  # Pillow's parser can raise anything
         wrong = "the EXIF data are damaged, so the picture may lie on its side"
         return opened._replace(note=f"{note}; {wrong}" if note else wrong)
 
 
 def from_array(array: npt.NDArray[np.generic]) -> Image.Image:
-    """Take an array as a picture.
+    """Make a Pillow image of an array.
 
     Raises:
-        PictureError: it has another shape or type than a picture's.
+        PictureError: its shape or type is not that of a picture.
     """
-    if array.ndim in (2, 3) and not array.size:
-        raise PictureError("the picture has no pixels")
-    kind, bytes_each = array.dtype.kind, array.dtype.itemsize
-    if kind in "iu" and array.size:  # a calculation's integers often have more bits than its values
-        low, high = int(array.min()), int(array.max())
-        if array.ndim == 3 and low >= 0 and high <= 255:
-            array = array.astype(np.uint8)
-        elif bytes_each > 2:
-            array = array.astype(np.int32 if low >= -(2**31) and high < 2**31 else np.float64)
-    elif kind == "f" and bytes_each not in (4, 8):
-        array = array.astype(np.float64)
     if array.ndim in (2, 3):
+        if not array.size:
+            raise PictureError("the picture has no pixels")
+        kind, bytes_each = array.dtype.kind, array.dtype.itemsize
+        if kind in "iu":  # results of calculations often have a wider type than they need
+            low, high = int(array.min()), int(array.max())
+            if array.ndim == 3 and 0 <= low <= high <= 255:
+                array = array.astype(np.uint8)
+            elif bytes_each > 2:
+                array = array.astype(np.int32 if -(2**31) <= low <= high < 2**31 else np.float64)
+        elif kind == "f" and bytes_each not in (4, 8):
+            array = array.astype(np.float64)
         with suppress(TypeError, ValueError):
             return Image.fromarray(array)
     raise PictureError(
@@ -133,18 +134,18 @@ def from_array(array: npt.NDArray[np.generic]) -> Image.Image:
     )
 
 
-def read_file(path: str | bytes | Path, regular: bool = False) -> bytes:
-    """Read a file's bytes.
+def read_file(path: str | bytes | Path, *, regular: bool = False) -> bytes:
+    """Read the bytes of a file.
 
     Args:
-        path: where it lies.
-        regular: refuse what is no regular file, such as a pipe, which may never end.
+        path: the file.
+        regular: refuse pipes, sockets and devices, which may never end.
 
     Raises:
-        PictureError: it cannot be read, is empty, or too large to be a picture.
+        PictureError: the file cannot be read, is empty, or is too large to be a picture.
     """
     try:
-        # To open a pipe would wait for ever where nobody writes to it.
+        # Without O_NONBLOCK, opening a pipe waits for a writer.
         stream = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
         try:
             about = os.fstat(stream)
@@ -157,7 +158,7 @@ def read_file(path: str | bytes | Path, regular: bool = False) -> bytes:
             size, content = about.st_size, b""
             if size <= MAX_BYTES:
                 content = os.read(stream, size + 1)
-                if len(content) != size:  # a pipe tells no size, and gives what it has
+                if len(content) != size:  # the size of a pipe is 0
                     with open(stream, "rb", closefd=False) as rest:
                         content += rest.read(MAX_BYTES + 1 - len(content))
         finally:
@@ -165,7 +166,7 @@ def read_file(path: str | bytes | Path, regular: bool = False) -> bytes:
     except FileNotFoundError:
         raise PictureError("there is no such file") from None
     except IsADirectoryError:
-        raise PictureError("this is a folder; score folders with 'nnpipe score'") from None
+        raise PictureError("this is a folder", advice="score") from None
     except OSError as error:
         raise PictureError(f"the file cannot be read: {error.strerror or error}") from error
     if max(size, len(content)) > MAX_BYTES:
@@ -176,16 +177,15 @@ def read_file(path: str | bytes | Path, regular: bool = False) -> bytes:
 
 
 def grey(image: Image.Image) -> Grey:
-    """Brightness of each pixel, shape (h, w), in 0…255; transparent parts become paper.
+    """Return the brightness of each pixel, shape (h, w), in 0…255; transparent parts become paper.
 
-    Behind what is transparent lies paper that the ink stands out from: black behind bright ink,
-    white behind dark.
+    The paper contrasts with the visible ink: black paper for bright ink, white paper for dark ink.
     """
     shrink = max(1, max(image.size) // ENOUGH)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         deep = Image.fromarray(np.asarray(image, np.float32)).reduce(shrink)
         return from_depth(np.asarray(deep, np.float64))
-    if image.mode == "LAB":  # which Pillow does not convert
+    if image.mode == "LAB":  # which Pillow cannot convert
         return np.asarray(image.getchannel(0).reduce(shrink), np.float32)
     if not image.has_transparency_data:
         return np.asarray(image.convert("L").reduce(shrink), np.float32)
@@ -199,11 +199,10 @@ def grey(image: Image.Image) -> Grey:
 
 
 def from_depth(levels: npt.NDArray[np.float64]) -> Grey:
-    """Bring 16-bit, 32-bit and float levels to 0…255, keeping a faint picture's contrast faint.
+    """Scale 16-bit, 32-bit and float levels to 0…255; a faint picture stays faint.
 
-    White is 1 for floats in [0, 1], and otherwise the largest number of as many bits (8, 10, 12,
-    14, 16 or 32) as the brightest pixel needs. What is negative or larger still has no white; its
-    own range is taken.
+    White is 1 if no level is higher, else the largest number of 8, 10, 12, 14, 16 or 32 bits,
+    whichever the brightest pixel needs. Negative or still higher levels are scaled by their range.
     """
     levels = np.nan_to_num(levels, nan=0, posinf=0, neginf=0)
     low, high = float(levels.min()), float(levels.max())

@@ -1,4 +1,4 @@
-"""Training digits bent anew each time they are seen, on the device, all of a batch at once."""
+"""Random distortions of training digits, on the device, a batch at a time."""
 
 import math
 from collections.abc import Callable
@@ -12,34 +12,33 @@ from nnpipe.preprocess import SIDE
 from nnpipe.torch_training.recipes import Distortions
 
 
-def distort(images: Tensor, by: Distortions, rng: torch.Generator) -> Tensor:
-    """Bend every picture in its own way.
+def distort(images: Tensor, by: Distortions, *, rng: torch.Generator) -> Tensor:
+    """Distort each picture at random.
 
-    A picture is bent by saying, for each pixel of the new one, where in the old one to look. That
-    place is a weighted sum of fixed fields: x, y and 1 for the affine part, and smooth bumps for
-    the elastic one. So all places of all pictures come from one matrix product.
+    Each pixel of the new picture is looked up at some place of the old one. The place is a weighted
+    sum of fixed fields: x, y and 1 for the affine part, and smooth bumps for the elastic part. So
+    one matrix product gives all places of all pictures.
 
     Args:
         images: shape (n, 1, 28, 28), background 0.
-        by: how far.
-        rng: a generator on the images' device.
+        by: the largest distortions.
+        rng: a generator on the device of the images.
 
     Returns:
-        New pictures of the same shape; what comes in from outside is background.
+        New pictures of the same shape; pixels from outside are background.
     """
     n, device = len(images), images.device
-    images = press(images, by.pen, rng)
+    images = press(images, by.pen, rng=rng)
 
-    def evenly(amount: float) -> Tensor:
+    def uniform(amount: float) -> Tensor:
         return (torch.rand(n, generator=rng, device=device) * 2 - 1) * amount
 
-    # Places run from −1 to 1 across the picture, so a pixel is this wide.
-    pixel = 2 / SIDE
-    angle, shear = evenly(math.radians(by.rotation)), evenly(by.shear)
-    across, down = 1 + evenly(by.scale), 1 + evenly(by.scale)
+    pixel = 2 / SIDE  # places are in [−1, 1]
+    angle, shear = uniform(math.radians(by.rotation)), uniform(by.shear)
+    across, down = 1 + uniform(by.scale), 1 + uniform(by.scale)
     cos, sin = angle.cos(), angle.sin()
-    x = torch.stack([cos * across, (shear * cos - sin) * across, evenly(by.shift * pixel)], 1)
-    y = torch.stack([sin * down, (shear * sin + cos) * down, evenly(by.shift * pixel)], 1)
+    x = torch.stack([cos * across, (shear * cos - sin) * across, uniform(by.shift * pixel)], 1)
+    y = torch.stack([sin * down, (shear * sin + cos) * down, uniform(by.shift * pixel)], 1)
     affine = torch.stack([x, y], 1)
     elastic = torch.randn(n, 2, by.elastic_grid**2, generator=rng, device=device)
     amounts = torch.cat([affine, elastic * (by.elastic * pixel)], 2)
@@ -47,9 +46,11 @@ def distort(images: Tensor, by: Distortions, rng: torch.Generator) -> Tensor:
     return functional.grid_sample(images, places.permute(0, 2, 3, 1), align_corners=False)
 
 
-def press(images: Tensor, amount: float, rng: torch.Generator) -> Tensor:
-    """Write every digit with another pen: each pixel goes some way to its brightest neighbour,
-    or half as far to its darkest.
+def press(images: Tensor, amount: float, *, rng: torch.Generator) -> Tensor:
+    """Change the width of the strokes at random.
+
+    All pixels of a picture move towards their brightest neighbour, or half as far towards the
+    darkest, by a share in [0, amount].
     """
     share = torch.rand(len(images), 1, 1, 1, generator=rng, device=images.device) * 2 - 1
     share = share * amount
@@ -59,7 +60,7 @@ def press(images: Tensor, amount: float, rng: torch.Generator) -> Tensor:
 
 
 def _extreme(images: Tensor, extreme: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """Minimum or maximum over 3 × 3 pixels; much faster on the CPU than pooling."""
+    """Return the minimum or maximum of 3 × 3 pixels; on the CPU, pooling is much slower."""
     padded = functional.pad(images, (1, 1, 1, 1))
     rows = extreme(extreme(padded[:, :, :-2], padded[:, :, 2:]), padded[:, :, 1:-1])
     return extreme(extreme(rows[..., :-2], rows[..., 2:]), rows[..., 1:-1])
@@ -67,10 +68,10 @@ def _extreme(images: Tensor, extreme: Callable[[Tensor, Tensor], Tensor]) -> Ten
 
 @cache
 def _fields(points: int, device: torch.device) -> Tensor:
-    """The fields x, y and 1, and ``points²`` smooth bumps, as rows of shape (784,).
+    """Return the fields x, y and 1, and ``points²`` smooth bumps, as rows of shape (784,).
 
-    Each bump is a Gaussian as wide as the distance to the next. Together they have norm 1 at every
-    pixel, so that independent noise of variance 1 gives displacements of variance 1 everywhere.
+    Each bump is a Gaussian as wide as the distance to the next. At each pixel, all bumps together
+    have norm 1, so independent noise of variance 1 gives displacements of variance 1.
     """
     middle = (torch.arange(SIDE, device=device) + 0.5) * (2 / SIDE) - 1
     y, x = torch.meshgrid(middle, middle, indexing="ij")

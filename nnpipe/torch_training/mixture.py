@@ -1,9 +1,8 @@
-"""What a network is trained on besides the data set: digits as other countries write them and as
-`preprocess` draws them, and what is no digit.
+"""Training pictures beside the data set: other countries' digits, redrawn digits, and non-digits.
 
-A network that has seen digits alone is sure of everything. Trained to spread its probabilities
-evenly over whatever is no digit, it knows what it does not know (Hendrycks, Mazeika & Dietterich
-2019, "Deep Anomaly Detection with Outlier Exposure", section 3).
+A network that has only seen digits is sure of everything. If it learns to spread its probabilities
+evenly over pictures of anything else, it knows what it does not know (Hendrycks, Mazeika &
+Dietterich 2019, "Deep Anomaly Detection with Outlier Exposure", section 3).
 """
 
 from typing import NamedTuple
@@ -16,68 +15,64 @@ from nnpipe.datasets import Digits, drawn, redrawn, strangers
 from nnpipe.preprocess import SIDE, Pixels, as_inputs
 from nnpipe.torch_training.recipes import Mixture
 
-ABROAD = 60_000
-REDRAWN = 40_000
-STRANGERS = 24_000  # of letters, and as many scribbles
+ABROAD, REDRAWN, STRANGERS = 60_000, 40_000, 24_000
+"""Pictures of each kind; of strangers, as many letters as scribbles."""
 
 
 class Pool(NamedTuple):
-    """Digits to pick from."""
+    """Digits to choose from."""
 
     images: Tensor  # (n, 1, 28, 28) float32 in [0, 1]
     labels: Tensor  # (n,) int64
 
 
 class Pools(NamedTuple):
-    """All there is to pick from."""
+    """All pictures to choose from."""
 
     abroad: Pool
     redrawn: Pool
-    strangers: Tensor  # images like a pool's
+    strangers: Tensor  # images, as in a pool
 
 
-def draw_pools(digits: Digits, seed: int, device: torch.device) -> Pools:
-    """Draw the pools, one of them from training digits; the same seed gives the same pictures."""
+def to_pool(digits: Digits, device: torch.device) -> Pool:
+    """Copy digits to a device."""
+    labels = torch.from_numpy(digits.labels.astype(np.int64))
+    return Pool(_to_images(digits.images, device), labels.to(device))
+
+
+def _to_images(pixels: Pixels, device: torch.device) -> Tensor:
+    return torch.from_numpy(as_inputs(pixels)).view(-1, 1, SIDE, SIDE).to(device)
+
+
+def draw_pools(digits: Digits, *, seed: int, device: torch.device) -> Pools:
+    """Draw the pools, some of them from training digits; the same seed gives the same pictures."""
     rng = np.random.default_rng(seed)
     labels = np.arange(ABROAD) % 10
-    nothing = np.zeros(STRANGERS, np.int64)
+    none = np.zeros(STRANGERS, np.int64)
     some = rng.permutation(len(digits.labels))[:REDRAWN]
-
-    def tensor(pixels: Pixels) -> Tensor:
-        return torch.from_numpy(as_inputs(pixels)).view(-1, 1, SIDE, SIDE).to(device)
-
-    def pool(pixels: Pixels, labels: np.ndarray) -> Pool:
-        return Pool(tensor(pixels), torch.from_numpy(labels.astype(np.int64)).to(device))
-
-    return Pools(
-        abroad=pool(drawn.draw(labels, rng, drawn.ABROAD), labels),
-        redrawn=pool(redrawn.redraw_all(digits.images[some], rng), digits.labels[some]),
-        strangers=torch.cat(
-            [
-                tensor(drawn.draw(nothing, rng, strangers.scribbles(rng))),
-                tensor(drawn.draw(nothing, rng, strangers.letters())),
-            ]
-        ),
-    )
+    abroad = Digits(drawn.draw(labels, rng, hand=drawn.ABROAD), labels)
+    again = Digits(redrawn.redraw_all(digits.images[some], rng), digits.labels[some])
+    scribbles = drawn.draw(none, rng, hand=strangers.scribbles(rng))
+    letters = drawn.draw(none, rng, hand=strangers.letters())
+    others = _to_images(np.concatenate([scribbles, letters]), device)
+    return Pools(to_pool(abroad, device), to_pool(again, device), others)
 
 
 def mix(
-    images: Tensor, labels: Tensor, pools: Pools, by: Mixture, rng: torch.Generator
+    images: Tensor, labels: Tensor, *, pools: Pools, by: Mixture, rng: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Add digits abroad, digits redrawn, and strangers, to a batch.
+    """Add pictures of all pools to a batch.
 
     Returns:
-        Images, and the labels of the digits among them. The strangers come last and have none.
+        Images, and the labels of the digits among them. Strangers come last and have no labels.
     """
-    device = images.device
 
-    def some(share: float, of: int) -> Tensor:
-        count = round(share * len(images))
-        return torch.randint(of, (count,), generator=rng, device=device)
+    def choose(share: float, of: Tensor) -> Tensor:
+        size = (round(share * len(images)),)
+        return torch.randint(len(of), size, generator=rng, device=images.device)
 
-    abroad = some(by.abroad, len(pools.abroad.labels))
-    redrawn = some(by.redrawn, len(pools.redrawn.labels))
-    digits = torch.cat([images, pools.abroad.images[abroad], pools.redrawn.images[redrawn]])
-    labels = torch.cat([labels, pools.abroad.labels[abroad], pools.redrawn.labels[redrawn]])
-    nothing = pools.strangers[some(by.strangers, len(pools.strangers))]
-    return torch.cat([digits, nothing]), labels
+    abroad = choose(by.abroad, pools.abroad.labels)
+    redrawn = choose(by.redrawn, pools.redrawn.labels)
+    others = pools.strangers[choose(by.strangers, pools.strangers)]
+    images = torch.cat([images, pools.abroad.images[abroad], pools.redrawn.images[redrawn], others])
+    return images, torch.cat([labels, pools.abroad.labels[abroad], pools.redrawn.labels[redrawn]])

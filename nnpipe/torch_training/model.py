@@ -1,4 +1,4 @@
-"""The network as a PyTorch module, its file, and the way of its weights to NumPy and back."""
+"""The network as a PyTorch module, its file, and its conversion to NumPy and back."""
 
 import io
 import zipfile
@@ -20,16 +20,16 @@ from nnpipe.records import MOST_BYTES, read_bytes
 from nnpipe.torch_training.precision import products
 
 PARITY = 1e-5
-"""Largest difference of a probability between PyTorch and NumPy that an export may show."""
+"""Largest difference of a probability between PyTorch and NumPy that an export may have."""
 
 MOST_VALUES = 64 * 1024 * 1024
-"""Most weights and biases of a model. A few bytes can claim any number: an expanded tensor."""
+"""Largest number of weights and biases. An expanded tensor claims any number with a few bytes."""
 
 StateDict = dict[str, Tensor]
 
 
 def build(sizes: tuple[int, ...] = SIZES) -> nn.Sequential:
-    """The network as a PyTorch module; its state dict has fc1.weight, fc1.bias, fc2.weight, …."""
+    """Build the network in PyTorch; its state dict has fc1.weight, fc1.bias, fc2.weight, …."""
     module = nn.Sequential()
     for number, (m, n) in enumerate(pairwise(sizes), start=1):
         if number > 1:
@@ -39,7 +39,7 @@ def build(sizes: tuple[int, ...] = SIZES) -> nn.Sequential:
 
 
 def to_state_dict(network: Network) -> StateDict:
-    """NumPy weights → PyTorch's: W is (inputs, outputs) here and (outputs, inputs) there."""
+    """Convert weights to PyTorch, where W has shape (outputs, inputs)."""
     state = {}
     for number, (W, b) in enumerate(network.layers, start=1):
         state[f"fc{number}.weight"] = torch.tensor(W.T)
@@ -48,10 +48,10 @@ def to_state_dict(network: Network) -> StateDict:
 
 
 def to_network(state: StateDict) -> Network:
-    """PyTorch weights → NumPy's, float32.
+    """Convert weights from PyTorch, to float32.
 
     Raises:
-        ExportError: the state dict is not one of dense layers named fc1, fc2, … that fit together.
+        ExportError: the state dict does not hold matching dense layers named fc1, fc2, ….
     """
     numbers = range(1, len(state) // 2 + 1)
     expected = [f"fc{number}.{kind}" for number in numbers for kind in ("weight", "bias")]
@@ -60,9 +60,10 @@ def to_network(state: StateDict) -> Network:
         raise ExportError(
             f"the PyTorch model holds {names}; expected fc1.weight, fc1.bias, fc2.weight, …"
         )
-    plain = all(t.is_cpu and t.layout == torch.strided for t in state.values())
-    floats = all(tensor.is_floating_point() for tensor in state.values())
-    if not plain or not floats or sum(t.numel() for t in state.values()) > MOST_VALUES:
+    plain = (
+        t.is_cpu and t.layout == torch.strided and t.is_floating_point() for t in state.values()
+    )
+    if not all(plain) or sum(t.numel() for t in state.values()) > MOST_VALUES:
         raise ExportError(
             f"the PyTorch model holds other things than {MOST_VALUES:,} floating-point numbers "
             "at most; train again"
@@ -71,36 +72,33 @@ def to_network(state: StateDict) -> Network:
     for number in numbers:
         W, b = (state[f"fc{number}.{kind}"].detach().float().numpy() for kind in ("weight", "bias"))
         inputs = layers[-1].b.size if layers else SIZES[0]
-        if W.shape != (b.size, inputs) or b.ndim != 1:
+        outputs = b.size if number < len(numbers) else SIZES[-1]
+        if W.shape != (outputs, inputs) or b.shape != (outputs,):
             raise ExportError(
                 f"fc{number} of the PyTorch model has weights {W.shape} and biases {b.shape}; "
-                f"expected (outputs, {inputs}) and (outputs,)"
+                f"expected ({outputs}, {inputs}) and ({outputs},)"
             )
         layers.append(Layer(np.ascontiguousarray(W.T), b.copy()))
-    if layers[-1].b.size != SIZES[-1]:
-        raise ExportError(
-            f"the PyTorch model has {layers[-1].b.size} outputs, expected {SIZES[-1]}"
-        )
     return Network(tuple(layers))
 
 
 def save_model(path: Path, state: StateDict) -> None:
-    """Write a plain state dict, whole or not at all."""
+    """Write a state dict, completely or not at all."""
     with replacing(path) as stream:
         torch.save(state, stream)
 
 
 def load_model(path: Path) -> StateDict:
-    """Read a state dict, without running any code that a pickle may hold.
+    """Read a state dict without running code from its pickle.
 
     Raises:
-        ExportError: the file is missing, damaged, or holds anything but tensors.
+        ExportError: the file is missing or damaged, or does not hold a dict of tensors.
     """
     try:
         stream = io.BytesIO(read_bytes(path))
         if zipfile.is_zipfile(stream):
             members = zipfile.ZipFile(stream).infolist()
-            # PyTorch compresses nothing, so what is compressed may be a bomb.
+            # PyTorch does not compress, so compressed members may be a bomb.
             packed = any(member.compress_type for member in members)
             if packed or sum(member.file_size for member in members) > MOST_BYTES:
                 raise ValueError("it is compressed or too large")
@@ -108,20 +106,19 @@ def load_model(path: Path) -> StateDict:
         state = torch.load(stream, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ExportError(f"{path}: there is no such PyTorch model", advice="train") from None
-    except OSError as error:
-        raise ExportError(
-            f"{path}: could not be read ({error.strerror or error}); train again"
-        ) from error
     except Exception as error:  # a damaged pickle can raise anything
-        reason = in_one_line(str(error).partition("\n")[0] or type(error).__name__)
-        raise ExportError(f"{path}: is not a PyTorch state dict ({reason}); train again") from error
+        first_line = str(error).partition("\n")[0] or type(error).__name__
+        reason = in_one_line(getattr(error, "strerror", None) or first_line)
+        raise ExportError(
+            f"{path}: cannot be read as a PyTorch model ({reason}); train again"
+        ) from error
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise ExportError(f"{path}: holds something other than a state dict of tensors")
     return state
 
 
 class Parity(NamedTuple):
-    """How alike PyTorch and NumPy read digits."""
+    """How closely NumPy and PyTorch agree."""
 
     digits: int
     largest_difference: float  # of any probability
@@ -129,11 +126,11 @@ class Parity(NamedTuple):
 
 
 def check_parity(state: StateDict, network: Network, *, digits: Digits) -> Parity:
-    """See that both networks give every digit the same class and probabilities.
+    """Check that both networks give every digit the same class and probabilities.
 
     Raises:
-        ExportError: a class differs, a probability by more than 1e-5, or the number of layers or
-            their sizes; or the state dict is not one of dense layers.
+        ExportError: a class differs, a probability differs by more than 1e-5, or the layers differ;
+            or the state dict does not hold dense layers.
     """
     sizes = to_network(state).sizes
     if sizes != network.sizes:
@@ -146,13 +143,13 @@ def check_parity(state: StateDict, network: Network, *, digits: Digits) -> Parit
     X = as_inputs(digits.images)
     with torch.no_grad(), products(fast=False):
         expected = model(torch.from_numpy(X)).softmax(1).numpy()
-    found = network.probabilities(X)
-    difference = float(np.abs(found - expected).max())
-    disagreed = int((found.argmax(1) != expected.argmax(1)).sum())
+    probabilities = network.probabilities(X)
+    difference = float(np.abs(probabilities - expected).max())
+    disagreed = int((probabilities.argmax(1) != expected.argmax(1)).sum())
     if disagreed or not difference <= PARITY:
         raise ExportError(
             f"the export does not compute what PyTorch does: {disagreed} of {len(X):,} digits get "
             f"another class, and probabilities differ by up to {difference:.2g} "
             f"(at most {PARITY:g} is allowed)"
         )
-    return Parity(len(X), difference, float((found.argmax(1) == digits.labels).mean()))
+    return Parity(len(X), difference, float((probabilities.argmax(1) == digits.labels).mean()))

@@ -10,17 +10,16 @@ import torch
 def products(*, fast: bool) -> Iterator[None]:
     """Set the precision of float32 products within the context.
 
-    Fast products may round their factors to TF32 or bfloat16 where the processor or GPU computes
-    that faster. Training tolerates this; a measured figure would depend on the machine. On a CPU,
-    "medium" also selects oneDNN, which uses the widest vectors of every vendor's processors; MKL,
-    PyTorch's default, does not.
+    Fast products may round their factors to TF32 or bfloat16 where that is faster. Training
+    tolerates this, but measurements would depend on the machine. On a CPU, "medium" also selects
+    oneDNN, which uses the widest vectors on all processors; MKL, the default, does not.
 
     Args:
         fast: True to allow rounded factors, False for full float32.
     """
     before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     torch.set_float32_matmul_precision("medium" if fast else "highest")
-    torch.backends.cudnn.allow_tf32 = fast  # convolutions have a switch of their own
+    torch.backends.cudnn.allow_tf32 = fast  # convolutions have their own switch
     try:
         yield
     finally:

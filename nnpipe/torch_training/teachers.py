@@ -1,8 +1,8 @@
-"""The teachers: small convolutional networks, which the network learns from and which then go.
+"""The teachers: small convolutional networks that the network learns from.
 
-Where a pixel lies means nothing to a dense layer but what it has learned; a convolution knows. So a
-teacher errs half as often as the network ever could by itself, and its answers, even for digits
-bent until their label is in doubt, are worth more than labels.
+A convolution knows which pixels are neighbours; a dense layer has to learn it. So a teacher makes
+half the errors that the network could reach alone. Its answers are worth more than labels, even for
+digits so distorted that their label is in doubt.
 """
 
 import torch
@@ -14,24 +14,24 @@ from nnpipe.preprocess import SIDE
 class Teacher(nn.Sequential):
     """A convolutional network that computes in bfloat16 where `precision.products` are fast.
 
-    PyTorch's automatic mixed precision chooses what. This halves the time on processors and GPUs
-    that support bfloat16. Elsewhere, such as when its accuracy is measured, it uses float32.
+    PyTorch's automatic mixed precision chooses the operations. This halves the time on processors
+    and GPUs with bfloat16. Accuracy is measured in float32.
     """
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images, float32 (n, 784), to logits, float32 (n, 10)."""
+        """Compute logits, float32 (n, 10), from images, float32 (n, 784)."""
         fast = torch.get_float32_matmul_precision() != "highest"
         with torch.autocast(images.device.type, torch.bfloat16, enabled=fast):
             logits: Tensor = super().forward(images)  # type: ignore[no-untyped-call]
         return logits.float()
 
 
-def build_teacher(width: int, seed: int) -> Teacher:
-    """Four convolutions with batch normalisation, (n, 784) → (n, 10) logits.
+def build_teacher(width: int, *, seed: int) -> Teacher:
+    """Build a teacher of four convolutions with batch normalisation.
 
     Args:
         width: channels of the first convolution; later ones have two and four times as many.
-        seed: of the first weights.
+        seed: of the initial weights.
     """
 
     def block(inputs: int, outputs: int) -> list[nn.Module]:
@@ -56,7 +56,7 @@ def build_teacher(width: int, seed: int) -> Teacher:
 
 
 @torch.no_grad()
-def answer(teachers: list[nn.Module], images: Tensor, temperature: float) -> Tensor:
-    """What the teachers say on average of images (n, 784): softened probabilities (n, 10)."""
+def answer(teachers: list[nn.Module], images: Tensor, *, temperature: float) -> Tensor:
+    """Return the mean of the teachers' softened probabilities (n, 10) for images (n, 784)."""
     softened = [(teacher(images) / temperature).softmax(1) for teacher in teachers]
     return torch.stack(softened).mean(0)

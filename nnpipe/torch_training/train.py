@@ -1,24 +1,24 @@
-"""Training with PyTorch. The data live on the device, and nothing leaves it within an epoch."""
+"""Training with PyTorch. The data stay on the device, and nothing leaves it within an epoch."""
 
 import copy
 import time
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional
 
-from nnpipe.datasets import Dataset, Digits
+from nnpipe.datasets import Dataset
 from nnpipe.epochs import Epoch, OnEpoch, check_loss
 from nnpipe.errors import TrainingError
 from nnpipe.files import replacing
 from nnpipe.network import Network
-from nnpipe.preprocess import SIDE, as_inputs
 from nnpipe.torch_training.examples import Answered, Fresh
-from nnpipe.torch_training.mixture import Pool, draw_pools
+from nnpipe.torch_training.mixture import Pool, draw_pools, to_pool
 from nnpipe.torch_training.model import StateDict, build, to_state_dict
 from nnpipe.torch_training.precision import products
 from nnpipe.torch_training.recipes import Recipe
@@ -26,42 +26,26 @@ from nnpipe.torch_training.teachers import build_teacher
 from nnpipe.torch_training.update import Update
 
 SECONDS_BETWEEN_CHECKPOINTS = 5.0
+
 MEASURED_AT_ONCE = 1000
+"""Pictures."""
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """Return the device of that name; "auto" takes CUDA, else Apple's MPS, else the CPU.
+    """Return the device of that name; "auto" prefers CUDA, then Apple's MPS, then the CPU.
 
     Raises:
-        TrainingError: there is no such device on this machine.
+        TrainingError: this machine has no such device.
     """
-    available = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
-    if name == "auto":
-        name = next(device for device, there in available.items() if there)
-    if not available.get(name.split(":")[0]):
-        here = ", ".join(device for device, there in available.items() if there)
-        raise TrainingError(f"there is no device '{name}' on this machine; it has {here}")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise TrainingError(f"'{name}' is no device; use auto, cuda, cuda:0, mps or cpu") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise TrainingError(f"there is no device '{name}': {torch.cuda.device_count()} are here")
-    return device
-
-
-class _Progress(NamedTuple):
-    """All there is to know after an epoch; with it, training goes on as if never interrupted."""
-
-    model: StateDict
-    average: StateDict
-    optimiser: dict[str, Any]
-    best: StateDict
-    history: list[Epoch]
+    devices = ["mps"] if torch.backends.mps.is_available() else []
+    if torch.cuda.is_available():
+        devices = ["cuda", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+    devices.append("cpu")
+    if name not in ("auto", *devices):
+        raise TrainingError(
+            f"there is no device '{name}' on this machine, only {', '.join(devices)}"
+        )
+    return torch.device(devices[0] if name == "auto" else name)
 
 
 def train(
@@ -73,63 +57,62 @@ def train(
     checkpoint: Path | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> tuple[StateDict, list[Epoch]]:
-    """Train from He-initialised weights; the state dict of the best validation epoch, or of the
-    last if the recipe says so, on the CPU, and all epochs, those of teachers first.
+    """Train from He-initialised weights.
 
     Args:
-        dataset: trained on its training part; the epoch is chosen on its validation part.
+        dataset: its validation digits choose the best epoch.
         recipe: see `recipe`.
-        seed: of the first weights, the shuffling and the distortions.
+        seed: of the initial weights, the shuffling and the distortions.
         device: see `choose_device`.
-        checkpoint: where the state is kept every few seconds; if it is there, training goes on
-            from it and ends with the weights that an uninterrupted training would have.
+        checkpoint: file of the state, written every few seconds. If it exists, training resumes
+            from it and ends with the same weights as without the interruption.
         on_epoch: called after every epoch.
 
+    Returns:
+        The state dict, on the CPU, of the best epoch, or of the last if the recipe says so; and all
+        epochs, those of teachers first.
+
     Raises:
-        TrainingError: the device is not there, the loss is no longer a finite number, or the
-            checkpoint is damaged or of a training with other settings.
+        TrainingError: the device does not exist, the loss is no longer a finite number, or the
+            checkpoint is damaged or belongs to other settings.
         OutputError: the checkpoint cannot be written.
     """
     place = choose_device(device)
-    digits, validation = _on_device(dataset.training, place), _on_device(dataset.validation, place)
-    pools = draw_pools(dataset.training, seed, place) if recipe.mixture else None
-    fresh = Fresh(digits, pools, recipe, seed)
+    digits = to_pool(dataset.training, place)
+    pools = draw_pools(dataset.training, seed=seed, device=place) if recipe.mixture else None
     settings = {"recipe": asdict(recipe), "seed": seed, "dataset": dataset.checksum}
+    fit = partial(_fit, validation=to_pool(dataset.validation, place), on_epoch=on_epoch)
+    examples: Fresh | Answered
+    examples = fresh = Fresh(digits, pools, recipe=recipe, seed=seed)
 
     teachers, taught = list[nn.Module](), list[Epoch]()
     if by := recipe.distillation:
         for number in range(1, by.teachers + 1):
             teacher = build_teacher(by.width, seed=seed * 1000 + number).to(place)
-            state, epochs = _fit(
+            state, epochs = fit(
                 teacher,
-                Fresh(digits, pools, recipe.teacher, seed * 1000 + number),
-                validation,
-                recipe.teacher,
-                checkpoint and checkpoint.with_stem(f"{checkpoint.stem}-teacher-{number}"),
-                settings | {"teacher": number},
-                on_epoch,
-                number,
+                Fresh(digits, pools, recipe=recipe.teacher(by), seed=seed * 1000 + number),
+                recipe=recipe.teacher(by),
+                checkpoint=checkpoint
+                and checkpoint.with_stem(f"{checkpoint.stem}-teacher-{number}"),
+                settings=settings | {"teacher": number},
+                teacher=number,
             )
             teacher.load_state_dict(state)
             teachers.append(teacher.eval())
             taught += epochs
+        examples = Answered(fresh, teachers, by=by)
 
     model = build().to(place)
     model.load_state_dict(to_state_dict(Network.initialise(np.random.default_rng(seed))))
-    examples = Answered(fresh, teachers, by) if by else fresh
-    best, history = _fit(model, examples, validation, recipe, checkpoint, settings, on_epoch)
+    best, history = fit(model, examples, recipe=recipe, checkpoint=checkpoint, settings=settings)
     return best, taught + history
-
-
-def _on_device(digits: Digits, device: torch.device) -> Pool:
-    images = torch.from_numpy(as_inputs(digits.images)).view(-1, 1, SIDE, SIDE)
-    labels = torch.from_numpy(digits.labels.astype(np.int64))
-    return Pool(images.to(device), labels.to(device))
 
 
 def _fit(
     model: nn.Module,
     examples: Fresh | Answered,
+    *,
     validation: Pool,
     recipe: Recipe,
     checkpoint: Path | None,
@@ -137,32 +120,32 @@ def _fit(
     on_epoch: OnEpoch | None,
     teacher: int = 0,
 ) -> tuple[StateDict, list[Epoch]]:
-    """Train a model, from the checkpoint if there is one; the state of its best epoch."""
+    """Train a model, from the checkpoint if it exists; return its best state and all epochs."""
     average = copy.deepcopy(model).eval() if recipe.averaging else model
-    update = Update(model, average, recipe, examples)
+    update = Update(model, average=average, recipe=recipe, examples=examples)
     best, history = _state(average), list[Epoch]()
     if checkpoint and checkpoint.exists():
         progress = _load_checkpoint(checkpoint, settings)
-        model.load_state_dict(progress.model)
-        average.load_state_dict(progress.average)
-        update.load(progress.optimiser)
-        best, history = progress.best, progress.history
+        model.load_state_dict(progress["model"])
+        average.load_state_dict(progress["average"])
+        update.load(progress["optimiser"])
+        best, history = progress["best"], progress["history"]
     saved = time.monotonic()
 
     for number in range(len(history) + 1, recipe.epochs + 1):
         start = time.perf_counter()
         model.train()
         update.total.zero_()
-        shown = 0
+        count = 0
         with products(fast=True):
             for step, rows in enumerate(examples.rows(number), (number - 1) * examples.steps):
                 update.prepare(step, recipe.epochs * examples.steps)
                 update(rows)
-                shown += len(rows)
-        loss = float(update.total) / shown
-        check_loss(loss, number, recipe.lr)
-        validation_loss, accuracy = _measure(average, *validation)
-        check_loss(validation_loss, number, recipe.lr)
+                count += len(rows)
+        loss = float(update.total) / count
+        check_loss(loss, epoch=number, lr=recipe.lr)
+        validation_loss, accuracy = _measure(average, validation)
+        check_loss(validation_loss, epoch=number, lr=recipe.lr)
         highest = max((epoch.validation_accuracy for epoch in history), default=-1.0)
         if recipe.keep_last or accuracy > highest:
             best = _state(average)
@@ -171,13 +154,16 @@ def _fit(
         history.append(epoch)
         late = time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS
         if checkpoint and (late or number == recipe.epochs):
-            _save_checkpoint(
-                checkpoint,
-                settings,
-                _Progress(
-                    _state(model), _state(average), update.optimiser.state_dict(), best, history
-                ),
-            )
+            progress = {
+                "settings": settings,
+                "model": _state(model),
+                "average": _state(average),
+                "optimiser": update.optimiser.state_dict(),
+                "best": best,
+                "history": [asdict(epoch) for epoch in history],
+            }
+            with replacing(checkpoint) as stream:
+                torch.save(progress, stream)
             saved = time.monotonic()
         if on_epoch:
             on_epoch(epoch)
@@ -186,37 +172,28 @@ def _fit(
 
 @torch.no_grad()
 @products(fast=False)
-def _measure(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[float, float]:
-    """Mean cross-entropy, and the share in [0, 1] of images read right, in full precision."""
-    logits = torch.cat([model(part.flatten(1)) for part in torch.split(images, MEASURED_AT_ONCE)])
-    hits = int((logits.argmax(1) == labels).sum())
-    return float(functional.cross_entropy(logits, labels)), hits / len(labels)
+def _measure(model: nn.Module, digits: Pool) -> tuple[float, float]:
+    """Return the mean cross-entropy and the accuracy in [0, 1], computed in full precision."""
+    batches = torch.split(digits.images, MEASURED_AT_ONCE)
+    logits = torch.cat([model(batch.flatten(1)) for batch in batches])
+    hits = int((logits.argmax(1) == digits.labels).sum())
+    return float(functional.cross_entropy(logits, digits.labels)), hits / len(digits.labels)
 
 
 def _state(model: nn.Module) -> StateDict:
     return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
 
 
-def _save_checkpoint(path: Path, settings: dict[str, Any], progress: _Progress) -> None:
-    content = progress._asdict() | {
-        "settings": settings,
-        "history": [asdict(epoch) for epoch in progress.history],
-    }
-    with replacing(path) as stream:
-        torch.save(content, stream)
-
-
-def _load_checkpoint(path: Path, settings: dict[str, Any]) -> _Progress:
+def _load_checkpoint(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        found = content.pop("settings")
-        content["history"] = [Epoch(**epoch) for epoch in content["history"]]
-        progress = _Progress(**content) if found == settings else None
+        progress: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        progress["history"] = [Epoch(**epoch) for epoch in progress["history"]]
+        is_same = progress["settings"] == settings
     except Exception as error:  # a damaged pickle can raise anything
         raise TrainingError(
             f"{path}: is damaged ({type(error).__name__}); remove it to train from the beginning"
         ) from error
-    if progress is None:
+    if not is_same:
         raise TrainingError(
             f"{path}: belongs to a training with other settings; give the run another name, or "
             "remove it to train from the beginning"

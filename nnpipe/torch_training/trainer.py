@@ -9,8 +9,7 @@ from nnpipe.epochs import Epoch, OnEpoch
 from nnpipe.network import Network
 from nnpipe.runs import CHECKPOINT, MODEL
 from nnpipe.settings import DEFAULT_RECIPE, TrainRequest
-from nnpipe.torch_training import model
-from nnpipe.torch_training.recipes import Recipe, recipe
+from nnpipe.torch_training import model, recipes
 from nnpipe.torch_training.train import train as train_model
 
 
@@ -20,8 +19,8 @@ def settings(request: TrainRequest) -> tuple[str, dict[str, Any]]:
     Raises:
         TrainingError: a setting is out of its range.
     """
-    chosen = _recipe(request)
-    return chosen.name, asdict(chosen)
+    recipe = _recipe(request)
+    return recipe.name, asdict(recipe)
 
 
 def train(
@@ -51,10 +50,6 @@ def train(
     return model.to_network(state), history
 
 
-def _recipe(request: TrainRequest) -> Recipe:
-    return recipe(
-        request.recipe or DEFAULT_RECIPE,
-        epochs=request.epochs,
-        batch_size=request.batch_size,
-        lr=request.lr,
-    )
+def _recipe(request: TrainRequest) -> recipes.Recipe:
+    changes = {name: getattr(request, name) for name in ("epochs", "batch_size", "lr")}
+    return recipes.recipe(request.recipe or DEFAULT_RECIPE, **changes)

@@ -10,34 +10,35 @@ from nnpipe.torch_training.examples import Answered, Fresh
 from nnpipe.torch_training.recipes import Recipe, schedule
 
 EAGER_STEPS = 3
-"""So many steps are taken on a GPU before one is captured, in which all memory is allocated."""
+"""Steps on a GPU before one is captured; they allocate all memory."""
 
 
 class Update:
-    """Moves a model's weights, and their running mean, by one batch.
+    """A step that moves the weights of a model, and their running mean, by one batch.
 
-    On a GPU the kernels of so small a network are done before the next one is started. So a step is
-    captured once, from making its pictures to the mean, as a CUDA graph, and from then on replayed
-    as a whole. For that, whatever changes from step to step is a tensor that keeps its place: the
-    rows of the pictures, the learning rate, the share of the mean.
+    On a GPU, each kernel of such a small network ends before the next one is launched. So one step,
+    from its pictures to the running mean, is captured as a CUDA graph, which is then replayed as a
+    whole. This requires that all values that change between steps are tensors that stay in place:
+    the rows of the pictures, the learning rate, and the share of the mean.
     """
 
     def __init__(
-        self, model: nn.Module, average: nn.Module, recipe: Recipe, examples: Fresh | Answered
+        self, model: nn.Module, *, average: nn.Module, recipe: Recipe, examples: Fresh | Answered
     ) -> None:
-        """Prepare to train ``model`` on ``examples`` by ``recipe``, and to keep the mean in
-        ``average``, which is the model itself if the recipe keeps none.
+        """Prepare to train a model on examples.
+
+        ``average`` receives the running mean. Without averaging it is the model itself.
         """
         self.model, self.recipe, self.examples = model, recipe, examples
         device = next(model.parameters()).device
         self.rate = torch.tensor(recipe.lr, device=device)
         self.share = torch.ones((), device=device)
-        self.total = torch.zeros((), device=device)  # of losses, since it was set to zero
+        self.total = torch.zeros((), device=device)  # of the losses, until it is set to zero
         self.on_gpu = device.type == "cuda"
         self.optimiser = torch.optim.Adam(
             model.parameters(), lr=self.rate, fused=device.type != "mps", capturable=self.on_gpu
         )
-        # Batch normalisation's statistics are averaged, too; its counts of batches are not used.
+        # The statistics of batch normalisation are averaged too; its batch counts are not used.
         tensors = zip(average.state_dict().values(), model.state_dict().values(), strict=True)
         both = tensors if recipe.averaging else ()
         self.averaged = [(mean, value) for mean, value in both if mean.is_floating_point()]
@@ -46,36 +47,35 @@ class Update:
         self.captured: tuple[torch.cuda.CUDAGraph, Tensor] | None = None
 
     def load(self, optimiser: dict[str, Any]) -> None:
-        """Go on from an optimiser's state."""
+        """Restore the state of the optimiser."""
         self.optimiser.load_state_dict(optimiser)
-        self.optimiser.param_groups[0]["lr"] = self.rate  # which a captured step reads
+        self.optimiser.param_groups[0]["lr"] = self.rate  # the tensor that a captured step reads
 
     def prepare(self, step: int, steps: int) -> None:
-        """Set the learning rate for a step, counted from 0, of all ``steps``."""
+        """Set the learning rate and the share of the mean for a step, from 0, of ``steps``."""
         if self.recipe.schedule:
             self.rate.fill_(self.recipe.lr * schedule(step / steps))
         if self.recipe.averaging:
-            # At first the mean spans few steps, lest it remember the weights before training.
+            # At first the mean spans few steps, so that it forgets the initial weights.
             self.share.fill_(max(1 - self.recipe.averaging, 9 / (10 + step)))
 
     def __call__(self, rows: Tensor) -> None:
-        """Take the step that shows these rows, eagerly or by replaying a captured one."""
-        if not self.on_gpu:
-            return self._step(rows)
+        """Take the step of these rows, eagerly or by replaying the captured one."""
         if self.captured is None and self.eager_steps == EAGER_STEPS:
             self.captured = self._capture(rows)
-        if self.captured and self.captured[1].shape == rows.shape:
+        if not self.on_gpu:
+            self._step(rows)
+        elif self.captured and self.captured[1].shape == rows.shape:
             graph, place = self.captured
             place.copy_(rows)
-            return graph.replay()
-        # PyTorch wants the steps before a capture on a stream of their own.
-        self.eager_steps += 1
-        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            self._step(rows)
-        torch.cuda.current_stream().wait_stream(stream)
-        return None
+            graph.replay()
+        else:  # PyTorch requires the steps before a capture to run on another stream
+            self.eager_steps += 1
+            stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                self._step(rows)
+            torch.cuda.current_stream().wait_stream(stream)
 
     def _step(self, rows: Tensor) -> None:
         images, targets = self.examples.batch(rows)
@@ -90,7 +90,7 @@ class Update:
             self.total += loss * len(rows)
 
     def _capture(self, rows: Tensor) -> tuple[torch.cuda.CUDAGraph, Tensor]:
-        """Record the step without taking it, and the place where it looks for its rows."""
+        """Capture the step without taking it; return it with the tensor that it reads rows from."""
         place = rows.clone()
         graph = torch.cuda.CUDAGraph()
         graph.register_generator_state(self.examples.rng)

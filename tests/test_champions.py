@@ -232,13 +232,8 @@ def test_a_candidate_reads_as_its_pytorch_model_does(root):
         assert [rule.name for rule in decision.rules] == RULES[:2]
         assert why in decision.rules[1].reason
     (whole / MODEL).write_bytes(b"no model")
-<<<<<<< HEAD:tests/test_champions.py
     decision = judge(whole / WEIGHTS_FILE, root / WEIGHTS_FILE, root)
-    assert "is not a PyTorch state dict" in decision.rules[1].reason
-=======
-    decision = judge(whole / WEIGHTS, root / WEIGHTS, root)
     assert "cannot be read as a PyTorch model" in decision.rules[1].reason
->>>>>>> house-pictures:tests/test_registry.py
 
 
 def test_without_torch_a_pytorch_model_is_one_sentence(root, monkeypatch):

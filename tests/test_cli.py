@@ -330,7 +330,7 @@ def test_predict_reads_stdin():
     ("name", "message"),
     [
         ("none.png", "none.png: there is no such file"),
-        (".", ".: this is a folder; score folders with 'nnpipe score'"),
+        (".", ".: this is a folder; to read folders, use 'nnpipe score'"),
         (SAMPLES / "broken-truncated.png", "the picture is damaged"),
     ],
 )

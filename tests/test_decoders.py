@@ -136,7 +136,7 @@ def test_a_jpeg_that_libjpeg_finds_damaged_is_rejected_with_what_it_says(champio
 
 def test_zeros_before_the_end_of_a_jpeg_do_no_harm(champion):
     padded = JPEG[:-2] + b"\0\0\0" + JPEG[-2:]
-    assert champion.read(padded)[:5] == champion.read(JPEG)[:5]
+    assert champion.read(padded) == champion.read(JPEG)
     assert champion.read(JPEG + b"more").reason == ""
 
 
@@ -266,9 +266,9 @@ def test_a_damaged_file_has_a_reason_that_people_understand(number):
 
 @pytest.mark.parametrize("thing", [None, 5, [1, 2], {}, np.float32(3), object()])
 def test_what_is_no_picture_is_named_by_its_type(champion, thing):
-    found = champion.read(thing)
-    assert found.status == "error"
-    assert found.reason.startswith(f"an object of the type {type(thing).__name__} is no picture;")
+    named = f"an object of the type {type(thing).__name__} is no picture;"
+    with pytest.raises(TypeError, match=named):
+        champion.read(thing)
 
 
 def test_open_files_are_read(champion, tmp_path):
@@ -277,12 +277,13 @@ def test_open_files_are_read(champion, tmp_path):
     expected = champion.read(PNG)
     for stream in (path.open("rb"), path.open("rb", buffering=0), io.BytesIO(PNG)):
         with stream:
-            assert champion.read(stream)[:5] == expected[:5]
+            assert champion.read(stream) == expected
         if not isinstance(stream, io.BytesIO):
             assert champion.read(stream).reason.startswith("the file cannot be read: ")
     with path.open(encoding="latin-1") as text:
-        assert "open it with the mode 'rb'" in champion.read(text).reason
-    assert champion.read(bytearray(PNG))[:5] == expected[:5]
+        with pytest.raises(TypeError, match="'rb'"):
+            champion.read(text)
+    assert champion.read(bytearray(PNG)) == expected
     assert champion.read(b"").reason == "the file is empty"
 
 

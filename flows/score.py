@@ -71,7 +71,7 @@ def task_runner(kind: Runner, *, workers: int, dask_address: str | None) -> Task
     task_run_name="score-shards-from-{shards[0]}",
     cache_policy=NO_CACHE,
 )
-def score_shards(state: str, plan_id: str, shards: list[int]) -> int:
+def score_shards(state: str, plan_id: str, *, shards: list[int]) -> int:
     """Score some shards of the plan and return the number of their files."""
     plan = load_plan(place(state))
     if plan is None or plan.id != plan_id:

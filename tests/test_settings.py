@@ -131,6 +131,7 @@ FIXED = {
     "say_what_failed",
     "say_what_crashed",
     "_network_failed",
+    "__call__",  # an ASGI application
 }
 FLOWS = {
     "download",

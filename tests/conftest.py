@@ -54,7 +54,7 @@ def mnist_data(mnist_files, tmp_path_factory) -> Path:
     from nnpipe import datasets
 
     folder = tmp_path_factory.mktemp("data")
-    datasets.prepare("mnist", folder, mnist_files.as_uri())
+    datasets.prepare("mnist", folder, mirror=mnist_files.as_uri())
     return folder
 
 
@@ -151,5 +151,5 @@ def network() -> Network:
 def weights_file(tmp_path, network, metadata, golden) -> Path:
     """A weights file of that network."""
     path = tmp_path / "model_weights.npz"
-    weights.save(path, network, metadata, golden)
+    weights.save(path, network, metadata=metadata, golden=golden)
     return path

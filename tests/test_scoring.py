@@ -21,9 +21,9 @@ from nnpipe.classifier import Classifier, Reading, champion, measured
 from nnpipe.datasets import drawn
 from nnpipe.errors import OutputError, ScoringError
 from nnpipe.evaluation import evaluate
-from nnpipe.scoring import Row, decode_path, encode_path, manifest, plan, read_rows, score, sources
+from nnpipe.scoring import Row, decode_path, encode_path, manifest, plan, read_rows, sources
 from nnpipe.scoring.manifest import Known
-from nnpipe.scoring.plan import open_plan, summary_file
+from nnpipe.scoring.plan import summary_file
 from nnpipe.scoring.pool import run_shards
 from nnpipe.scoring.rows import to_row
 from nnpipe.scoring.shard import score_shard
@@ -31,6 +31,7 @@ from nnpipe.scoring.sources import Entry
 from nnpipe.scoring.summary import finish
 
 from .make_samples import SAMPLES, encoded, picture
+from .scoring import open_plan, score
 
 OUTPUTS = ("out.csv", "out.jsonl", "out.parquet", "out")
 
@@ -66,7 +67,7 @@ def score_here(source, out, **options):
     with open_plan(str(source), str(out), **options) as found:
         for shard in found.undone():
             score_shard(found, shard, found.classifier())
-        return finish(found, found.files, 1)
+        return finish(found, rows=found.files, seconds=1)
 
 
 @pytest.fixture(autouse=True)
@@ -228,7 +229,7 @@ def test_a_file_that_vanishes_or_changes_after_the_listing_has_its_row(folder, t
         (folder / "notes.txt").unlink()
         os.mkfifo(folder / "notes.txt")
         score_shard(found, 0, found.classifier())
-        finish(found, 7, 1)
+        finish(found, rows=7, seconds=1)
     rows = read_csv(tmp_path / "out.csv")
     assert rows["b.png"]["reason"] == "there is no such file"
     assert rows["notes.txt"]["reason"] == "this is neither file nor folder"
@@ -516,7 +517,7 @@ def test_the_slowest_picture_is_named_also_among_small_ones(tmp_path, monkeypatc
     with open_plan(str(tmp_path / "in"), str(tmp_path / "out.csv")) as found:
         for shard in found.undone():
             score_shard(found, shard, found.classifier(), mark=marks.append)
-        summary = finish(found, found.files, 1)
+        summary = finish(found, rows=found.files, seconds=1)
     assert len(at_work) == 20
     assert all(number == mark for number, mark in at_work)
     assert marks[-1] == -1
@@ -538,7 +539,7 @@ def of_drawn(tmp_path_factory):
     path = tmp_path_factory.mktemp("drawn") / "weights.npz"
     metadata = replace(classifier.weights.metadata, reference=reference)
     golden = drawn.draw(np.arange(10), np.random.default_rng(0)).reshape(10, -1)
-    weights.save(path, classifier.weights.network, metadata, golden)
+    weights.save(path, classifier.weights.network, metadata=metadata, golden=golden)
     return path
 
 
@@ -616,7 +617,7 @@ def test_workers_shards_and_a_run_in_two_parts_do_not_change_what_is_found(
     assert one.features[0].n == 40
     out = str(tmp_path / "parts.csv")
     with open_plan(str(folder), out, of_drawn) as found:
-        run_shards(found, found.undone()[:7], 1, lambda rows: None)
+        run_shards(found, found.undone()[:7], workers=1)
         assert found.undone()
     assert score(str(folder), out, of_drawn).drift == one
 
@@ -738,7 +739,7 @@ def test_a_failing_output_leaves_the_old_one_and_all_that_was_done(folder, tmp_p
     monkeypatch.undo()
     with open_plan(str(folder), str(out)) as found:
         assert found.undone() == []
-        finish(found, 0, 1)
+        finish(found, rows=0, seconds=1)
     assert len(read_csv(out)) == 7
     assert not list(tmp_path.glob(".nnpipe-*"))
 

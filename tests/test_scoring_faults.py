@@ -17,12 +17,13 @@ from PIL import Image
 from nnpipe import processes
 from nnpipe.errors import OutputError, ScoringError
 from nnpipe.preprocess import prepare
-from nnpipe.scoring import plan, read_rows, score
-from nnpipe.scoring.plan import load_plan, open_plan
+from nnpipe.scoring import plan, read_rows
+from nnpipe.scoring.plan import load_plan
 from nnpipe.scoring.pool import run_shards
 
 from .conftest import ROOT
 from .make_samples import SAMPLES, encoded, picture
+from .scoring import open_plan, score
 from .test_scoring import content, read_csv, score_here
 
 # The command with small shards, so that there are many of them.
@@ -443,7 +444,7 @@ def test_an_error_within_a_worker_is_the_same_here(tmp_path, monkeypatch):
     with open_plan(str(SAMPLES), str(out)) as found:
         (found.folder / "model_weights.npz").unlink()
         with pytest.raises((ScoringError, OutputError, FileNotFoundError, RuntimeError)):
-            run_shards(found, found.undone(), 1, lambda rows: None)
+            run_shards(found, found.undone(), workers=1)
 
 
 def test_workers_compute_on_one_thread_each():
@@ -459,8 +460,8 @@ def test_what_lies_in_the_working_folder_is_not_imported(tmp_path):
     (tmp_path / "in" / "a.png").write_bytes(encoded(picture(4), "PNG"))
     for name in ("random", "numpy", "PIL", "nnpipe"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('this must not be imported')")
-    code = f"import sys; sys.path[0] = {str(ROOT)!r}; from nnpipe.scoring import score; "
-    code += "score('in', 'out.csv')"
+    code = f"import sys; sys.path[0] = {str(ROOT)!r}; from nnpipe import scoring; "
+    code += "scoring.score(scoring.ScoreRequest(source='in', out='out.csv'))"
     command = [sys.executable, "-c", code]
     subprocess.run(command, cwd=tmp_path, check=True, timeout=60)
     assert read_csv(tmp_path / "out.csv")["a.png"]["label"] == "4"

@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from nnpipe.classifier import Classifier
 from nnpipe.errors import OutputError, ScoringError
 from nnpipe.scoring import Row, plan, read_rows, sinks, sources, summary
-from nnpipe.scoring.plan import load_plan, open_plan, summary_file
+from nnpipe.scoring.plan import load_plan, summary_file
 from nnpipe.scoring.shard import score_shard
 from nnpipe.scoring.summary import finish
 
 from .make_samples import encoded, picture
+from .scoring import open_plan
 
 OUTPUTS = ("out.csv", "out.jsonl", "out.parquet", "out")
 CLASSIFIER = Classifier.load()
@@ -49,7 +50,7 @@ def score(source, out, **options):
     with open_plan(str(source), str(out), **options) as begun:
         for shard in begun.undone():
             score_shard(begun, shard, CLASSIFIER)
-        return finish(begun, begun.files, 1)
+        return finish(begun, rows=begun.files, seconds=1)
 
 
 def begin(source, out, *, shards=3, **options):
@@ -321,7 +322,7 @@ def test_an_output_that_appears_or_changes_during_the_run_is_not_overwritten(fol
                 score_shard(begun, shard, CLASSIFIER)
             out.write_text("mine")
             with pytest.raises(ScoringError, match="move it away, or name another output"):
-                finish(begun, 3, 1)
+                finish(begun, rows=3, seconds=1)
         assert out.read_text() == "mine"
 
 
@@ -455,7 +456,7 @@ def test_a_kill_while_an_output_is_replaced_changes_no_byte(
         with monkeypatch.context() as patch:
             kill_at(patch, step)
             with pytest.raises(Killed):
-                finish(begun, 4, 1)
+                finish(begun, rows=4, seconds=1)
     begin(folder, target, shards=1, **again)  # and is killed once more
     score(folder, target, **again)
     expected = snapshot(tmp_path / "expected")
@@ -504,7 +505,7 @@ def test_a_part_that_is_damaged_before_it_is_published_is_one_sentence(folder, t
             score_shard(begun, shard, CLASSIFIER)
         cut(begun.part(1))
         with pytest.raises(ScoringError, match=r"00001\.\w+: is damaged; give the same command"):
-            finish(begun, 3, 1)
+            finish(begun, rows=3, seconds=1)
     assert not (target / "_SUCCESS").exists()
     score(folder, target)
     assert [row.path for row in read_rows(target)] == ["a.png", "b.png", "c.txt"]

@@ -33,12 +33,12 @@ from fsspec.implementations.memory import MemoryFileSystem
 from moto.server import ThreadedMotoServer
 
 from nnpipe.errors import OutputError, ScoringError
-from nnpipe.scoring import Row, decode_path, plan, score, sources
-from nnpipe.scoring.plan import open_plan
+from nnpipe.scoring import Row, decode_path, plan, sources
 from nnpipe.scoring.shard import score_shard
 from nnpipe.scoring.sources import Entry, Remote
 
 from .make_samples import encoded, picture
+from .scoring import open_plan, score
 
 pytestmark = pytest.mark.slow
 

@@ -19,11 +19,11 @@ from fsspec.implementations.memory import MemoryFileSystem
 from nnpipe import labelled
 from nnpipe.errors import ScoringError
 from nnpipe.scoring import plan
-from nnpipe.scoring.plan import open_plan
 from nnpipe.scoring.shard import score_shard
 from nnpipe.scoring.sources import LITTER, LOST_IN_A_ROW, Entry, Local, is_litter, open_source
 
 from .make_samples import encoded, picture
+from .scoring import open_plan
 from .test_scoring import folder, read_csv, score_here, settled, small_shards
 
 __all__ = ["folder", "settled", "small_shards"]

@@ -79,7 +79,7 @@ def from_folder(folder: Path, workers: int | None = None) -> Labelled:
     # To open a pipe would be to wait for a writer.
     pictures = [f if f.is_file() else PictureError("this is no regular file") for f in files]
     workers = workers or cores()
-    prepared = over(prepare, pictures, seconds=SECONDS, workers=workers, batch=BATCH)
+    prepared = list(over(prepare, pictures, seconds=SECONDS, workers=workers, batch=BATCH))
     readable = [(f, p) for f, p in zip(files, prepared, strict=True) if isinstance(p, Prepared)]
     names = [_name(file, folder) for file in files]
     unreadable = tuple(

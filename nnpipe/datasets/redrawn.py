@@ -63,7 +63,7 @@ def redraw_all(images: Pixels, rng: np.random.Generator) -> Pixels:
     if len(parts) < 2:
         return np.concatenate([_redraw(part) for part in parts])
     try:
-        done = over(_redraw, parts, seconds=SECONDS, workers=cores())
+        done = list(over(_redraw, parts, seconds=SECONDS, workers=cores()))
         for part in done:
             if isinstance(part, ProcessError):
                 raise part

@@ -6,7 +6,7 @@ from functools import lru_cache
 from nnpipe.classifier import Classifier
 from nnpipe.errors import ProcessError, ScoringError
 from nnpipe.places import place
-from nnpipe.processes import Job, Mark, cores, run
+from nnpipe.processes import Job, OnItem, cores, run
 from nnpipe.scoring.plan import Plan, load_plan
 from nnpipe.scoring.shard import score_shard, try_file
 
@@ -41,26 +41,16 @@ def run_shards(
             score_shard(plan, shard, plan.classifier())
             on_rows(plan.files_of(shards[:number]))
         return
-    rows = 0
-
-    def on_answer(job: Job, answer: None) -> None:
-        nonlocal rows
-        rows += job.size
-        on_rows(rows)
-
-    of_plan, seconds = (str(plan.state), plan.id), plan.reader.seconds
-    jobs = (Job((*of_plan, shard), plan.files_of([shard])) for shard in shards)
-
-    def on_items(items: int) -> None:
-        on_rows(rows + items)
-
+    content, seconds = (str(plan.state), plan.id), plan.reader.seconds
+    jobs = (Job((*content, shard), plan.files_of([shard])) for shard in shards)
     try:
-        run(work, jobs, on_answer, seconds=seconds, workers=workers, on_items=on_items)
+        for _ in run(work, jobs, seconds=seconds, workers=workers, on_items=on_rows):
+            pass
     except ProcessError as error:
         raise ScoringError(f"{plan.out}: {error}; what is done is kept") from None
 
 
-def work(job: Job, mark: Mark) -> None:
+def work(job: Job, mark: OnItem) -> None:
     """Score a shard, or try one of its files; this is what a worker process does.
 
     Raises:

@@ -8,7 +8,7 @@ from nnpipe.classifier import Classifier, measured
 from nnpipe.errors import PictureError
 from nnpipe.files import replacing, sha256, sha256_of, write_json
 from nnpipe.preprocess import prepare_many
-from nnpipe.processes import Mark
+from nnpipe.processes import OnItem
 from nnpipe.scoring.manifest import Known
 from nnpipe.scoring.plan import Plan
 from nnpipe.scoring.rows import Row, to_row
@@ -28,7 +28,7 @@ def score_shard(
     shard: int,
     classifier: Classifier,
     blamed: Mapping[int, str] | None = None,
-    mark: Mark = lambda number: None,
+    mark: OnItem = lambda number: None,
 ) -> None:
     """Write the rows of a shard's files into its part, and then its statistics.
 
@@ -67,7 +67,7 @@ def score_shard(
     write_json(plan.statistics(shard), vars(total))
 
 
-def try_file(plan: Plan, shard: int, number: int, classifier: Classifier, mark: Mark) -> None:
+def try_file(plan: Plan, shard: int, number: int, classifier: Classifier, mark: OnItem) -> None:
     """Do all that `score_shard` does with one file, but write nothing."""
     _score(plan, plan.lines(shard), [number], classifier, {}, mark, Statistics())
 
@@ -78,7 +78,7 @@ def _score(
     numbers: Sequence[int],
     classifier: Classifier,
     blamed: Mapping[int, str],
-    mark: Mark,
+    mark: OnItem,
     total: Statistics,
 ) -> Iterable[Row]:
     """The rows of some files of a shard."""

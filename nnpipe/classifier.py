@@ -85,7 +85,7 @@ class Classifier:
 
     def read_many(self, pictures: Sequence[Picture]) -> list[Reading]:
         """Read pictures, each as if it were alone; the results come in their order."""
-        return self.read_prepared(prepare_many(pictures))
+        return self.read_prepared([timed.result for timed in prepare_many(pictures)])
 
     def read_prepared(self, prepared: Sequence[Prepared | NnpipeError]) -> list[Reading]:
         """Read what `prepare` gave or raised for each picture; the results come in that order."""

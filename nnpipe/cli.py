@@ -23,7 +23,7 @@ from nnpipe.errors import NnpipeError, PictureError, PromotionError, needs
 from nnpipe.files import replacing
 from nnpipe.hints import HINTS
 from nnpipe.options import as_command
-from nnpipe.places import in_one_line, printable, printable_name
+from nnpipe.places import encode_path, in_one_line, printable, printable_name
 from nnpipe.preprocess import SECONDS, Picture, prepare, read_file
 from nnpipe.processes import Function, over
 from nnpipe.progress import bar, rate
@@ -336,7 +336,6 @@ def list_models(*, as_json: bool = False, weights_dir: Path | None = None) -> No
     The accuracies are those in the weights files, on validation and on test digits.
     """
     from nnpipe.champions import Store
-    from nnpipe.scoring.rows import encode_path
 
     models = Store(weights_dir).models()
     if as_json:

@@ -15,11 +15,10 @@ import numpy as np
 from nnpipe.datasets import Dataset, Digits
 from nnpipe.datasets.mnist import DISPUTED
 from nnpipe.errors import EvaluationError, PictureError
-from nnpipe.places import in_one_line
+from nnpipe.places import encode_path, in_one_line
 from nnpipe.preprocess import SECONDS, Prepared, prepare
 from nnpipe.processes import cores, over
-from nnpipe.scoring.rows import encode_path
-from nnpipe.scoring.sources import is_litter
+from nnpipe.scoring.entries import is_litter
 
 TITLES = {"mnist": "MNIST", "drawn": "drawn"}
 

@@ -16,6 +16,7 @@ from types import UnionType
 from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
 from nnpipe.files import open_regular
+from nnpipe.places import Place
 
 MOST_BYTES = 256 * 1024 * 1024
 """Largest file that is read into memory, in bytes."""
@@ -36,7 +37,7 @@ UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 """Control characters, line separators and lone surrogates: no text of a record holds them."""
 
 
-def read_bytes(path: Path, most: int = MOST_BYTES, *, links: bool = True) -> bytes:
+def read_bytes(path: Place, most: int = MOST_BYTES, *, links: bool = True) -> bytes:
     """Read a regular file of at most ``most`` bytes; see `files.open_regular`.
 
     Raises:
@@ -51,7 +52,7 @@ def read_bytes(path: Path, most: int = MOST_BYTES, *, links: bool = True) -> byt
     return content
 
 
-def load(kind: Any, path: Path, *, printable: bool = True) -> Any:
+def load(kind: Any, path: Place, *, printable: bool = True) -> Any:
     """Read a JSON file as a value of type ``kind``; see `build`.
 
     Raises:

@@ -1,7 +1,7 @@
 """Scoring in the words of tests: each call builds the request that it needs."""
 
 from nnpipe import scoring
-from nnpipe.scoring import plan
+from nnpipe.scoring import planning
 from nnpipe.settings import ScoreRequest
 
 
@@ -17,4 +17,4 @@ def score(source, out, weights=None, *, on_progress=None, **options):
 
 def open_plan(source, out, weights=None, **options):
     """Begin or resume a plan."""
-    return plan.open_plan(request(source, out, weights, **options))
+    return planning.open_plan(request(source, out, weights, **options))

@@ -17,9 +17,10 @@ from PIL import Image
 from nnpipe import processes
 from nnpipe.errors import OutputError, ScoringError
 from nnpipe.preprocess import prepare
-from nnpipe.scoring import plan, read_rows
+from nnpipe.scoring import local, planning, read_rows
 from nnpipe.scoring.plan import load_plan
 from nnpipe.scoring.pool import run_shards
+from nnpipe.scoring.summary import summary_file
 
 from .conftest import ROOT
 from .make_samples import SAMPLES, encoded, picture
@@ -30,9 +31,9 @@ from .test_scoring import content, read_csv, score_here
 COMMAND = """
 import sys
 from nnpipe.preprocess import prepare
-from nnpipe.scoring import plan, sources
-plan.SHARD_FILES = 40
-sources.JUST_NOW = 0
+from nnpipe.scoring import local, planning
+planning.SHARD_FILES = 40
+local.JUST_NOW = 0
 sys.argv[0] = "nnpipe"
 from nnpipe.cli import main
 main()
@@ -149,11 +150,12 @@ def test_what_was_done_before_a_kill_is_not_done_again(pictures, undisturbed, tm
     for path, when in before.items():
         assert not path.exists() or path.stat().st_mtime_ns == when
     _, said = finish(process)
-    assert "going on with what was begun: " in said
+    assert "resuming: " in said
     assert content(out) == content(undisturbed / "out.csv")
     # What was compared with the validation digits was all of it, as undisturbed, and each once.
     found, expected = (
-        plan.load_summary(target)["drift"] for target in (out, undisturbed / "out.csv")
+        json.loads(summary_file(target).read_text())["drift"]
+        for target in (out, undisturbed / "out.csv")
     )
     assert found == expected
 
@@ -191,7 +193,7 @@ def test_ctrl_c_ends_within_two_seconds_and_keeps_what_is_done(pictures, undistu
     assert time.monotonic() - pressed < 20  # 2, and what a busy machine adds
     assert code == 130
     assert said.splitlines()[-1] == (
-        "interrupted; what is done is kept, and the same command goes on from there"
+        "interrupted; what is done is kept, and scoring resumes from there"
     )
     assert "Traceback" not in said
     assert not any(map(alive, workers))
@@ -304,12 +306,12 @@ def saboteurs(tmp_path, monkeypatch):
     for side in (3, 5, 7):
         (folder / f"{side}x.png").write_bytes(encoded(Image.new("L", (side, side)), "PNG"))
     sabotage(monkeypatch, SABOTAGE)
-    monkeypatch.setattr(plan, "SHARD_FILES", 4)
+    monkeypatch.setattr(planning, "SHARD_FILES", 4)
     return folder
 
 
 def test_a_picture_that_kills_or_hangs_its_reader_is_an_error_row(saboteurs, tmp_path, monkeypatch):
-    monkeypatch.setattr(plan.Local, "seconds", 2)
+    monkeypatch.setattr(local.Local, "seconds", 2)
     began = time.monotonic()
     score(str(saboteurs), str(tmp_path / "out.csv"), workers=2)
     assert time.monotonic() - began < 30
@@ -415,9 +417,9 @@ def test_twenty_scorings_with_workers_killed_at_random_end_in_the_same_bytes(tmp
 
 def test_who_is_stopped_for_a_while_blames_no_picture(pictures, undisturbed, tmp_path):
     """As by Ctrl-Z, or with the machine: the workers stood still, too."""
-    patience = "plan.Local.seconds = property(lambda self: 3)\n"
+    patience = "local.Local.seconds = property(lambda self: 3)\n"
     out = tmp_path / "out.csv"
-    command = [sys.executable, "-c", COMMAND.replace("sources.JUST", f"{patience}sources.JUST")]
+    command = [sys.executable, "-c", COMMAND.replace("local.JUST", f"{patience}local.JUST")]
     command += ["score", str(pictures), "--out", str(out)]
     process = subprocess.Popen(
         command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True

@@ -16,7 +16,9 @@ from PIL import Image
 
 from nnpipe.errors import ScoringError
 from nnpipe.scoring import decode_path, read_rows
-from nnpipe.scoring.sources import Entry, Local, is_litter, open_source
+from nnpipe.scoring.entries import Entry, is_litter
+from nnpipe.scoring.local import Local
+from nnpipe.scoring.sources import open_source
 
 from .make_samples import encoded, picture
 from .scoring import score

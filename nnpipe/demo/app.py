@@ -31,7 +31,7 @@ from nnpipe.classifier import Classifier
 from nnpipe.demo import answers, limits, schema
 from nnpipe.demo.hosts import answers_to
 from nnpipe.errors import NnpipeError
-from nnpipe.scoring.pool import cores
+from nnpipe.processes import cores
 
 STATIC = Path(__file__).parent / "static"
 

@@ -1,0 +1,275 @@
+"""Making a plan, or resuming one: checks of the output, the listing, and the rows to keep."""
+
+import json
+import logging
+import re
+import secrets
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from glob import has_magic
+from itertools import zip_longest
+from pathlib import Path
+from typing import NamedTuple
+
+from nnpipe import records
+from nnpipe.classifier import Classifier, champion
+from nnpipe.errors import PictureError, ScoringError
+from nnpipe.files import replacing, sha256
+from nnpipe.places import Place, RemotePath, in_one_line, is_url, place
+from nnpipe.preprocess import PREPROCESSING_VERSION
+from nnpipe.scoring import manifest
+from nnpipe.scoring.entries import LITTER, Entry, Skip, Source, is_litter
+from nnpipe.scoring.forms import FOLDER, form
+from nnpipe.scoring.manifest import Line
+from nnpipe.scoring.outputs import ELSEWHERE, SUCCESS, check_own, is_part, read_rows
+from nnpipe.scoring.plan import MALFORMED, MANIFEST, PLAN, WEIGHTS, Command, Plan, load_plan
+from nnpipe.scoring.sources import open_source
+from nnpipe.scoring.state import STATE, clear, hold
+from nnpipe.scoring.summary import (
+    SUFFIX,
+    WRITTEN_BY_NNPIPE,
+    Finished,
+    load_finished,
+    summary_file,
+)
+from nnpipe.settings import ScoreRequest
+
+log = logging.getLogger(__name__)
+
+SHARD_FILES, SHARD_SIZE = 1024, 64 * 2**20
+"""Files of a shard, or bytes of all of them if that is less: that much is lost when a worker
+dies."""
+
+FEW_FILES, FEW_SHARDS = 32, 16
+"""If there are fewer shards than `FEW_SHARDS`, they get smaller, down to `FEW_FILES` files, so that
+all workers have some."""
+
+MOST_SHARDS = 2000
+"""If there are more shards than this, they get larger."""
+
+NAMED = 1000
+"""How many of the things that get no row are named in the summary; all are counted."""
+
+OUTPUTS = (".csv", ".jsonl", ".parquet", SUCCESS, SUFFIX)
+"""What the names of outputs and of their summaries end with."""
+
+
+@contextmanager
+def open_plan(request: ScoreRequest) -> Iterator[Plan]:
+    """Resume the plan of a request, or make it, and keep others out; see `scoring.score`.
+
+    Raises:
+        ScoringError: the source cannot be listed or holds nothing, the output's form is not known,
+            another process scores into it, it would replace a file that nnpipe did not write, or
+            there is nothing to try again.
+        OutputError: the plan cannot be written.
+        WeightsError: the weights are missing or damaged.
+        MissingExtraError: a package is missing.
+    """
+    out = _output(request)
+    state = out.with_name(f"{out.name}.nnpipe")
+    weights = request.weights or champion()
+    classifier = Classifier.load(weights, request.reject_rate)
+    outputs = (out, state, summary_file(out))
+    with open_source(request.source, outputs) as source, hold(state, request.out):
+        content = weights.read_bytes()
+        command = Command(
+            source=source.identity,
+            out=str(out),
+            weights=sha256(content),
+            preprocessing=PREPROCESSING_VERSION,
+            threshold=classifier.threshold,
+            incremental=request.incremental,
+            retry_errors=request.retry_errors,
+            escape_formulas=request.escape_formulas,
+        )
+        old, finished = load_plan(state), load_finished(out)
+        own = dict(old.own) if old else {}
+        for name, digest in finished.sha256.items() if finished else ():
+            own[name] = [*own.get(name, []), digest]
+        hashes = check_own(out, own)
+        if finished and finished.sha256 != hashes:  # some of its files are missing
+            finished = None
+        is_of_finished = old is not None and finished is not None and finished.plan == old.id
+        if old and not old.finished and not is_of_finished and old.command == command:
+            done = len(old.shards) - len(old.undone())
+            log.info("resuming: %s of %s shards are done", done, len(old.shards))
+            yield replace(old, own=own)
+            return
+        plan = Plan(
+            state=state,
+            out=out,
+            id=secrets.token_hex(4),
+            command=command,
+            reader=source.reader,
+            starts=[],
+            counts=[],
+            kept=0,
+            lasting=command.incremental,
+            skipped={},
+            skipped_named={},
+            own={name: [digest] for name, digest in hashes.items()},
+        )
+        earlier = _earlier(finished, old if is_of_finished else None, command=command)
+        yield _make(plan, source, weights=content, earlier=earlier)
+
+
+def _output(request: ScoreRequest) -> Place:
+    """Return the output of a request as a place, if rows can be written there without harm."""
+    name = request.out
+    if name == "-":
+        raise ScoringError("-: rows cannot go to stdout; name a file")
+    out = place(name.rstrip("/"))
+    form(out, escape_formulas=request.escape_formulas)
+    if not out.name:
+        raise ScoringError(f"{name}: is no name for a file or a folder; add one")
+    if isinstance(out, RemotePath):
+        if has_magic(str(out)):  # fsspec would remove what it matches, too
+            raise ScoringError(f"{name}: *, ? and [ stand for other names; name it without them")
+    else:
+        out = out.resolve()
+        if not is_url(request.source) and out == Path(request.source).resolve():
+            raise ScoringError(f"{name}: is what is to be scored; name another output")
+    if out.suffix != FOLDER and out.is_dir():
+        raise ScoringError(f"{name}: is a folder; name a file, or a folder without a suffix")
+    if out.suffix == FOLDER and out.exists() and not out.is_dir():
+        raise ScoringError(f"{name}: is not a folder; name a file with a suffix, or a folder")
+    return out
+
+
+class _Earlier(NamedTuple):
+    """A finished run whose rows may be kept."""
+
+    finished: Finished
+    plan: Plan | None  # if that was kept; it knows what the files were like
+
+    def lines(self, out: Place) -> Iterator[Line]:
+        """Yield its files and rows."""
+        rows = read_rows(out, escape_formulas=self.finished.command.escape_formulas)
+        if self.plan is None:
+            yield from (Line(Entry(row.path), row) for row in rows)
+            return
+        plan = self.plan
+        entries = (line.entry for shard in plan.shards for line in plan.lines(shard))
+        for entry, row in zip_longest(entries, rows):
+            if entry is None or row is None or entry.path != row.path:
+                raise ScoringError(f"{out}: does not fit the state of its run; {ELSEWHERE}")
+            yield Line(entry, row)
+
+
+def _earlier(finished: Finished | None, plan: Plan | None, *, command: Command) -> _Earlier | None:
+    """Return the earlier run if this one may keep its rows.
+
+    Raises:
+        ScoringError: there is no row to try again.
+    """
+    if not command.incremental and not command.retry_errors:
+        return None
+    if finished is None:
+        why = "there is no finished run before"
+    elif not finished.command.reads_as(command):
+        why = "the run before had another source, other weights, preprocessing or threshold"
+    elif command.incremental and not plan:
+        why = "the run before was not incremental, so it is not known which files have changed"
+    else:
+        return _Earlier(finished, plan)
+    if not command.incremental:
+        raise ScoringError(f"{command.out}: {why}", advice="retry_errors")
+    log.info("every file is scored: %s", why)
+    return None
+
+
+class _Skipped:
+    """Counts and names what gets no row."""
+
+    def __init__(self, earlier: Finished | None) -> None:
+        self.counts = Counter(earlier.skipped if earlier else {})
+        self.named = dict(earlier.skipped_named) if earlier else {}
+
+    def __call__(self, path: str, why: str) -> None:
+        self.counts[why] += 1
+        if len(self.named) < NAMED:
+            self.named[path] = why
+
+
+def _make(plan: Plan, source: Source, *, weights: bytes, earlier: _Earlier | None) -> Plan:
+    """Write the manifest of a new plan, and then the plan, which takes the old one's place."""
+    command = plan.command
+    # Files are listed again unless only errors are tried again.
+    relist = command.incremental or not earlier
+    skipped = _Skipped(earlier.finished if earlier and not relist else None)
+
+    def skip(path: str, why: str) -> None:
+        skipped(path, LITTER if not source.named and is_litter(path) else why)
+
+    def entries() -> Iterator[Entry]:
+        old = (line.entry for line in earlier.lines(plan.out)) if earlier else iter(())
+        for entry in _without_own(source, skip) if relist else old:
+            # Versions up to 1.0.0 have scored litter. It is left out of their rows as well.
+            if source.named or not is_litter(entry.path):
+                yield entry
+            else:
+                skip(entry.path, LITTER)
+
+    def usable(entry: Entry, line: Line) -> bool:
+        row = line.row
+        if row is None or (command.retry_errors and row.status == "error"):
+            return False
+        if command.incremental and row.sha256 is None and entry.size:  # it could not be read
+            return False
+        return not command.incremental or entry.stamp == line.entry.stamp != ""
+
+    with manifest.in_order(entries()) as listing:
+        if not listing.files:
+            raise ScoringError(f"{in_one_line(source.identity)}: holds no files to score")
+        old_lines = earlier.lines(plan.out) if earlier else iter(())
+        least = min(SHARD_FILES, max(FEW_FILES, listing.files // FEW_SHARDS))
+        with replacing(plan.folder / MANIFEST) as stream:
+            layout = manifest.write(
+                stream,
+                manifest.merge(listing.entries, old_lines, usable=usable),
+                files=max(least, 2 * listing.files // MOST_SHARDS),
+                size=max(SHARD_SIZE, 2 * listing.size // MOST_SHARDS),
+            )
+    with replacing(plan.folder / WEIGHTS) as stream:
+        stream.write(weights)
+    plan = replace(
+        plan,
+        lasting=command.incremental or (earlier is not None and (plan.state / PLAN).exists()),
+        skipped=dict(skipped.counts),
+        skipped_named=skipped.named,
+        **layout._asdict(),
+    )
+    plan.save()
+    clear(plan.state, but=plan.id)
+    return plan
+
+
+def _without_own(source: Source, skip: Skip) -> Iterator[Entry]:
+    """Yield the files of a source except those that nnpipe wrote, which are skipped."""
+    tables: list[Entry] = []
+    for entry in source.entries(skip):
+        if re.search(rf"\.nnpipe/({STATE.pattern})$", entry.path):
+            skip(entry.path, WRITTEN_BY_NNPIPE)
+        elif entry.path.endswith(OUTPUTS):
+            tables.append(entry)
+        else:
+            yield entry
+    summaries = [entry for entry in tables if entry.path.endswith(SUFFIX)]
+    contents = zip(summaries, source.reader.read(summaries), strict=True)
+    outputs = {entry.path.removesuffix(SUFFIX) for entry, text in contents if _is_summary(text)}
+    for entry in tables:
+        folder, _, name = entry.path.rpartition("/")
+        if entry.path.removesuffix(SUFFIX) in outputs or (folder in outputs and is_part(name)):
+            skip(entry.path, WRITTEN_BY_NNPIPE)
+        else:
+            yield entry
+
+
+def _is_summary(content: bytes | PictureError) -> bool:
+    with suppress(*MALFORMED, RecursionError):
+        command = json.loads(content)["command"]  # type: ignore[arg-type]
+        return bool(records.build(Command, command, "command", printable=False))
+    return False

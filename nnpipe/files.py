@@ -18,9 +18,7 @@ from nnpipe.places import Place, RemotePath
 
 
 @contextmanager
-def replacing(
-    path: Place, mode: str = "wb", *, scratch: Any = None, **options: Any
-) -> Iterator[IO[Any]]:
+def replacing(path: Place, *, scratch: Any = None) -> Iterator[IO[bytes]]:
     """Open a temporary file that takes the place of ``path`` when the block ends without an error.
 
     A reader sees the old file or the new one, never a part, whenever the process dies. If the block
@@ -29,9 +27,7 @@ def replacing(
 
     Args:
         path: the file to replace.
-        mode: as that of ``open``.
         scratch: a folder of the same file system for the temporary file; by default ``path``'s.
-        options: more for ``open``.
 
     Raises:
         OutputError: the file cannot be written (no space, no permission, a folder in its place).
@@ -41,7 +37,7 @@ def replacing(
     temporary = folder / f".nnpipe-{secrets.token_hex(6)}.tmp"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with open(temporary, mode.replace("w", "x"), **options) as stream:
+        with open(temporary, "x+b") as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())

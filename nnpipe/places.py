@@ -80,8 +80,8 @@ class RemotePath:
 
     def with_name(self, name: str) -> "RemotePath":
         """Return the place of another name in the same folder."""
-        folder = RemotePath(*(f.rpartition("/")[0] for f in (self.url, self.path)))
-        return folder / name
+        url, path = (text.rpartition("/")[0] for text in (self.url, self.path))
+        return RemotePath(url, self.fs, path) / name
 
     def exists(self) -> bool:
         """Return True for a file or a folder that is there."""
@@ -108,7 +108,7 @@ class RemotePath:
     def read_range(self, begin: int, *, end: int) -> bytes:
         """Read the bytes between two positions."""
         with self._access():
-            return bytes(self.fs.cat_file(self.path, begin, end))
+            return bytes(self.fs.cat_file(self.path, start=begin, end=end))
 
     def put(self, file: Path) -> None:
         """Write the content of a local file."""

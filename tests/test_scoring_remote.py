@@ -589,7 +589,11 @@ def test_what_cannot_be_reached_is_one_sentence_on_stderr(bucket, folder, tmp_pa
     ("source", "refused", "sentence"),
     [
         (SOURCE, "manifest.jsonl", r"^s3\S+/manifest\.jsonl: cannot be accessed \(.*Something"),
-        ("memory://in", "00000.json", rf"^{OUT}: cannot be accessed \(.*Something broke"),
+        (
+            "memory://in",
+            "00000.json",
+            rf"^{OUT}\S+/00000\.json: cannot be accessed \(.*Something broke",
+        ),
         ("memory://in", "scores.csv", rf"^{OUT}: could not be written \(.*Something broke"),
     ],
 )

@@ -23,19 +23,7 @@ from nnpipe.preprocess.decoders import Opened, damaged
 from nnpipe.preprocess.drawing import SIDE, as_mnist, draw
 from nnpipe.preprocess.pictures import Grey, Picture, Pixels, grey, open_picture, read_file
 
-__all__ = [
-    "PREPROCESSING_VERSION",
-    "SECONDS",
-    "SIDE",
-    "Grey",
-    "Picture",
-    "Pixels",
-    "Prepared",
-    "as_inputs",
-    "prepare",
-    "prepare_many",
-    "read_file",
-]
+__all__ = ["SIDE", "Grey", "Picture", "Pixels", "Prepared", "prepare", "prepare_many", "read_file"]
 
 PREPROCESSING_VERSION = 2
 """Version of what the network is shown, kept in the weights file. It rises with the first champion

@@ -90,8 +90,7 @@ def _join_json_lines(stream: IO[bytes], parts: Iterable[bytes]) -> None:
 
 
 def _read_csv(stream: IO[bytes], *, escape: bool) -> Iterator[Row]:
-    parse: dict[str, Callable[[str], Any]] = dict.fromkeys(NUMBERS, int)
-    parse |= dict.fromkeys(SHARES, float)
+    parse = dict.fromkeys(NUMBERS, int) | dict.fromkeys(SHARES, float)
     lines = (line.decode() for line in stream)
     for columns in csv.DictReader(lines, strict=True):
         cells: dict[str, Any] = {
@@ -130,14 +129,8 @@ def _schema() -> Any:
 
 
 def _write_parquet(stream: IO[bytes], batches: Iterable[list[Row]]) -> None:
-    schema = _schema()
-
-    def tables() -> Iterator[Any]:
-        for rows in batches:
-            columns = [list(column) for column in zip(*rows, strict=True)]
-            yield _pyarrow().table(dict(zip(Row._fields, columns, strict=True)), schema=schema)
-
-    _write_tables(stream, tables())
+    table, schema = _pyarrow().Table.from_pylist, _schema()
+    _write_tables(stream, (table([row._asdict() for row in rows], schema) for rows in batches))
 
 
 def _join_parquet(stream: IO[bytes], parts: Iterable[bytes]) -> None:

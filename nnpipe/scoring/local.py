@@ -10,15 +10,7 @@ from typing import NamedTuple
 from nnpipe.errors import PictureError, ScoringError
 from nnpipe.places import Place, RemotePath, decode_path, encode_path, in_one_line
 from nnpipe.preprocess import SECONDS, read_file
-from nnpipe.scoring.entries import (
-    LOST_IN_A_ROW,
-    Content,
-    Entry,
-    Skip,
-    Source,
-    fixed_part,
-    lost,
-)
+from nnpipe.scoring.entries import LOST_IN_A_ROW, Content, Entry, Skip, Source, fixed_part, lost
 
 JUST_NOW = 2 * 10**9
 """Age in ns below which a file may still change without getting a new time stamp."""

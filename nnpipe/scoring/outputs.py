@@ -41,11 +41,7 @@ class Part(NamedTuple):
 
 
 def assemble(
-    out: Place,
-    parts: Sequence[Part],
-    *,
-    scratch: Place,
-    announce: Callable[[dict[str, str]], None],
+    out: Place, parts: Sequence[Part], *, scratch: Place, announce: Callable[[dict[str, str]], None]
 ) -> None:
     """Put an output together from the parts of its shards, in their order.
 
@@ -61,7 +57,7 @@ def assemble(
         ScoringError: a part is damaged.
     """
     if out.suffix != FOLDER:
-        with replacing(out, "w+b", scratch=scratch) as stream:
+        with replacing(out, scratch=scratch) as stream:
             form(out).join(stream, (part.content() for part in parts))
             announce({out.name: sha256_of(stream)})
         return

@@ -27,13 +27,7 @@ from nnpipe.scoring.outputs import ELSEWHERE, SUCCESS, check_own, is_part, read_
 from nnpipe.scoring.plan import MALFORMED, MANIFEST, PLAN, WEIGHTS, Command, Plan, load_plan
 from nnpipe.scoring.sources import open_source
 from nnpipe.scoring.state import STATE, clear, hold
-from nnpipe.scoring.summary import (
-    SUFFIX,
-    WRITTEN_BY_NNPIPE,
-    Finished,
-    load_finished,
-    summary_file,
-)
+from nnpipe.scoring.summary import SUFFIX, WRITTEN_BY_NNPIPE, Finished, load_finished, summary_file
 from nnpipe.settings import ScoreRequest
 
 log = logging.getLogger(__name__)
@@ -98,22 +92,15 @@ def open_plan(request: ScoreRequest) -> Iterator[Plan]:
             log.info("resuming: %s of %s shards are done", done, len(old.shards))
             yield replace(old, own=own)
             return
-        plan = Plan(
+        yield _make(
+            command,
+            source,
             state=state,
             out=out,
-            id=secrets.token_hex(4),
-            command=command,
-            reader=source.reader,
-            starts=[],
-            counts=[],
-            kept=0,
-            lasting=command.incremental,
-            skipped={},
-            skipped_named={},
+            weights=content,
+            earlier=_earlier(finished, old if is_of_finished else None, command=command),
             own={name: [digest] for name, digest in hashes.items()},
         )
-        earlier = _earlier(finished, old if is_of_finished else None, command=command)
-        yield _make(plan, source, weights=content, earlier=earlier)
 
 
 def _output(request: ScoreRequest) -> Place:
@@ -194,9 +181,18 @@ class _Skipped:
             self.named[path] = why
 
 
-def _make(plan: Plan, source: Source, *, weights: bytes, earlier: _Earlier | None) -> Plan:
+def _make(
+    command: Command,
+    source: Source,
+    *,
+    state: Place,
+    out: Place,
+    weights: bytes,
+    earlier: _Earlier | None,
+    own: dict[str, list[str]],
+) -> Plan:
     """Write the manifest of a new plan, and then the plan, which takes the old one's place."""
-    command = plan.command
+    plan_id = secrets.token_hex(4)
     # Files are listed again unless only errors are tried again.
     relist = command.incremental or not earlier
     skipped = _Skipped(earlier.finished if earlier and not relist else None)
@@ -205,7 +201,7 @@ def _make(plan: Plan, source: Source, *, weights: bytes, earlier: _Earlier | Non
         skipped(path, LITTER if not source.named and is_litter(path) else why)
 
     def entries() -> Iterator[Entry]:
-        old = (line.entry for line in earlier.lines(plan.out)) if earlier else iter(())
+        old = (line.entry for line in earlier.lines(out)) if earlier else iter(())
         for entry in _without_own(source, skip) if relist else old:
             # Versions up to 1.0.0 have scored litter. It is left out of their rows as well.
             if source.named or not is_litter(entry.path):
@@ -224,26 +220,31 @@ def _make(plan: Plan, source: Source, *, weights: bytes, earlier: _Earlier | Non
     with manifest.in_order(entries()) as listing:
         if not listing.files:
             raise ScoringError(f"{in_one_line(source.identity)}: holds no files to score")
-        old_lines = earlier.lines(plan.out) if earlier else iter(())
+        old_lines = earlier.lines(out) if earlier else iter(())
         least = min(SHARD_FILES, max(FEW_FILES, listing.files // FEW_SHARDS))
-        with replacing(plan.folder / MANIFEST) as stream:
+        with replacing(state / plan_id / MANIFEST) as stream:
             layout = manifest.write(
                 stream,
                 manifest.merge(listing.entries, old_lines, usable=usable),
                 files=max(least, 2 * listing.files // MOST_SHARDS),
                 size=max(SHARD_SIZE, 2 * listing.size // MOST_SHARDS),
             )
-    with replacing(plan.folder / WEIGHTS) as stream:
+    with replacing(state / plan_id / WEIGHTS) as stream:
         stream.write(weights)
-    plan = replace(
-        plan,
-        lasting=command.incremental or (earlier is not None and (plan.state / PLAN).exists()),
+    plan = Plan(
+        state=state,
+        out=out,
+        id=plan_id,
+        command=command,
+        reader=source.reader,
+        lasting=command.incremental or (earlier is not None and (state / PLAN).exists()),
         skipped=dict(skipped.counts),
         skipped_named=skipped.named,
+        own=own,
         **layout._asdict(),
     )
     plan.save()
-    clear(plan.state, but=plan.id)
+    clear(state, but=plan_id)
     return plan
 
 

@@ -14,11 +14,7 @@ OnRows = Callable[[int], None]
 
 
 def run_shards(
-    plan: Plan,
-    shards: Sequence[int],
-    *,
-    workers: int,
-    on_rows: OnRows = lambda rows: None,
+    plan: Plan, shards: Sequence[int], *, workers: int, on_rows: OnRows = lambda rows: None
 ) -> None:
     """Score shards in worker processes.
 

@@ -20,15 +20,7 @@ from nnpipe.places import (
     is_url,
 )
 from nnpipe.preprocess.pictures import MAX_BYTES, TOO_LARGE
-from nnpipe.scoring.entries import (
-    LOST_IN_A_ROW,
-    Content,
-    Entry,
-    Skip,
-    Source,
-    fixed_part,
-    lost,
-)
+from nnpipe.scoring.entries import LOST_IN_A_ROW, Content, Entry, Skip, Source, fixed_part, lost
 
 AT_ONCE = 32
 """Objects that are fetched together: each takes its time to arrive, and little else."""

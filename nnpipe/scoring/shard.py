@@ -59,11 +59,11 @@ def score_shard(
             unread = [number for number in batch if lines[number].row is None]
             read = iter(reader.rows(unread))
             rows = [lines[number].row or next(read) for number in batch]
-            total.count(rows, kept=len(batch) - len(unread))
+            total.add(Statistics.of(rows, kept=len(batch) - len(unread)))
             yield rows
 
     out_form = form(plan.out, escape_formulas=plan.command.escape_formulas)
-    with replacing(plan.part(shard), "w+b", scratch=plan.folder) as stream:
+    with replacing(plan.part(shard), scratch=plan.folder) as stream:
         out_form.write(stream, batches())
         total.sha256 = sha256_of(stream)
     total.seconds = round(time.perf_counter() - start, 3)
@@ -95,20 +95,21 @@ class _Reader(NamedTuple):
             on_item=lambda index: self.on_item(-1 if index < 0 else numbers[index]),
         )
         paths = [self.lines[number].entry.path for number in numbers]
-        seconds = (picture.seconds for picture in timed)
-        self.total.name_slowest(zip(seconds, paths, strict=True))
         readings = self.classifier.read_prepared([picture.result for picture in timed])
-        if reference := self.classifier.weights.metadata.reference:
-            self.total.add_histograms(drift.count(measured(readings), reference))
+        reference = self.classifier.weights.metadata.reference
+        histograms = drift.count(measured(readings), reference) if reference else {}
+        slowest = [(picture.seconds, path) for picture, path in zip(timed, paths, strict=True)]
+        self.total.add(Statistics(slowest=slowest, histograms=histograms))
         return [
             to_row(path, reading, digest=digest)
             for path, reading, digest in zip(paths, readings, digests, strict=True)
         ]
 
     def _contents(self, numbers: Sequence[int], digests: list[str | None]) -> Iterator[Content]:
-        """The bytes of files, and their digests.
+        """Yield the contents of files, and append their digests.
 
-        One kind of work at a time: files, hashes and pictures in turn would take a tenth longer.
+        One kind of work at a time: alternating between files, hashes and pictures takes a tenth
+        longer.
         """
         entries = [self.lines[number].entry for number in numbers if number not in self.blamed]
         contents = self.plan.reader.read(entries)

@@ -71,7 +71,7 @@ def hold(state: Place, out: str) -> Iterator[None]:
                 clear(state)
                 with suppress(OSError):  # the marker stays for what somebody else put there
                     if {path.name for path in state.iterdir()} <= {LOCK, MARKER}:
-                        (state / MARKER).unlink(missing_ok=True)
+                        remove_files(state, lambda path: path == MARKER)
                 # The lock goes last: another process finds all of it or nothing.
                 lock.unlink(missing_ok=True)
                 if isinstance(state, Path):

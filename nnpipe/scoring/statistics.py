@@ -2,9 +2,8 @@
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 
 from nnpipe import records
 from nnpipe.drift import Counts
@@ -37,17 +36,20 @@ class Statistics:
     histograms: Counts = field(default_factory=dict)
     sha256: str = ""  # of the shard's part
 
-    def count(self, rows: Sequence[Row], *, kept: int) -> None:
-        """Add rows, of which ``kept`` were taken from the earlier run."""
-        self.files += len(rows)
-        self.kept += kept
-        self.statuses.update(row.status for row in rows)
-        self.labels.update(str(row.label) for row in rows if row.label is not None)
-        self._add_reasons(row.reason for row in rows if row.reason)
-        self.name_largest(
-            (row.width * row.height, row.width, row.height, row.path)
-            for row in rows
-            if row.width and row.height
+    @classmethod
+    def of(cls, rows: Sequence[Row], *, kept: int) -> "Statistics":
+        """Count rows, of which ``kept`` were taken from the earlier run."""
+        return cls(
+            files=len(rows),
+            kept=kept,
+            statuses=Counter(row.status for row in rows),
+            labels=Counter(str(row.label) for row in rows if row.label is not None),
+            reasons=Counter(row.reason for row in rows if row.reason),
+            largest=[
+                (row.width * row.height, row.width, row.height, row.path)
+                for row in rows
+                if row.width and row.height
+            ],
         )
 
     def add(self, other: "Statistics") -> None:
@@ -57,29 +59,14 @@ class Statistics:
         self.seconds += other.seconds
         self.statuses.update(other.statuses)
         self.labels.update(other.labels)
-        self._add_reasons(other.reasons)
-        self.name_slowest(other.slowest)
-        self.name_largest(other.largest)
-        self.add_histograms(other.histograms)
-
-    def add_histograms(self, counts: Counts) -> None:
-        """Add the number of pictures in each bin."""
-        for name, new in counts.items():
-            old = self.histograms.get(name, [0] * len(new))
-            self.histograms[name] = [a + b for a, b in zip(old, new, strict=True)]
-
-    def name_slowest(self, slowest: Iterable[tuple[float, str]]) -> None:
-        """Add seconds and paths of pictures."""
-        self.slowest = heapq.nlargest(NAMED, chain(self.slowest, slowest))
-
-    def name_largest(self, largest: Iterable[tuple[int, int, int, str]]) -> None:
-        """Add pixels, widths, heights and paths of pictures."""
-        self.largest = heapq.nlargest(NAMED, chain(self.largest, largest))
-
-    def _add_reasons(self, reasons: Iterable[str] | Mapping[str, int]) -> None:
-        self.reasons.update(reasons)
+        self.reasons.update(other.reasons)
         if len(self.reasons) > 10 * REASONS:
             self.reasons = Counter(dict(self.reasons.most_common(REASONS)))
+        self.slowest = heapq.nlargest(NAMED, self.slowest + other.slowest)
+        self.largest = heapq.nlargest(NAMED, self.largest + other.largest)
+        for name, new in other.histograms.items():
+            old = self.histograms.get(name, [0] * len(new))
+            self.histograms[name] = [a + b for a, b in zip(old, new, strict=True)]
 
 
 def load_statistics(path: Place) -> Statistics:

@@ -221,14 +221,14 @@ def _parse_metadata(path: Path, array: Array | None) -> _Content:
                 f"reads {FORMAT_VERSION}; install the nnpipe that wrote it, or export it again"
             )
         golden, logits = fields.pop("golden_inputs", None), fields.pop("golden_logits", None)
-        metadata: Metadata = records.build(Metadata, fields, "it")
+        metadata: Metadata = records.build(Metadata, fields, name="it")
         _check_ranges(metadata)
         if not isinstance(golden, list) or not 1 <= len(golden) <= MAX_GOLDEN:
             raise ValueError(f"no golden inputs, or more than {MAX_GOLDEN}")
         return _Content(
             metadata,
             np.stack([np.frombuffer(base64.b64decode(text), np.uint8) for text in golden]),
-            np.array(records.build(list[list[float]], logits, "golden_logits"), np.float64),
+            np.array(records.build(list[list[float]], logits, name="golden_logits"), np.float64),
         )
     except (ValueError, TypeError) as error:
         reason = in_one_line(error)[:300]

@@ -193,7 +193,7 @@ def test_ctrl_c_ends_within_two_seconds_and_keeps_what_is_done(pictures, undistu
     assert time.monotonic() - pressed < 20  # 2, and what a busy machine adds
     assert code == 130
     assert said.splitlines()[-1] == (
-        "interrupted; what is done is kept, and scoring resumes from there"
+        "interrupted; what is done is kept, and the same command goes on from there"
     )
     assert "Traceback" not in said
     assert not any(map(alive, workers))
@@ -249,7 +249,7 @@ def test_a_full_disk_is_one_sentence_and_what_is_done_is_kept(pictures, undistur
         more = ["mount", "-o", "remount,size=40m", str(disk)]
         subprocess.run(more, check=True)
         code, said = run(pictures, disk / "out.csv")
-        assert "going on" in said
+        assert "resuming: " in said
         assert content(disk / "out.csv") == content(undisturbed / "out.csv")
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)
@@ -487,7 +487,7 @@ def test_an_incremental_run_that_is_killed_goes_on_and_loses_nothing(pictures, t
     os.kill(process.pid, signal.SIGKILL)
     finish(process)
     code, said = run(folder, out, "--incremental")
-    assert "going on with what was begun" in said
+    assert "resuming: " in said
     assert ", 60 kept" in said
     assert {row.path: row.label for row in read_rows(out)} == {
         f"{number}.png": number % 10 for number in range(400)

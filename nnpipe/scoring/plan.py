@@ -169,8 +169,8 @@ def load_plan(state: Place) -> Plan | None:
     with suppress(*MALFORMED):
         content = records.parse(records.read_bytes(state / PLAN, links=False).decode())
         # Paths need not be UTF-8.
-        reader = records.build(list[str], content.pop("reader"), "reader", printable=False)
-        command = records.build(Command, content.pop("command"), "command", printable=False)
+        reader = records.build(list[str], content.pop("reader"), name="reader", printable=False)
+        command = records.build(Command, content.pop("command"), name="command", printable=False)
         kind = Local if len(reader) == len(Local._fields) else Remote
         content = records.build_fields(Plan, content, printable=False)
         plan = Plan(state=state, out=out, command=command, reader=kind(*reader), **content)

@@ -272,5 +272,5 @@ def _without_own(source: Source, skip: Skip) -> Iterator[Entry]:
 def _is_summary(content: bytes | PictureError) -> bool:
     with suppress(*MALFORMED, RecursionError):
         command = json.loads(content)["command"]  # type: ignore[arg-type]
-        return bool(records.build(Command, command, "command", printable=False))
+        return bool(records.build(Command, command, printable=False))
     return False

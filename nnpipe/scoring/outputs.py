@@ -1,15 +1,18 @@
-"""Outputs: put together from the parts of shards, checked before they are replaced, read back."""
+"""Outputs: checked before they are replaced, put together from parts of shards, read back."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from glob import has_magic
+from pathlib import Path
 from typing import NamedTuple
 
 from nnpipe.errors import ScoringError
 from nnpipe.files import copy, open_regular, replacing, sha256, sha256_of, size_of
-from nnpipe.places import Place, in_one_line
+from nnpipe.places import Place, RemotePath, in_one_line, is_url, place
 from nnpipe.scoring.forms import FOLDER, form
 from nnpipe.scoring.rows import Row
+from nnpipe.settings import ScoreRequest
 
 SUCCESS = "_SUCCESS"
 """An empty file in a folder of Parquet parts that is whole, as Hadoop and Spark have it."""
@@ -38,6 +41,34 @@ class Part(NamedTuple):
             if sha256(content) == self.sha256:
                 return content
         raise ScoringError(f"{self.path}: is damaged; scoring again repairs it")
+
+
+def output_of(request: ScoreRequest) -> Place:
+    """Return the output of a request as a place, if rows can be written there without harm.
+
+    Raises:
+        ScoringError: they cannot.
+        MissingExtraError: a package is missing.
+    """
+    name = request.out
+    if name == "-":
+        raise ScoringError("-: rows cannot go to stdout; name a file")
+    out = place(name.rstrip("/"))
+    form(out, escape_formulas=request.escape_formulas)
+    if not out.name:
+        raise ScoringError(f"{name}: is no name for a file or a folder; add one")
+    if isinstance(out, RemotePath):
+        if has_magic(str(out)):  # fsspec would remove what it matches, too
+            raise ScoringError(f"{name}: *, ? and [ stand for other names; name it without them")
+    else:
+        out = out.resolve()
+        if not is_url(request.source) and out == Path(request.source).resolve():
+            raise ScoringError(f"{name}: is what is to be scored; name another output")
+    if out.suffix != FOLDER and out.is_dir():
+        raise ScoringError(f"{name}: is a folder; name a file, or a folder without a suffix")
+    if out.suffix == FOLDER and out.exists() and not out.is_dir():
+        raise ScoringError(f"{name}: is not a folder; name a file with a suffix, or a folder")
+    return out
 
 
 def assemble(

@@ -8,22 +8,19 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from glob import has_magic
 from itertools import zip_longest
-from pathlib import Path
 from typing import NamedTuple
 
 from nnpipe import records
 from nnpipe.classifier import Classifier, champion
 from nnpipe.errors import PictureError, ScoringError
 from nnpipe.files import replacing, sha256
-from nnpipe.places import Place, RemotePath, in_one_line, is_url, place
+from nnpipe.places import Place, in_one_line
 from nnpipe.preprocess import PREPROCESSING_VERSION
 from nnpipe.scoring import manifest
 from nnpipe.scoring.entries import LITTER, Entry, Skip, Source, is_litter
-from nnpipe.scoring.forms import FOLDER, form
 from nnpipe.scoring.manifest import Line
-from nnpipe.scoring.outputs import ELSEWHERE, SUCCESS, check_own, is_part, read_rows
+from nnpipe.scoring.outputs import ELSEWHERE, SUCCESS, check_own, is_part, output_of, read_rows
 from nnpipe.scoring.plan import MALFORMED, MANIFEST, PLAN, WEIGHTS, Command, Plan, load_plan
 from nnpipe.scoring.sources import open_source
 from nnpipe.scoring.state import STATE, clear, hold
@@ -62,7 +59,7 @@ def open_plan(request: ScoreRequest) -> Iterator[Plan]:
         WeightsError: the weights are missing or damaged.
         MissingExtraError: a package is missing.
     """
-    out = _output(request)
+    out = output_of(request)
     state = out.with_name(f"{out.name}.nnpipe")
     weights = request.weights or champion()
     classifier = Classifier.load(weights, request.reject_rate)
@@ -101,29 +98,6 @@ def open_plan(request: ScoreRequest) -> Iterator[Plan]:
             earlier=_earlier(finished, old if is_of_finished else None, command=command),
             own={name: [digest] for name, digest in hashes.items()},
         )
-
-
-def _output(request: ScoreRequest) -> Place:
-    """Return the output of a request as a place, if rows can be written there without harm."""
-    name = request.out
-    if name == "-":
-        raise ScoringError("-: rows cannot go to stdout; name a file")
-    out = place(name.rstrip("/"))
-    form(out, escape_formulas=request.escape_formulas)
-    if not out.name:
-        raise ScoringError(f"{name}: is no name for a file or a folder; add one")
-    if isinstance(out, RemotePath):
-        if has_magic(str(out)):  # fsspec would remove what it matches, too
-            raise ScoringError(f"{name}: *, ? and [ stand for other names; name it without them")
-    else:
-        out = out.resolve()
-        if not is_url(request.source) and out == Path(request.source).resolve():
-            raise ScoringError(f"{name}: is what is to be scored; name another output")
-    if out.suffix != FOLDER and out.is_dir():
-        raise ScoringError(f"{name}: is a folder; name a file, or a folder without a suffix")
-    if out.suffix == FOLDER and out.exists() and not out.is_dir():
-        raise ScoringError(f"{name}: is not a folder; name a file with a suffix, or a folder")
-    return out
 
 
 class _Earlier(NamedTuple):
@@ -168,19 +142,6 @@ def _earlier(finished: Finished | None, plan: Plan | None, *, command: Command) 
     return None
 
 
-class _Skipped:
-    """Counts and names what gets no row."""
-
-    def __init__(self, earlier: Finished | None) -> None:
-        self.counts = Counter(earlier.skipped if earlier else {})
-        self.named = dict(earlier.skipped_named) if earlier else {}
-
-    def __call__(self, path: str, why: str) -> None:
-        self.counts[why] += 1
-        if len(self.named) < NAMED:
-            self.named[path] = why
-
-
 def _make(
     command: Command,
     source: Source,
@@ -195,10 +156,15 @@ def _make(
     plan_id = secrets.token_hex(4)
     # Files are listed again unless only errors are tried again.
     relist = command.incremental or not earlier
-    skipped = _Skipped(earlier.finished if earlier and not relist else None)
+    skipped, named = Counter[str](), dict[str, str]()
+    if earlier and not relist:
+        skipped, named = Counter(earlier.finished.skipped), earlier.finished.skipped_named
 
     def skip(path: str, why: str) -> None:
-        skipped(path, LITTER if not source.named and is_litter(path) else why)
+        why = LITTER if not source.named and is_litter(path) else why
+        skipped[why] += 1
+        if len(named) < NAMED:
+            named[path] = why
 
     def entries() -> Iterator[Entry]:
         old = (line.entry for line in earlier.lines(out)) if earlier else iter(())
@@ -238,8 +204,8 @@ def _make(
         command=command,
         reader=source.reader,
         lasting=command.incremental or (earlier is not None and (state / PLAN).exists()),
-        skipped=dict(skipped.counts),
-        skipped_named=skipped.named,
+        skipped=dict(skipped),
+        skipped_named=named,
         own=own,
         **layout._asdict(),
     )

@@ -45,8 +45,8 @@ def read_sections(text: str) -> dict[str, str]:
 def write_results(sections: dict[str, str], path: Path = RESULTS) -> None:
     """Write the file, whole or not at all."""
     parts = [f"## {name}\n{sections[name]}" for name in BENCHMARKS if name in sections]
-    with replacing(path, "w", encoding="utf-8") as stream:
-        stream.write("\n".join([HEAD, *(part.rstrip() + "\n" for part in parts)]))
+    with replacing(path) as stream:
+        stream.write("\n".join([HEAD, *(part.rstrip() + "\n" for part in parts)]).encode())
 
 
 def run(name: str, options: list[str]) -> str | None:

@@ -28,7 +28,7 @@ MILLION = 1_000_000
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:
-    """An empty home, and no server but the one that is named."""
+    """Return an environment with an empty home, and without other Prefect settings."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
     return {
         **inherited,
@@ -41,7 +41,7 @@ def environment(home: Path, **more: str) -> dict[str, str]:
 
 @contextmanager
 def server(home: Path, port: int) -> Iterator[str]:
-    """A server that runs while the block does; its API's address."""
+    """Run a server while the block runs; give the address of its API."""
     command = [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)]
     with open(home.parent / "server.log", "wb") as log:
         process = subprocess.Popen(command, env=environment(home), stdout=log, stderr=log)
@@ -63,7 +63,7 @@ def server(home: Path, port: int) -> Iterator[str]:
 
 
 def seconds(arguments: list[str], settings: dict[str, str]) -> float:
-    """How long a command takes."""
+    """Return how long a command takes."""
     start = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-m", *arguments], env=settings, cwd=ROOT, capture_output=True, text=True
@@ -86,7 +86,7 @@ def main() -> None:
         for part in ("different", "pictures", "temporary", "running"):
             (folder / part).mkdir()
         draw_small(folder / "different", DIFFERENT)
-        link(folder / "different", folder / "pictures", chosen.files)
+        link(folder / "different", folder / "pictures", files=chosen.files)
         data, out = str(chosen.data_dir.resolve()), str(folder / "out.csv")
         score = [str(folder / "pictures"), out]
         stages = {

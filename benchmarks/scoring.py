@@ -26,7 +26,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
@@ -40,7 +40,7 @@ from torchvision.datasets.folder import default_loader
 
 from nnpipe.datasets import drawn
 from nnpipe.preprocess.drawing import as_mnist
-from nnpipe.scoring import score
+from nnpipe.scoring import ScoreRequest, score
 from nnpipe.torch_training.model import build
 
 SMALL, PHOTOS, DIFFERENT_PHOTOS, DIFFERENT_IN_CURVE = 10_000, 200, 10, 500
@@ -52,15 +52,21 @@ SIZES = (20_000, 100_000, 300_000, 1_000_000)
 model = nn.Sequential(nn.Flatten(), build()).eval()
 
 
-# The ways. Each reads a folder with so many worker processes, writes a table, and returns how many
-# seconds its workers were busy, all added up, if it knows.
-
-Way = Callable[[Path, Path, int], float | None]
+# The ways. Each reads a folder with a number of worker processes, writes a table, and returns the
+# seconds that its workers were busy, added up, if it knows.
 
 
-def nnpipe(folder: Path, out: Path, workers: int) -> float:
+class Way(Protocol):
+    """A way to read a folder."""
+
+    def __call__(self, folder: Path, out: Path, *, workers: int) -> float | None:
+        """Read a folder and write a table."""
+
+
+def nnpipe(folder: Path, out: Path, *, workers: int) -> float:
     """What is measured."""
-    return score(str(folder), str(out), workers=workers).process_seconds
+    request = ScoreRequest(source=str(folder), out=str(out), workers=workers)
+    return score(request).process_seconds
 
 
 class Pictures(Dataset[tuple[Any, int]]):
@@ -78,12 +84,12 @@ class Pictures(Dataset[tuple[Any, int]]):
 
 
 def besides(workers: int) -> int:
-    """Processes besides the main one: on a single core, a DataLoader is faster without any."""
+    """Return the processes besides the main one; on a single core, a DataLoader is faster alone."""
     return workers if workers > 1 else 0
 
 
 @torch.inference_mode()
-def data_loader(folder: Path, out: Path, workers: int) -> None:
+def data_loader(folder: Path, out: Path, *, workers: int) -> None:
     """The usual way: torchvision's transforms in a DataLoader, batches of 128, a CSV by pandas."""
     transform = transforms.Compose(
         [
@@ -104,7 +110,7 @@ def data_loader(folder: Path, out: Path, workers: int) -> None:
 
 
 @torch.inference_mode()
-def timm_way(folder: Path, out: Path, workers: int) -> None:
+def timm_way(folder: Path, out: Path, *, workers: int) -> None:
     """What timm's inference.py does: bytes are collated, and made floats in the main process."""
 
     def collate(batch: list[tuple[np.ndarray, int]]) -> Tensor:
@@ -120,11 +126,11 @@ def timm_way(folder: Path, out: Path, workers: int) -> None:
     )
     pictures = Pictures(folder, transform)
     loader = DataLoader(pictures, 256, num_workers=besides(workers), collate_fn=collate)
-    found = [model(inputs.float().sub_(0).div_(255)).softmax(1).topk(1) for inputs in loader]
+    tops = [model(inputs.float().sub_(0).div_(255)).softmax(1).topk(1) for inputs in loader]
     table = {
         "filename": [path.name for path in pictures.paths],
-        "label": np.concatenate([top.indices.numpy() for top in found]).squeeze(1),
-        "prob": np.concatenate([top.values.numpy() for top in found]).squeeze(1),
+        "label": np.concatenate([top.indices.numpy() for top in tops]).squeeze(1),
+        "prob": np.concatenate([top.values.numpy() for top in tops]).squeeze(1),
     }
     pd.DataFrame(table).set_index("filename").to_csv(out)
 
@@ -139,7 +145,7 @@ def decode(paths: list[Path]) -> float:
     return time.perf_counter() - start
 
 
-def floor(folder: Path, out: Path, workers: int) -> float:
+def floor(folder: Path, out: Path, *, workers: int) -> float:
     """Decoding alone, each process its share."""
     paths = sorted(folder.iterdir())
     with ProcessPoolExecutor(workers) as pool:
@@ -156,25 +162,25 @@ class Times(NamedTuple):
     busy: list[float]  # of all workers; empty if not known
 
 
-def measure(folder: Path, ways: list[tuple[Way, int]], rounds: int) -> list[Times]:
+def measure(folder: Path, ways: list[tuple[Way, int]], *, rounds: int) -> list[Times]:
     """Time each way, with its number of workers, in turn, after one round to warm up."""
     times = [Times([], []) for _ in ways]
     with tempfile.TemporaryDirectory() as outputs:
         for turn in range(rounds + 1):
             for number, (way, workers) in enumerate(ways):
                 start = time.perf_counter()
-                busy = way(folder, Path(outputs, f"{turn}-{number}.csv"), workers)
+                busy = way(folder, Path(outputs, f"{turn}-{number}.csv"), workers=workers)
                 if turn:
                     times[number].wall.append(time.perf_counter() - start)
                     times[number].busy.extend([] if busy is None else [busy])
     return times
 
 
-def compare(title: str, folder: Path, ways: Mapping[str, Way], rounds: int, cores: int) -> None:
+def compare(title: str, folder: Path, *, ways: Mapping[str, Way], rounds: int, cores: int) -> None:
     """Print a table of ways, the first of which is nnpipe."""
     allowed = os.sched_getaffinity(0)
     os.sched_setaffinity(0, sorted(allowed)[:cores])
-    times = measure(folder, [(way, cores) for way in ways.values()], rounds)
+    times = measure(folder, [(way, cores) for way in ways.values()], rounds=rounds)
     os.sched_setaffinity(0, allowed)
     files = sum(1 for _ in folder.iterdir())
     table(
@@ -194,7 +200,7 @@ def compare(title: str, folder: Path, ways: Mapping[str, Way], rounds: int, core
 
 def scaling(folder: Path, rounds: int) -> None:
     """Print how much faster two workers are than one, and how much faster they could be."""
-    times = measure(folder, [(nnpipe, 1), (nnpipe, 2), (floor, 1), (floor, 2)], rounds)
+    times = measure(folder, [(nnpipe, 1), (nnpipe, 2), (floor, 1), (floor, 2)], rounds=rounds)
     files = sum(1 for _ in folder.iterdir())
     table(
         f"{files:,} PNGs of 28×28: two workers beside one, n = {rounds} rounds",
@@ -210,9 +216,9 @@ def imports(rounds: int) -> None:
     packages = ("nnpipe.scoring", "torch, torchvision, pandas")
 
     def start(names: str) -> Way:
-        return lambda *_: subprocess.call([sys.executable, "-c", f"import {names}"])
+        return lambda *_, **__: subprocess.call([sys.executable, "-c", f"import {names}"])
 
-    times = measure(Path(), [(start(names), 1) for names in packages], rounds)
+    times = measure(Path(), [(start(names), 1) for names in packages], rounds=rounds)
     print("\nSeconds to start Python and import, in none of these times:")
     print("; ".join(f"{names} {spread(t.wall)}" for names, t in zip(packages, times, strict=True)))
 
@@ -242,7 +248,7 @@ def draw_photos(folder: Path) -> None:
         photo.save(folder / f"{number:03}.jpg", quality=90)
 
 
-def link(pictures: Path, folder: Path, files: int, per_folder: int = 0) -> None:
+def link(pictures: Path, folder: Path, *, files: int, per_folder: int = 0) -> None:
     """Fill a folder, or folders in it, with hard links to pictures in turn."""
     paths = sorted(pictures.iterdir())
     for number in range(files):
@@ -266,11 +272,11 @@ def peak(process: str | int) -> int:
 
 def children(process: int) -> list[str]:
     """The processes that a process has started."""
-    found = []
+    numbers = []
     for thread in Path(f"/proc/{process}/task").glob("*/children"):
         with suppress(OSError):
-            found += thread.read_text().split()
-    return found
+            numbers += thread.read_text().split()
+    return numbers
 
 
 def watch(folder: Path, out: Path) -> tuple[float, int, int, list[tuple[float, int]]]:
@@ -298,13 +304,13 @@ def watch(folder: Path, out: Path) -> tuple[float, int, int, list[tuple[float, i
         lines = log.read().splitlines()
     if process.returncode not in (0, 3):
         sys.exit("\n".join(lines))
-    told = [json.loads(line) for line in lines if line.startswith("{")]
+    reports = [json.loads(line) for line in lines if line.startswith("{")]
     # The rate is the mean since the start, which tells when that was.
-    done = [(line["done"] / line["rate"], line["done"]) for line in told if line["rate"]]
+    done = [(line["done"] / line["rate"], line["done"]) for line in reports if line["rate"]]
     return seconds, parent, worker, done
 
 
-def curve(sizes: list[int], flat: bool, folder: Path | None) -> None:
+def curve(sizes: list[int], *, flat: bool, folder: Path | None) -> None:
     """Print seconds, memory and rows for folders of ever more files, and how even the rate is."""
     lie = "in one folder" if flat else "in folders of 1,000"
     table(
@@ -318,8 +324,8 @@ def curve(sizes: list[int], flat: bool, folder: Path | None) -> None:
         for size in sizes:
             files, out = Path(scratch, "files"), Path(scratch, f"{size}.csv")
             files.mkdir()
-            link(pictures, files, size, per_folder=0 if flat else 1000)
-            seconds, parent, worker, told = watch(files, out)
+            link(pictures, files, files=size, per_folder=0 if flat else 1000)
+            seconds, parent, worker, progress = watch(files, out)
             with out.open("rb") as lines:
                 rows = sum(1 for _ in lines) - 1
             row(
@@ -327,7 +333,7 @@ def curve(sizes: list[int], flat: bool, folder: Path | None) -> None:
             )
             shutil.rmtree(files)
     # The last line comes when all is done, not after 5 s as the others do.
-    rates = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in pairwise(told) if b[0] - a[0] > 4]
+    rates = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in pairwise(progress) if b[0] - a[0] > 4]
     early, late = rates[: len(rates) // 2], rates[-(len(rates) // 2) :]
     if early:
         print(
@@ -361,20 +367,20 @@ def main() -> None:
         if "small" in chosen:
             more = {"as timm does": timm_way, "floor: decoding": floor}
             for cores in args.cores:
-                compare("PNGs of 28×28", small, ways | more, args.rounds, cores)
+                compare("PNGs of 28×28", small, ways=ways | more, rounds=args.rounds, cores=cores)
             imports(args.rounds)
         if "photos" in chosen:
             different.mkdir()
             draw_photos(different)
-            link(different, photos, PHOTOS)
-            more = {"floor: decoding": floor}
+            link(different, photos, files=PHOTOS)
+            more, rounds = {"floor: decoding": floor}, min(args.rounds, 2)
             for cores in args.cores:
-                compare("JPEGs of 12 MP", photos, ways | more, min(args.rounds, 2), cores)
+                compare("JPEGs of 12 MP", photos, ways=ways | more, rounds=rounds, cores=cores)
         if "scaling" in chosen:
-            link(small, many, 4 * SMALL)
+            link(small, many, files=4 * SMALL)
             scaling(many, args.rounds)
     if "curve" in chosen:
-        curve(args.sizes, args.flat, args.dir)
+        curve(args.sizes, flat=args.flat, folder=args.dir)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ from nnpipe.errors import MissingExtraError, NnpipeError, ScoringError
 from nnpipe.places import place
 from nnpipe.processes import cores
 from nnpipe.scoring import Summary
-from nnpipe.scoring.plan import load_plan, open_plan
+from nnpipe.scoring.plan import load_plan
+from nnpipe.scoring.planning import open_plan
 from nnpipe.scoring.pool import run_shards
 from nnpipe.scoring.summary import finish
 from nnpipe.settings import Runner, ScoreRequest

@@ -113,7 +113,9 @@ class Classifier:
         """Read pictures, each as if it were alone, in their order; see `read`."""
         if isinstance(pictures, str):
             raise TypeError("expected several pictures, not one path")
-        return self.read_prepared(prepare_many(map(_check_type, pictures)))
+        return self.read_prepared(
+            [timed.result for timed in prepare_many(map(_check_type, pictures))]
+        )
 
     def read_prepared(self, prepared: Sequence[Prepared | NnpipeError]) -> list[Reading]:
         """Read what `prepare` returned or raised for each picture, in their order."""

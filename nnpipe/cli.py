@@ -23,9 +23,9 @@ from nnpipe.errors import NnpipeError, PictureError, PromotionError, needs
 from nnpipe.files import replacing
 from nnpipe.hints import HINTS
 from nnpipe.options import as_command
-from nnpipe.places import in_one_line, printable, printable_name
+from nnpipe.places import encode_path, in_one_line, printable, printable_name
 from nnpipe.preprocess import SECONDS, Picture, prepare, read_file
-from nnpipe.processes import Function, Job, apply, run
+from nnpipe.processes import Function, over
 from nnpipe.progress import bar, rate
 from nnpipe.settings import (
     DownloadRequest,
@@ -123,8 +123,9 @@ def predict(
         from nnpipe.explain import draw_stages as function
     statuses = []
 
-    def show(job: Job, answer: list[Any]) -> None:
-        name, (prepared,), stages = job.key, answer, b""
+    results = over(function, map(_picture, pictures), seconds=SECONDS, fork=True)
+    for name, prepared in zip(pictures, results, strict=True):
+        stages = b""
         if explain and not isinstance(prepared, NnpipeError):
             prepared, stages = prepared
         (reading,) = classifier.read_prepared([prepared])
@@ -141,9 +142,6 @@ def predict(
             with replacing(explain) as stream:
                 stream.write(stages)
             _say(f"{explain}: {printable_name(name)}, stage by stage")
-
-    jobs = (Job((function, [_picture(name)]), 1, name) for name in pictures)
-    run(apply, jobs, on_answer=show, seconds=SECONDS, workers=1, fork=True)
     if all(status == "error" for status in statuses):
         raise typer.Exit(1)
     if any(status != "ok" for status in statuses):
@@ -338,7 +336,6 @@ def list_models(*, as_json: bool = False, weights_dir: Path | None = None) -> No
     The accuracies are those in the weights files, on validation and on test digits.
     """
     from nnpipe.champions import Store
-    from nnpipe.scoring.rows import encode_path
 
     models = Store(weights_dir).models()
     if as_json:

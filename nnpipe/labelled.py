@@ -1,8 +1,8 @@
-"""Pictures of which one knows what they show: test digits, or a folder with one folder per digit.
+"""Pictures with known labels: test digits, or a folder with one sub-folder per digit.
 
-    FOLDER/0/…  FOLDER/1/…  …  FOLDER/9/…       any pictures, any of the ten, at any depth
+    FOLDER/0/…  FOLDER/1/…  …  FOLDER/9/…       any pictures, some of the ten, at any depth
 
-Whatever lies there is read, or said not to have been.
+Every file in it is read, or listed with the reason why not.
 """
 
 import os
@@ -15,11 +15,10 @@ import numpy as np
 from nnpipe.datasets import Dataset, Digits
 from nnpipe.datasets.mnist import DISPUTED
 from nnpipe.errors import EvaluationError, PictureError
-from nnpipe.places import in_one_line
+from nnpipe.places import encode_path, in_one_line
 from nnpipe.preprocess import SECONDS, Prepared, prepare
 from nnpipe.processes import cores, over
-from nnpipe.scoring.rows import encode_path
-from nnpipe.scoring.sources import is_litter
+from nnpipe.scoring.entries import is_litter
 
 TITLES = {"mnist": "MNIST", "drawn": "drawn"}
 
@@ -29,7 +28,7 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class Unread:
-    """A file of a folder that no figure knows of, and why."""
+    """A file of a folder that no figure includes, and why."""
 
     name: str
     reason: str
@@ -42,15 +41,15 @@ class Labelled:
     name: str  # "MNIST test digits", or the folder
     digits: Digits  # n pictures as the network sees them, and labels
     names: Sequence[str]  # n: "test[947]", or the path below the folder
-    refusals: Sequence[str]  # n: why preprocessing finds that this is not one digit; or empty
+    refusals: Sequence[str]  # n: why preprocessing refuses it as one digit; or empty
     files: Sequence[Path] | None = None  # n, of a folder
     unreadable: tuple[Unread, ...] = ()  # labelled, but no pictures
-    unlabelled: tuple[str, ...] = ()  # what lies in no digit's folder, or is hidden
+    unlabelled: tuple[str, ...] = ()  # files in no digit's folder, or hidden
     disputed: frozenset[int] = frozenset()  # indices of labels that people doubt
 
 
 def from_dataset(data: Dataset) -> Labelled:
-    """The test digits of a data set, as they are."""
+    """Return the test digits of a data set, as they are."""
     n = len(data.test.labels)
     return Labelled(
         name=f"{TITLES[data.name]} test digits",
@@ -61,32 +60,30 @@ def from_dataset(data: Dataset) -> Labelled:
     )
 
 
-def from_folder(folder: Path, workers: int | None = None) -> Labelled:
+def from_folder(folder: Path) -> Labelled:
     """Read a folder that has a sub-folder for each digit, and prepare every picture in them.
 
-    Worker processes read them, with the limits of time and memory that scoring has.
+    Worker processes read them, with the same limits of time and memory as in scoring.
 
     Args:
-        folder: what lies in its sub-folders ``0`` … ``9``, at any depth, is labelled so.
-        workers: processes that read; by default one for each core.
+        folder: the files in its sub-folders ``0`` … ``9``, at any depth, have these labels.
 
     Raises:
-        EvaluationError: there is no such folder, a sub-folder is named otherwise, or there is no
-            picture that can be read.
+        EvaluationError: there is no such folder, a sub-folder has another name, or no picture can
+            be read.
         ProcessError: worker processes die again and again.
     """
     files, unlabelled = _list(folder)
-    # To open a pipe would be to wait for a writer.
+    # Opening a pipe would wait for a writer.
     pictures = [f if f.is_file() else PictureError("this is no regular file") for f in files]
-    workers = workers or cores()
-    prepared = over(prepare, pictures, seconds=SECONDS, workers=workers, batch=BATCH)
-    readable = [(f, p) for f, p in zip(files, prepared, strict=True) if isinstance(p, Prepared)]
-    names = [_name(file, folder) for file in files]
-    unreadable = tuple(
-        Unread(n, in_one_line(p))
-        for n, p in zip(names, prepared, strict=True)
-        if not isinstance(p, Prepared)
-    )
+    results = over(prepare, pictures, seconds=SECONDS, workers=cores(), batch=BATCH)
+    readable: list[tuple[Path, Prepared]] = []
+    unreadable: list[Unread] = []
+    for file, result in zip(files, results, strict=True):
+        if isinstance(result, Prepared):
+            readable.append((file, result))
+        else:
+            unreadable.append(Unread(_name(file, folder), in_one_line(result)))
     if not readable:
         why = f" ({unreadable[0].name}: {unreadable[0].reason})" if unreadable else ""
         raise EvaluationError(
@@ -96,16 +93,16 @@ def from_folder(folder: Path, workers: int | None = None) -> Labelled:
     return Labelled(
         name=encode_path(str(folder)),
         digits=Digits(np.stack([p.pixels for _, p in readable]), np.array(labels, np.uint8)),
-        names=[n for n, p in zip(names, prepared, strict=True) if isinstance(p, Prepared)],
-        refusals=[p.refusal for _, p in readable],
+        names=[_name(file, folder) for file, _ in readable],
+        refusals=[prepared.refusal for _, prepared in readable],
         files=[file for file, _ in readable],
-        unreadable=unreadable,
+        unreadable=tuple(unreadable),
         unlabelled=tuple(unlabelled),
     )
 
 
 def _list(folder: Path) -> tuple[list[Path], list[str]]:
-    """The files that have a digit, in the order of their paths, and the names of the others."""
+    """Return the files that have a label, in the order of their paths, and the others' names."""
     try:
         entries = sorted(folder.iterdir())
     except OSError as error:
@@ -128,12 +125,10 @@ def _list(folder: Path) -> tuple[list[Path], list[str]]:
     files = []
     for kind in kinds:
         for place, folders, names in os.walk(kind, onerror=stop):
-            # Links to folders are not followed, which might never end, but named.
+            # Links to folders are named and not followed, which might never end.
             links = [name for name in folders if Path(place, name).is_symlink()]
-            found = [Path(place, name) for name in (*links, *names)]
-            files += [file for file in found if not is_litter(file.name)]
-            left_out += [file for file in found if is_litter(file.name)]
-            left_out += [Path(place, name) for name in folders if is_litter(name)]
+            left_out += [Path(place, name) for name in (*folders, *names) if is_litter(name)]
+            files += [Path(place, name) for name in (*links, *names) if not is_litter(name)]
             folders[:] = [name for name in folders if not is_litter(name)]
     return sorted(files), sorted(_name(entry, folder) for entry in left_out)
 

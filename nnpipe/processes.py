@@ -1,16 +1,17 @@
 """Work in child processes: limited in time and memory, and ended with this process.
 
-A child may die of what it works on, or of something else: a machine short of memory, a person's
-kill. Its job is then done again. An item that crashes its child is tried once more, alone, before
-it is blamed. A child that was killed from outside blames no item.
+`over` calls a function with items. It is a thin layer over `run`, which has *jobs* done: numbered
+items that one child works on. Before a child touches an item, it reports the item's number.
+
+A child may die of the item that it works on, or of something else: a machine short of memory, a
+person's kill. Its job is then done again. An item that crashes its child is tried once more, alone,
+before it is blamed. A child that was killed from outside blames no item.
 """
 
 import ctypes
 import errno
 import mmap
 import os
-import pickle
-import select
 import signal
 import subprocess
 import sys
@@ -19,9 +20,11 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
+from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 from typing import Any
 
@@ -29,49 +32,55 @@ from nnpipe.errors import NnpipeError, ProcessError
 from nnpipe.files import cannot_write
 
 MEMORY = 2 * 2**30
-"""Bytes a child may take beyond what it has at its start. A picture of 100 million pixels takes up
-to 1.6 GB."""
+"""Bytes that a child may take beyond what it has at its start. A picture of 100 million pixels
+takes up to 1.6 GB."""
 
 MOST_DEATHS = 5
 """Deaths of one job, without progress between them, after which the run ends with an error."""
 
 SECONDS_BETWEEN_LOOKS = 0.1
+"""Time between two looks at the children."""
 
 LONG_AWAY = 2
-"""Seconds between two looks after which this process must have been stopped, and nobody is late."""
+"""Seconds between two looks that show that this process was stopped, and its children with it."""
 
-UNMARKED = 10
-"""Times the limit of one item: what a child may take for all that belongs to no item."""
+BETWEEN_ITEMS = 10
+"""Times the limit of one item that a child may take for work that belongs to no item."""
 
 CRASHES = {"SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGTRAP", "SIGSYS"}
 """Signals that a process brings upon itself. All others come from outside."""
 
 ENVIRONMENT = {
-    # Each process has one core to compute on; threads beside it would only be in its way.
+    # Each process has one core to compute on. More threads would only be in its way.
     **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
     "VECLIB_MAXIMUM_THREADS": "1",
     "ARROW_DEFAULT_MEMORY_POOL": "system",  # which asks for no more memory than it needs
-    # Else glibc takes 64 MB of addresses for each thread that fetches, and the limit is reached.
+    # By default glibc takes 64 MB of addresses for each fetching thread, up to the limit.
     "MALLOC_ARENA_MAX": "1",
-    # glibc is to keep what it has for the next batch: that makes small pictures a tenth faster.
+    # glibc keeps what it has for the next batch: that makes small pictures a tenth faster.
     "MALLOC_MMAP_THRESHOLD_": str(2**27),
     "MALLOC_TRIM_THRESHOLD_": str(2**28),
     "MALLOC_TOP_PAD_": str(2**24),
 }
+"""Environment variables of a child."""
 
 # Nothing in the working folder is imported, and the program that runs is not run again. The first
-# lines are those of `_tie_to`: what is imported next takes a while.
+# lines are those of `_tie_to`: the import that follows takes a while.
 START = [
     *(sys.executable, "-P", "-c"),
     "import ctypes, os, sys\n"
     "if sys.platform == 'linux': ctypes.CDLL(None).prctl(1, 9)\n"
     "if os.getppid() != int(sys.argv[1]): os._exit(1)\n"
     f"sys.path.append({str(Path(__file__).parents[1])!r})\n"
-    "from nnpipe.processes import main; main(*map(int, sys.argv[1:]))",
+    "from nnpipe.processes import main; main()",
 ]
+"""Command that starts a child."""
 
-Mark = Callable[[int], None]
+OnItem = Callable[[int], None]
 """Called with the number of the item that is worked on next, −1 when there is none."""
+
+Function = Callable[[Any], Any]
+"""A function of an item."""
 
 
 @dataclass
@@ -80,61 +89,61 @@ class Job:
 
     content: Any  # what the child needs to know; it can be pickled
     size: int  # items
-    key: Any = None  # what the caller knows the job by
+    number: int = 0  # for the caller
     blamed: dict[int, str] = field(default_factory=dict)  # items not to be touched, and why
     alone: int | None = None  # the one item to try; that answer is thrown away
     suspects: set[int] = field(default_factory=set)  # items that have crashed a child once
     deaths: int = 0  # without progress
-    made: int = -1  # the most marks that a child has made before it died
+    most_reports: int = -1  # the most reports that a child has made before it died
 
 
-Function = Callable[[Any], Any]
-
-Do = Callable[[Job, Mark], Any]
+Do = Callable[[Job, OnItem], Any]
 """What a child does with a job: a function that can be imported by its name."""
 
 
 def cores() -> int:
-    """How many processor cores this process may use."""
+    """Return the number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def over(
     function: Function,
-    items: Sequence[Any],
+    items: Iterable[Any],
     *,
     seconds: float,
-    workers: int,
+    workers: int = 1,
     batch: int = 1,
-) -> list[Any]:
-    """Call a function with each item in child processes.
+    fork: bool = False,
+) -> Iterator[Any]:
+    """Call a function with each item in child processes; yield the results in the items' order.
+
+    A result is what the function returns, or the `NnpipeError` that it raises, or a `ProcessError`
+    if the item takes too long or crashes the child.
 
     Args:
         function: one that can be imported by its name.
-        items: what can be pickled.
-        seconds: how long one item may take.
+        items: objects that can be pickled; they are taken when a child is free.
+        seconds: time limit of one item.
         workers: processes.
         batch: items that a child gets at once.
-
-    Returns:
-        For each item its result, or the `NnpipeError` that the function raised, or a
-        `ProcessError` if the item took too long or crashed the child.
+        fork: see `run`.
 
     Raises:
         ProcessError: children die again and again, for no reason that could be found.
     """
-    parts = [items[first : first + batch] for first in range(0, len(items), batch)]
-    jobs = [Job((function, part), len(part), number) for number, part in enumerate(parts)]
+    rest = iter(items)
+    parts = iter(lambda: list(islice(rest, batch)), [])
+    jobs = (Job((function, part), len(part), number) for number, part in enumerate(parts))
     results: dict[int, list[Any]] = {}
+    due = 0
+    for job, answer in run(_call, jobs, seconds=seconds, workers=workers, fork=fork):
+        results[job.number] = answer
+        while due in results:
+            yield from results.pop(due)
+            due += 1
 
-    def on_answer(job: Job, answer: list[Any]) -> None:
-        results[job.key] = answer
 
-    run(apply, jobs, on_answer, seconds=seconds, workers=workers)
-    return [result for number in range(len(parts)) for result in results[number]]
-
-
-def apply(job: Job, mark: Mark) -> list[Any]:
+def _call(job: Job, on_item: OnItem) -> list[Any]:
     """Call the function of a job with its items."""
     function, items = job.content
     results: list[Any] = []
@@ -142,47 +151,46 @@ def apply(job: Job, mark: Mark) -> list[Any]:
         if number in job.blamed:
             results.append(ProcessError(job.blamed[number]))
             continue
-        mark(number)
+        on_item(number)
         try:
             results.append(function(items[number]))
         except NnpipeError as error:
             results.append(error)
-        mark(-1)
+        on_item(-1)
     return results
 
 
 def run(
     do: Do,
     jobs: Iterable[Job],
-    on_answer: Callable[[Job, Any], None],
     *,
     seconds: float,
     workers: int,
     fork: bool = False,
     on_items: Callable[[int], None] = lambda items: None,
-) -> None:
-    """Have jobs done by child processes. None of them goes on when this ends, however it ends.
+) -> Iterator[tuple[Job, Any]]:
+    """Have jobs done by child processes; yield each with its answer as soon as that is there.
+
+    No child goes on when this ends, in whatever way.
 
     Args:
         do: what a child does with a job.
         jobs: the jobs; one is taken when a child is free.
-        on_answer: called with a job and the answer to it.
-        seconds: how long one item may take.
+        seconds: time limit of one item.
         workers: processes.
         fork: copy this process instead of starting another. That is faster, and only safe while
             this process has no other threads.
-        on_items: called again and again with the number of items that are done in unfinished jobs.
+        on_items: called repeatedly with the number of items that are done.
 
     Raises:
         ProcessError: children die again and again, for no reason that could be found.
-        NnpipeError: what a child could not go on with.
+        NnpipeError: the error that stopped a child.
     """
-    if os.name == "nt":  # which has neither fork nor poll
-        for each in jobs:
-            on_answer(each, do(each, lambda number: None))
+    if os.name == "nt":  # which has neither fork nor process groups
+        yield from ((job, do(job, lambda number: None)) for job in jobs)
         return
     waiting, again, children = iter(jobs), list[Job](), list[_Child]()
-    looked = time.monotonic()
+    done, looked = 0, time.monotonic()
 
     def next_job() -> Job | None:
         return again.pop() if again else next(waiting, None)
@@ -190,38 +198,38 @@ def run(
     try:
         while True:
             while len(children) < workers and (job := next_job()):
-                children.append(_Child(fork))
-                children[-1].give(do, job)
+                children.append(_Child(job, fork=fork))
             if not children:
                 return
-            ready = _wait(children)
+            ready = wait([child.pipe for child in children], SECONDS_BETWEEN_LOOKS)
             # When this process was stopped for a while, so were the children, and nobody is late.
             away, looked = time.monotonic() - looked > LONG_AWAY, time.monotonic()
             for child in children:
-                child.look(seconds, away)
-            on_items(sum(child.items for child in children))
-            for child in ready:
+                child.look(seconds, away=away)
+            on_items(done + sum(child.items for child in children))
+            for child in [child for child in children if child.pipe in ready]:
                 try:
-                    answer = child.read()
-                except EOFError:
+                    answer = child.pipe.recv()
+                except (EOFError, OSError):
                     children.remove(child)
-                    _judge(child, child.end(), seconds)
+                    _judge(child, child.end(), seconds=seconds)
                     again.append(child.job)
-                    continue
-                if child.busy:  # the answer is not whole yet
                     continue
                 if isinstance(answer, BaseException):
                     raise answer
-                if child.job.alone is None:
-                    on_answer(child.job, answer)
-                else:
-                    child.job.alone = None
-                    again.append(child.job)
-                if job := next_job():
-                    child.give(do, job)
-                else:
-                    children.remove(child)
-                    child.end()
+                if child.has_started:
+                    if child.job.alone is None:
+                        done += child.job.size
+                        yield child.job, answer
+                    else:
+                        child.job.alone = None
+                        again.append(child.job)
+                    if not (job := next_job()):
+                        children.remove(child)
+                        child.end()
+                        continue
+                    child.job = job
+                child.give(do)
     finally:
         for child in children:
             child.kill()
@@ -229,79 +237,63 @@ def run(
             child.end()
 
 
-def _judge(child: "_Child", how: str, seconds: float) -> None:
+def _judge(child: "_Child", cause: str, *, seconds: float) -> None:
     """Find out which item is to blame for the death of a child, and how its job goes on.
 
     Raises:
         ProcessError: too many have died.
     """
     job, item = child.job, child.item
-    crash = how in CRASHES or how.startswith("exit")
+    crash = cause in CRASHES or cause.startswith("exit")
     if item >= 0 and child.late is not None:
         job.blamed[item], job.alone = f"reading it took longer than {seconds} seconds", None
         return
     if crash and item in job.suspects:
-        job.blamed[item], job.alone = f"reading it ended the process, twice ({how})", None
+        job.blamed[item], job.alone = f"reading it ended the process, twice ({cause})", None
         return
     if crash and item >= 0:
         job.suspects.add(item)
         job.alone = item
-    job.deaths = job.deaths + 1 if child.made <= job.made else 1
-    job.made = max(job.made, child.made)
+    job.deaths = job.deaths + 1 if child.reports <= job.most_reports else 1
+    job.most_reports = max(job.most_reports, child.reports)
     if job.deaths >= MOST_DEATHS:
         raise ProcessError(
-            f"worker processes end again and again ({how}); give the machine more memory, or use "
+            f"worker processes end again and again ({cause}); give the machine more memory, or use "
             "fewer workers"
         )
-
-
-def _wait(children: "Sequence[_Child]") -> "list[_Child]":
-    """Wait for answers, a short while; which children have some, or are dead."""
-    poll = select.poll()
-    for child in children:
-        poll.register(child.answers, select.POLLIN)
-        if child.unsent:
-            poll.register(child.jobs, select.POLLOUT)
-    events = dict(poll.poll(SECONDS_BETWEEN_LOOKS * 1000))
-    for child in children:
-        if child.jobs in events:
-            child.write()
-    return [child for child in children if child.answers in events]
 
 
 class _Child:
     """A child process as its parent sees it.
 
-    Jobs and answers go through two pipes. What the child works on stands in memory that both
-    share, as three numbers: the item's number, −1 if none; how many marks there were; and how many
-    of them said that an item is done.
+    Jobs and answers go through a pipe; the first answer says that the child has started. Its
+    reports are in memory that both share, as three numbers: the number of the item that it works
+    on, −1 if none; how many reports it has made; and how many of them said that an item is done.
     """
 
-    def __init__(self, fork: bool) -> None:
-        marks = _shared_memory()
-        self._marks = memoryview(mmap.mmap(marks, 24)).cast("q")
-        self._marks[0] = -1
-        jobs, self.jobs = os.pipe()
-        self.answers, answers = os.pipe()
-        self._errors, errors = os.pipe()
-        # Nobody waits here. What the child writes to stderr when that pipe is full is lost.
-        for end in (self.jobs, self._errors, errors):
-            os.set_blocking(end, False)
-        self.busy = False
-        self.unsent = b""
-        self._received = bytearray()
+    def __init__(self, job: Job, *, fork: bool) -> None:
+        self.job, self.has_started = job, False
+        reports = _shared_memory()
+        self._reports = memoryview(mmap.mmap(reports, 24)).cast("q")
+        self._reports[0] = -1
+        self._note()
         self.late: int | None = None  # the item that took too long
+        self.pipe, pipe = Pipe()
+        self._errors, errors = os.pipe()
+        # Nobody waits here: what a child writes to stderr when this pipe is full is lost.
+        os.set_blocking(self._errors, False)
+        os.set_blocking(errors, False)
         self._process: subprocess.Popen[bytes] | None = None
         try:
             if fork:
-                self._pid = _fork(jobs, answers, marks, self.jobs)
+                self._pid = _fork(pipe, reports)
                 return
             self._process = subprocess.Popen(
-                [*START, *map(str, (os.getpid(), jobs, answers, marks))],
+                [*START, *map(str, (os.getpid(), pipe.fileno(), reports))],
                 stdin=subprocess.DEVNULL,
                 stdout=errors,
                 stderr=errors,
-                pass_fds=(jobs, answers, marks),
+                pass_fds=(pipe.fileno(), reports),
                 env=os.environ | ENVIRONMENT,
                 start_new_session=True,
             )
@@ -310,50 +302,35 @@ class _Child:
             why = error.strerror or error
             raise ProcessError(f"a worker process cannot be started ({why})") from error
         finally:
-            for end in (jobs, answers, marks, errors):
-                os.close(end)
+            pipe.close()
+            os.close(reports)
+            os.close(errors)
 
-    def give(self, do: Do, job: Job) -> None:
-        """Have a job done."""
-        self.job, self.busy, self.unsent = job, True, pickle.dumps((do, job))
-        self._begun = self._marks.tolist()
-        self._seen = self._marks[1], time.monotonic()
+    def _note(self) -> None:
+        """Note what it has done up to now."""
+        self._before = self._reports.tolist()
+        self._last_report = self._reports[1], time.monotonic()
 
-    def write(self) -> None:
-        """Send as much of the job as the pipe takes."""
-        try:
-            self.unsent = self.unsent[os.write(self.jobs, self.unsent[: 2**20]) :]
-        except BrokenPipeError:
-            self.unsent = b""  # it is dead, as the other pipe will tell
-
-    def read(self) -> Any:
-        """Take what has come of the answer; when it is whole, the child is busy no more.
-
-        Raises:
-            EOFError: the child is dead.
-        """
-        data = os.read(self.answers, 2**20)
-        if not data:
-            raise EOFError
-        self._received += data
-        if len(self._received) < 8 + int.from_bytes(self._received[:8], "big"):
-            return None
-        answer = pickle.loads(self._received[8:])  # noqa: S301 (nnpipe has written it)
-        self._received.clear()
-        self.busy = False
-        return answer
+    def give(self, do: Do) -> None:
+        """Have its job done."""
+        self.has_started = True
+        self._note()
+        with suppress(ConnectionError):  # it is dead, as the next answer shows
+            self.pipe.send((do, self.job))
 
     @property
     def items(self) -> int:
         """How many items of its job are done."""
-        return min(self._marks[2] - self._begun[2], self.job.size) if self.busy else 0
+        return min(self._reports[2] - self._before[2], self.job.size)
 
-    def look(self, seconds: float, away: bool) -> None:
-        """Kill it if one item takes longer than this, and nobody was away."""
-        item, marks, _ = self._marks
-        if away or marks != self._seen[0]:
-            self._seen = marks, time.monotonic()
-        elif time.monotonic() - self._seen[1] > seconds * (1 if item >= 0 else UNMARKED):
+    def look(self, seconds: float, *, away: bool) -> None:
+        """Kill it if one item takes longer than this, unless this process was away."""
+        item, reports, _ = self._reports
+        if away or reports != self._last_report[0]:
+            self._last_report = reports, time.monotonic()
+            return
+        limit = seconds if item >= 0 else seconds * BETWEEN_ITEMS
+        if time.monotonic() - self._last_report[1] > limit:
             self.late = item
             self.kill()
 
@@ -364,7 +341,7 @@ class _Child:
                 send(self._pid, signal.SIGKILL)
 
     def end(self) -> str:
-        """Kill it unless it is dead, and say what it died of: a signal, or an exit code."""
+        """Kill it unless it is dead, and return what it died of: a signal, or an exit code."""
         self.kill()  # which changes nothing for a process that is already ending
         code = -signal.SIGKILL.value
         for _ in range(1000):  # a file system may not let it go
@@ -375,22 +352,22 @@ class _Child:
             time.sleep(0.001)
         if self._process:
             self._process.returncode = code
-        self.item = self._marks[0] if self.late is None else self.late
-        self.made = self._marks[1] - self._begun[1]
-        self._marks.release()
-        said = b""
+        self.item = self._reports[0] if self.late is None else self.late
+        self.reports = self._reports[1] - self._before[1]
+        self._reports.release()
+        last_words = b""
         with suppress(BlockingIOError):
-            said = os.read(self._errors, 2**16)
-        for end in (self.jobs, self.answers, self._errors):
-            os.close(end)
+            last_words = os.read(self._errors, 2**16)
+        os.close(self._errors)
+        self.pipe.close()
         if code < 0:
             return next((s.name for s in signal.Signals if s == -code), f"signal {-code}")
-        last = said.decode(errors="replace").split("\n")[-3:]
-        return f"exit code {code}: {' '.join(last).strip()}"
+        last_lines = last_words.decode(errors="replace").split("\n")[-3:]
+        return f"exit code {code}: {' '.join(last_lines).strip()}"
 
 
 def _shared_memory() -> int:
-    """A file of three zeros that can be mapped by more than one process.
+    """Return a file of three zeros that more than one process can map.
 
     Raises:
         OutputError: there is no room for it.
@@ -410,14 +387,15 @@ def _shared_memory() -> int:
 # --- the child's side -----------------------------------------------------------------------------
 
 
-def main(parent: int, jobs: int, answers: int, marks: int) -> None:
+def main() -> None:
     """Do jobs as a process of its own, which `START` starts."""
+    parent, pipe, reports = map(int, sys.argv[1:])
     _tie_to(parent)
-    _serve(jobs, answers, marks)
+    _serve(Connection(pipe), reports)
 
 
-def _fork(jobs: int, answers: int, marks: int, other_end: int) -> int:
-    """Do jobs in a copy of this process; its number."""
+def _fork(pipe: Connection, reports: int) -> int:
+    """Do jobs in a copy of this process; return its number."""
     parent = os.getpid()
     with warnings.catch_warnings():  # of BLAS's threads, which are not used in the copy
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -426,15 +404,14 @@ def _fork(jobs: int, answers: int, marks: int, other_end: int) -> int:
         try:
             _tie_to(parent)
             os.setsid()
-            os.close(other_end)
-            _serve(jobs, answers, marks)
+            _serve(pipe, reports)
         finally:
             os._exit(1)
     return pid
 
 
 def _tie_to(parent: int) -> None:
-    """Have this process end when its parent ends, whatever that dies of."""
+    """End this process when its parent ends, in whatever way."""
     set_death_signal = 1  # PR_SET_PDEATHSIG of linux/prctl.h
     if sys.platform != "linux" or ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL):
         threading.Thread(target=_follow, args=(parent,), daemon=True).start()
@@ -449,37 +426,34 @@ def _follow(parent: int) -> None:
     os._exit(1)
 
 
-def _serve(jobs: int, answers: int, mark_file: int) -> None:
+def _serve(pipe: Connection, reports_file: int) -> None:
     """Do jobs until there are no more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the parent decides
     warnings.filterwarnings("ignore", module="PIL")
-    marks = memoryview(mmap.mmap(mark_file, 24)).cast("q")
+    reports = memoryview(mmap.mmap(reports_file, 24)).cast("q")
     _limit_memory()
 
-    def mark(number: int) -> None:
-        marks[0] = number
-        marks[1] += 1
+    def on_item(number: int) -> None:
+        reports[0] = number
+        reports[1] += 1
         if number < 0:
-            marks[2] += 1
+            reports[2] += 1
 
-    answer: Any
-    with open(jobs, "rb", closefd=False) as asked, open(answers, "wb", closefd=False) as answered:
-        while True:
-            do, job = pickle.load(asked)  # noqa: S301 (the parent has written it)
-            try:
-                answer = do(job, mark)
-            except NnpipeError as error:
-                answer = error
-            except OSError as error:
-                full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-                where = Path(error.filename or tempfile.gettempdir())
-                answer = cannot_write(where, error) if full else error
-            except Exception:
-                answer = RuntimeError(traceback.format_exc())
-            marks[0] = -1
-            content = pickle.dumps(answer)
-            answered.write(len(content).to_bytes(8, "big") + content)
-            answered.flush()
+    answer: Any = None
+    while True:
+        pipe.send(answer)
+        do, job = pipe.recv()
+        try:
+            answer = do(job, on_item)
+        except NnpipeError as error:
+            answer = error
+        except OSError as error:
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            where = Path(error.filename or tempfile.gettempdir())
+            answer = cannot_write(where, error) if full else error
+        except Exception:
+            answer = RuntimeError(traceback.format_exc())
+        reports[0] = -1
 
 
 def _limit_memory() -> None:

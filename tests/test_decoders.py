@@ -256,7 +256,7 @@ def test_a_damaged_file_has_a_reason_that_people_understand(number):
     contents += [path.read_bytes() for path in sorted(SAMPLES.glob("[79]-*.[jg]*"))]
     for seed in range(60):
         content = damaged(contents[number], contents[seed % len(contents)], seed)
-        (found,) = prepare_many([content])
+        ((found, _),) = prepare_many([content])
         reasons = [str(found) or "-"] if isinstance(found, PictureError) else found[3:]
         assert all(REASONS.fullmatch(reason) for reason in reasons), (seed, reasons)
 

@@ -39,7 +39,7 @@ from flows.pipeline import pipeline  # noqa: E402
 from flows.promote import promote  # noqa: E402
 from flows.score import score as score_folder  # noqa: E402
 from flows.train import train  # noqa: E402
-from nnpipe import datasets, runs, scoring, stages  # noqa: E402
+from nnpipe import datasets, runs, stages  # noqa: E402
 from nnpipe.errors import (  # noqa: E402
     MirrorError,
     NnpipeError,
@@ -48,13 +48,15 @@ from nnpipe.errors import (  # noqa: E402
     WeightsError,
 )
 from nnpipe.files import sha256  # noqa: E402
-from nnpipe.scoring import plan  # noqa: E402
+from nnpipe.scoring import planning  # noqa: E402
+from nnpipe.scoring.plan import load_plan  # noqa: E402
 from nnpipe.scoring.pool import run_shards  # noqa: E402
 from nnpipe.settings import ScoreRequest, TrainRequest  # noqa: E402
 
 from .conftest import ROOT  # noqa: E402
 from .make_samples import SAMPLES, encoded, picture  # noqa: E402
 from .mirror import serving  # noqa: E402
+from .scoring import score as score_by_command  # noqa: E402
 
 pytestmark = pytest.mark.slow  # each flow run takes a second
 
@@ -190,7 +192,7 @@ def test_a_folder_that_is_missing_fails_with_a_sentence(tmp_path):
 @pytest.fixture
 def many_pictures(tmp_path, monkeypatch):
     """400 pictures, and shards of 10."""
-    monkeypatch.setattr(plan, "SHARD_FILES", 10)
+    monkeypatch.setattr(planning, "SHARD_FILES", 10)
     folder = tmp_path / "in"
     folder.mkdir()
     pictures = [encoded(picture(digit), "PNG") for digit in range(10)]
@@ -201,7 +203,7 @@ def many_pictures(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("runner", ["threads", "processes"])
 def test_tasks_score_as_the_command_does(tmp_path, many_pictures, runner):
-    scoring.score(ScoreRequest(source=str(many_pictures), out=str(tmp_path / "command.csv")))
+    score_by_command(many_pictures, tmp_path / "command.csv")
     done = score_folder(str(many_pictures), str(tmp_path / "flow.csv"), workers=2, runner=runner)
     assert done.statuses == {"ok": 400}
     assert (tmp_path / "flow.csv").read_bytes() == (tmp_path / "command.csv").read_bytes()
@@ -307,14 +309,13 @@ def dask_cluster(tmp_path):
 @pytest.mark.filterwarnings("ignore")  # of distributed, about ports that are taken and such
 def test_on_dask_a_worker_may_die_in_mid_run(tmp_path, many_pictures, dask_cluster):
     address, workers = dask_cluster
-    one = ScoreRequest(source=str(many_pictures), out=str(tmp_path / "one.csv"), workers=1)
-    scoring.score(one)
+    score_by_command(many_pictures, tmp_path / "one.csv", workers=1)
     killed = []
 
     def kill_one():
         state = tmp_path / "two.csv.nnpipe"
         for _ in range(6000):
-            found = plan.load_plan(state)
+            found = load_plan(state)
             if found and len(found.undone()) < len(found.shards) - 2:
                 workers[0].kill()
                 killed.append(len(found.undone()))

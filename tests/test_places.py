@@ -1,6 +1,86 @@
-import pytest
+"""Places and how they fail; names and messages that are safe to print."""
 
-from nnpipe.places import in_one_line, printable, printable_name
+from pathlib import Path
+
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+
+from nnpipe import files
+from nnpipe.errors import OutputError, ScoringError
+from nnpipe.places import RemotePath, in_one_line, place, printable, printable_name
+
+
+@pytest.fixture
+def remote():
+    """A folder in an empty memory, which takes the place of a server."""
+    MemoryFileSystem.store.clear()
+    MemoryFileSystem.pseudo_dirs[:] = [""]
+    yield place("memory://bucket/out")
+    MemoryFileSystem.store.clear()
+
+
+def test_a_path_and_a_file_url_are_places_of_this_machine():
+    assert place("a/b") == Path("a/b")
+    assert place("file:///a/b") == Path("/a/b")
+
+
+def test_a_remote_place_has_names_as_a_path_has(remote):
+    table = remote / "scores.csv"
+    assert str(table) == "memory://bucket/out/scores.csv"
+    assert (table.name, table.suffix) == ("scores.csv", ".csv")
+    assert str(table.with_name("x")) == "memory://bucket/out/x"
+    assert RemotePath("s3://bucket", None, "bucket").name == ""
+
+
+def test_a_remote_file_is_written_read_listed_copied_and_removed(remote):
+    with files.replacing(remote / "a.txt") as stream:
+        stream.write(b"0123456789")
+    files.copy(remote / "a.txt", remote / "b.txt", scratch=remote)
+    assert files.read_range(remote / "b.txt", 2, end=5) == b"234"
+    assert files.size_of(remote / "b.txt") == 10
+    assert sorted(path.name for path in remote.iterdir()) == ["a.txt", "b.txt"]
+    (remote / "a.txt").unlink()
+    (remote / "a.txt").unlink(missing_ok=True)
+    assert not (remote / "a.txt").exists()
+    files.remove_files(remote, lambda path: path == "b.txt")
+    assert not remote.exists()
+
+
+def test_a_remote_file_that_is_missing_is_missing_and_no_fault_of_the_server(remote):
+    with pytest.raises(FileNotFoundError), files.open_regular(remote / "none"):
+        pass
+    with pytest.raises(FileNotFoundError):
+        files.read_range(remote / "none", 0, end=1)
+
+
+@pytest.mark.parametrize("error", [ValueError("\nodd"), PermissionError("odd"), OSError("odd")])
+def test_whatever_a_file_system_raises_becomes_one_sentence(remote, monkeypatch, error):
+    """Its packages have errors of their own."""
+
+    def fail(*anything, **options):
+        raise error
+
+    for name in ("exists", "isdir", "ls", "_open", "cat_file", "put_file", "copy", "rm"):
+        monkeypatch.setattr(MemoryFileSystem, name, fail)
+    file = remote / "a.csv"
+    reads = [
+        file.exists,
+        file.is_dir,
+        lambda: list(remote.iterdir()),
+        lambda: files.size_of(file),
+        lambda: files.read_range(file, 0, end=1),
+    ]
+    for read in reads:
+        with pytest.raises(ScoringError, match=r"^memory://bucket/out.*: cannot be accessed \(odd"):
+            read()
+    writes = [
+        lambda: file.put(Path(__file__)),
+        lambda: file.copy_from(file),
+        file.unlink,
+    ]
+    for write in writes:
+        with pytest.raises(OutputError, match=r"a\.csv: could not be written \(odd\); name anoth"):
+            write()
 
 
 @pytest.mark.parametrize(

@@ -17,22 +17,22 @@ from nnpipe.errors import OutputError, PictureError, ProcessError
 from nnpipe.processes import over
 
 from .conftest import ROOT
-from .work import fall_over, fill_up, stop_unmarked, twice
+from .work import fall_over, fill_up, stop_between_items, twice
 
 
 def call(*items, seconds=10, batch=10, workers=1):
-    return over(fall_over, items, seconds=seconds, workers=workers, batch=batch)
+    return list(over(fall_over, items, seconds=seconds, workers=workers, batch=batch))
 
 
 def test_results_come_in_the_order_of_the_items():
     expected = list(range(0, 46, 2))
-    assert over(twice, range(23), seconds=10, workers=2, batch=4) == expected
-    assert over(twice, [], seconds=10, workers=2) == []
+    assert [*over(twice, range(23), seconds=10, workers=2, batch=4)] == expected
+    assert [*over(twice, [], seconds=10, workers=2)] == []
 
 
 def test_more_than_a_pipe_holds_goes_both_ways():
     items = [bytes(3 * 2**20), b"x" * 2**20]
-    assert over(twice, items, seconds=10, workers=1) == [2 * item for item in items]
+    assert [*over(twice, items, seconds=10)] == [2 * item for item in items]
 
 
 def test_an_error_of_the_function_is_the_result_of_its_item_alone():
@@ -71,7 +71,9 @@ def test_kills_that_go_on_at_one_item_end_the_run(monkeypatch):
     starts = []
     start = processes._Child.__init__
     monkeypatch.setattr(
-        processes._Child, "__init__", lambda *args: (starts.append(1), start(*args))[1]
+        processes._Child,
+        "__init__",
+        lambda *args, **fork: (starts.append(1), start(*args, **fork))[1],
     )
     with pytest.raises(ProcessError, match=r"end again and again \(SIGKILL\); give the machine"):
         call(1, "SIGKILL", 3)
@@ -97,10 +99,10 @@ def test_an_item_that_takes_too_long_is_blamed_and_its_child_is_killed(item):
 
 
 def test_a_child_that_stands_still_between_items_is_killed_and_blames_none(monkeypatch):
-    monkeypatch.setattr(processes, "UNMARKED", 1)
+    monkeypatch.setattr(processes, "BETWEEN_ITEMS", 1)
     job = processes.Job(None, 1)
     with pytest.raises(ProcessError, match=r"again and again \(SIGKILL\)"):
-        processes.run(stop_unmarked, [job], lambda *answer: None, seconds=0.3, workers=1, fork=True)
+        list(processes.run(stop_between_items, [job], seconds=0.3, workers=1, fork=True))
     assert not job.blamed
 
 
@@ -118,17 +120,9 @@ def test_an_item_gets_no_more_than_its_share_of_memory():
 
 
 def test_a_copy_of_this_process_does_the_same(tmp_path):
-    answers = []
     items = [1, "exit", 60.0, ("once", "SIGKILL", str(tmp_path / "killed")), "refuse", 6]
-    processes.run(
-        processes.apply,
-        (processes.Job((fall_over, [item]), 1) for item in items),
-        lambda job, answer: answers.append(str(answer[0])),
-        seconds=0.5,
-        workers=1,
-        fork=True,
-    )
-    assert answers == [
+    results = over(fall_over, items, seconds=0.5, fork=True)
+    assert list(map(str, results)) == [
         "1",
         "reading it ended the process, twice (exit code 7: )",
         "reading it took longer than 0.5 seconds",
@@ -163,7 +157,7 @@ def test_a_full_folder_of_temporary_files_is_one_sentence(monkeypatch):
 
 def test_a_child_that_finds_no_room_says_so_in_one_sentence():
     with pytest.raises(OutputError, match=r"^/x/y: could not be written .No space left"):
-        over(fill_up, ["/x/y"], seconds=10, workers=1)
+        list(over(fill_up, ["/x/y"], seconds=10))
 
 
 # --- orphans --------------------------------------------------------------------------------------
@@ -211,9 +205,10 @@ def die_early(program, sent, wait):
 
 # What hangs in a child: calls of the name on the left.
 PROGRAMS = {
-    "": "over(tests.work.spin, [0, 1], seconds=600, workers=2)",
-    "nnpipe.preprocess.grey": "nnpipe.scoring.score('samples', sys.argv[1], workers=2)",
-    "nnpipe.preprocess.grey ": "nnpipe.labelled.from_folder(pathlib.Path(sys.argv[1]), 2)",
+    "": "list(over(tests.work.spin, [0, 1], seconds=600, workers=2))",
+    "nnpipe.preprocess.grey": "nnpipe.scoring.score(nnpipe.scoring.ScoreRequest("
+    "source='samples', out=sys.argv[1], workers=2))",
+    "nnpipe.preprocess.grey ": "nnpipe.labelled.from_folder(pathlib.Path(sys.argv[1]))",
     "nnpipe.datasets.redrawn.redraw": "nnpipe.datasets.redrawn.redraw_all(np.zeros((2, 28, 28), "
     "np.uint8), np.random.default_rng(0))",
 }

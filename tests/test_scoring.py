@@ -21,16 +21,16 @@ from nnpipe.classifier import Classifier, Reading, champion, feature_values
 from nnpipe.datasets import drawn
 from nnpipe.errors import OutputError, ScoringError
 from nnpipe.evaluation import evaluate
-from nnpipe.scoring import Row, decode_path, encode_path, manifest, plan, read_rows, score, sources
-from nnpipe.scoring.manifest import Known
-from nnpipe.scoring.plan import open_plan, summary_file
+from nnpipe.scoring import Row, decode_path, encode_path, local, manifest, planning, read_rows
+from nnpipe.scoring.entries import Entry
+from nnpipe.scoring.manifest import Line
 from nnpipe.scoring.pool import run_shards
 from nnpipe.scoring.rows import to_row
 from nnpipe.scoring.shard import score_shard
-from nnpipe.scoring.sources import Entry
-from nnpipe.scoring.summary import finish
+from nnpipe.scoring.summary import finish, summary_file
 
 from .make_samples import SAMPLES, encoded, picture
+from .scoring import open_plan, score
 
 OUTPUTS = ("out.csv", "out.jsonl", "out.parquet", "out")
 
@@ -53,7 +53,7 @@ def folder(tmp_path):
 @pytest.fixture
 def small_shards(monkeypatch):
     """Two files to a shard."""
-    monkeypatch.setattr(plan, "SHARD_FILES", 2)
+    monkeypatch.setattr(planning, "SHARD_FILES", 2)
 
 
 def read_csv(path):
@@ -65,14 +65,14 @@ def score_here(source, out, **options):
     """Score without worker processes."""
     with open_plan(str(source), str(out), **options) as found:
         for shard in found.undone():
-            score_shard(found, shard, found.classifier())
-        return finish(found, found.files, 1)
+            score_shard(found, shard, classifier=found.classifier())
+        return finish(found, rows=found.files, seconds=1)
 
 
 @pytest.fixture(autouse=True)
 def settled(monkeypatch):
     """Files are old enough for their time stamps to be trusted as soon as they are written."""
-    monkeypatch.setattr(sources, "JUST_NOW", 0)
+    monkeypatch.setattr(local, "JUST_NOW", 0)
 
 
 def content(out):
@@ -210,9 +210,11 @@ def test_every_file_keeps_its_row_whatever_its_name(before, now):
         with manifest.in_order([Entry(encode_path(name)) for name in names]) as found:
             return list(found.entries)
 
-    earlier = [Known(e, to_row(e.path, Reading("error"), None)) for e in ordered(before)]
-    merged = list(manifest.merge(iter(ordered(now)), iter(earlier), lambda entry, known: True))
-    assert [known.entry.path for known in merged] == sorted({encode_path(name) for name in now})
+    earlier = [Line(e, to_row(e.path, Reading("error"), digest=None)) for e in ordered(before)]
+    merged = list(
+        manifest.merge(iter(ordered(now)), iter(earlier), usable=lambda entry, line: True)
+    )
+    assert [line.entry.path for line in merged] == sorted({encode_path(name) for name in now})
     paths = {entry.path for entry, _ in earlier}
     for entry, row in merged:
         assert (row.path if row else None) == (entry.path if entry.path in paths else None)
@@ -227,8 +229,8 @@ def test_a_file_that_vanishes_or_changes_after_the_listing_has_its_row(folder, t
         (folder / "empty").write_bytes(encoded(picture(7), "PNG"))
         (folder / "notes.txt").unlink()
         os.mkfifo(folder / "notes.txt")
-        score_shard(found, 0, found.classifier())
-        finish(found, 7, 1)
+        score_shard(found, 0, classifier=found.classifier())
+        finish(found, rows=7, seconds=1)
     rows = read_csv(tmp_path / "out.csv")
     assert rows["b.png"]["reason"] == "there is no such file"
     assert rows["notes.txt"]["reason"] == "this is neither file nor folder"
@@ -308,7 +310,7 @@ def test_only_what_is_new_or_has_changed_is_scored(folder, tmp_path, small_shard
 
 def test_a_file_that_was_just_written_is_not_trusted_to_stay_so(folder, tmp_path, monkeypatch):
     """It might be written once more within the same tick of the clock."""
-    monkeypatch.setattr(sources, "JUST_NOW", 2 * 10**8)
+    monkeypatch.setattr(local, "JUST_NOW", 2 * 10**8)
     time.sleep(0.3)
     (folder / "b.png").write_bytes(encoded(picture(9), "PNG"))
     score_here(folder, tmp_path / "out.csv", incremental=True)
@@ -320,10 +322,10 @@ def test_nothing_stale_is_used_again(folder, tmp_path, weights_file, monkeypatch
     out = tmp_path / "out.csv"
     score_here(folder, out, incremental=True)
     assert score_here(folder, out, incremental=True, weights=weights_file).scored == 7
-    assert "another source, other weights, preprocessing or --reject-rate" in caplog.text
+    assert "another source, other weights, preprocessing or threshold" in caplog.text
     assert score_here(folder, out, incremental=True, weights=weights_file).scored == 0
     assert score_here(folder, out, incremental=True).scored == 7
-    monkeypatch.setattr(plan, "PREPROCESSING_VERSION", 99)
+    monkeypatch.setattr(planning, "PREPROCESSING_VERSION", 99)
     assert score_here(folder, out, incremental=True).scored == 7
     monkeypatch.undo()
     assert score_here(folder, out, incremental=True, reject_rate=0.05).scored == 7
@@ -366,7 +368,7 @@ def test_what_could_not_be_read_is_looked_at_again(folder, tmp_path, monkeypatch
         return iter([PictureError("the file cannot be read: Permission denied")] * len(entries))
 
     with monkeypatch.context() as patch:
-        patch.setattr(sources.Local, "read", closed)
+        patch.setattr(local.Local, "read", closed)
         score_here(folder, tmp_path / "out.csv", incremental=True)
     assert score_here(folder, tmp_path / "out.csv", incremental=True).scored == 6
 
@@ -389,7 +391,7 @@ def test_a_folder_of_parts_that_is_removed_meanwhile_comes_back_whole(
 ):
     with open_plan(str(folder), str(tmp_path / "out")) as found:
         for shard in found.undone()[:2]:
-            score_shard(found, shard, found.classifier())
+            score_shard(found, shard, classifier=found.classifier())
         found.part(0).unlink()
     assert score_here(folder, tmp_path / "out").files == 7
     assert len(list(read_rows(tmp_path / "out"))) == 7
@@ -404,7 +406,7 @@ def test_a_folder_of_parts_stays_as_it_is_until_the_next_run_is_done(
     (folder / "0.png").write_bytes(encoded(picture(0), "PNG"))
     with open_plan(str(folder), str(out)) as found:
         for shard in found.undone()[:2]:
-            score_shard(found, shard, found.classifier())
+            score_shard(found, shard, classifier=found.classifier())
     assert content(out) == before
     score_here(folder, out, retry_errors=True)
     assert {row.path for row in read_rows(out)} == {row.path for row in rows_of(before, tmp_path)}
@@ -467,8 +469,9 @@ def test_errors_may_be_tried_again_and_all_be_remembered(folder, tmp_path):
 
 
 def test_errors_of_no_run_or_of_another_cannot_be_tried_again(folder, tmp_path, weights_file):
-    with pytest.raises(ScoringError, match="there is no finished run before; score it without"):
+    with pytest.raises(ScoringError, match="there is no finished run before") as raised:
         score_here(folder, tmp_path / "out.csv", retry_errors=True)
+    assert raised.value.advice == "retry_errors"
     score_here(folder, tmp_path / "out.csv")
     with pytest.raises(ScoringError, match="other weights"):
         score_here(folder, tmp_path / "out.csv", retry_errors=True, weights=weights_file)
@@ -515,8 +518,8 @@ def test_the_slowest_picture_is_named_also_among_small_ones(tmp_path, monkeypatc
     monkeypatch.setattr(preprocess, "grey", grey)
     with open_plan(str(tmp_path / "in"), str(tmp_path / "out.csv")) as found:
         for shard in found.undone():
-            score_shard(found, shard, found.classifier(), mark=marks.append)
-        summary = finish(found, found.files, 1)
+            score_shard(found, shard, classifier=found.classifier(), on_item=marks.append)
+        summary = finish(found, rows=found.files, seconds=1)
     assert len(at_work) == 20
     assert all(number == mark for number, mark in at_work)
     assert marks[-1] == -1
@@ -538,7 +541,7 @@ def of_drawn(tmp_path_factory):
     path = tmp_path_factory.mktemp("drawn") / "weights.npz"
     metadata = replace(classifier.weights.metadata, reference=reference)
     golden = drawn.draw(np.arange(10), np.random.default_rng(0)).reshape(10, -1)
-    weights.save(path, classifier.weights.network, metadata, golden)
+    weights.save(path, classifier.weights.network, metadata=metadata, golden=golden)
     return path
 
 
@@ -616,7 +619,7 @@ def test_workers_shards_and_a_run_in_two_parts_do_not_change_what_is_found(
     assert one.features[0].n == 40
     out = str(tmp_path / "parts.csv")
     with open_plan(str(folder), out, of_drawn) as found:
-        run_shards(found, found.undone()[:7], 1, lambda rows: None)
+        run_shards(found, found.undone()[:7], workers=1)
         assert found.undone()
     assert score(str(folder), out, of_drawn).drift == one
 
@@ -702,7 +705,7 @@ def test_what_cannot_be_scored_is_one_sentence(folder, tmp_path):
         (
             folder / "b.png",
             "out.csv",
-            "its content is PNG.*; 'nnpipe predict' reads a single",
+            "its content is PNG.*; expected a folder, .* one path per line",
         ),
         (tmp_path / "void", "out.csv", "holds no files to score"),
         (tmp_path / "void" / "*.png", "out.csv", "holds no files to score"),
@@ -731,14 +734,14 @@ def test_a_failing_output_leaves_the_old_one_and_all_that_was_done(folder, tmp_p
     def full(stream, parts):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("nnpipe.scoring.sinks._join_csv", full)
+    monkeypatch.setattr("nnpipe.scoring.forms._join_csv", full)
     with pytest.raises(OutputError, match=r"out\.csv: could not be written .No space left"):
         score_here(folder, out)
     assert out.read_bytes() == old
     monkeypatch.undo()
     with open_plan(str(folder), str(out)) as found:
         assert found.undone() == []
-        finish(found, 0, 1)
+        finish(found, rows=0, seconds=1)
     assert len(read_csv(out)) == 7
     assert not list(tmp_path.glob(".nnpipe-*"))
 

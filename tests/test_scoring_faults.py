@@ -17,21 +17,23 @@ from PIL import Image
 from nnpipe import processes
 from nnpipe.errors import OutputError, ScoringError
 from nnpipe.preprocess import prepare
-from nnpipe.scoring import plan, read_rows, score
-from nnpipe.scoring.plan import load_plan, open_plan
+from nnpipe.scoring import local, planning, read_rows
+from nnpipe.scoring.plan import load_plan
 from nnpipe.scoring.pool import run_shards
+from nnpipe.scoring.summary import summary_file
 
 from .conftest import ROOT
 from .make_samples import SAMPLES, encoded, picture
+from .scoring import open_plan, score
 from .test_scoring import content, read_csv, score_here
 
 # The command with small shards, so that there are many of them.
 COMMAND = """
 import sys
 from nnpipe.preprocess import prepare
-from nnpipe.scoring import plan, sources
-plan.SHARD_FILES = 40
-sources.JUST_NOW = 0
+from nnpipe.scoring import local, planning
+planning.SHARD_FILES = 40
+local.JUST_NOW = 0
 sys.argv[0] = "nnpipe"
 from nnpipe.cli import main
 main()
@@ -148,11 +150,12 @@ def test_what_was_done_before_a_kill_is_not_done_again(pictures, undisturbed, tm
     for path, when in before.items():
         assert not path.exists() or path.stat().st_mtime_ns == when
     _, said = finish(process)
-    assert "going on with what was begun: " in said
+    assert "resuming: " in said
     assert content(out) == content(undisturbed / "out.csv")
     # What was compared with the validation digits was all of it, as undisturbed, and each once.
     found, expected = (
-        plan.load_summary(target)["drift"] for target in (out, undisturbed / "out.csv")
+        json.loads(summary_file(target).read_text())["drift"]
+        for target in (out, undisturbed / "out.csv")
     )
     assert found == expected
 
@@ -246,7 +249,7 @@ def test_a_full_disk_is_one_sentence_and_what_is_done_is_kept(pictures, undistur
         more = ["mount", "-o", "remount,size=40m", str(disk)]
         subprocess.run(more, check=True)
         code, said = run(pictures, disk / "out.csv")
-        assert "going on" in said
+        assert "resuming: " in said
         assert content(disk / "out.csv") == content(undisturbed / "out.csv")
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)
@@ -303,12 +306,12 @@ def saboteurs(tmp_path, monkeypatch):
     for side in (3, 5, 7):
         (folder / f"{side}x.png").write_bytes(encoded(Image.new("L", (side, side)), "PNG"))
     sabotage(monkeypatch, SABOTAGE)
-    monkeypatch.setattr(plan, "SHARD_FILES", 4)
+    monkeypatch.setattr(planning, "SHARD_FILES", 4)
     return folder
 
 
 def test_a_picture_that_kills_or_hangs_its_reader_is_an_error_row(saboteurs, tmp_path, monkeypatch):
-    monkeypatch.setattr(plan.Local, "seconds", 2)
+    monkeypatch.setattr(local.Local, "seconds", 2)
     began = time.monotonic()
     score(str(saboteurs), str(tmp_path / "out.csv"), workers=2)
     assert time.monotonic() - began < 30
@@ -414,9 +417,9 @@ def test_twenty_scorings_with_workers_killed_at_random_end_in_the_same_bytes(tmp
 
 def test_who_is_stopped_for_a_while_blames_no_picture(pictures, undisturbed, tmp_path):
     """As by Ctrl-Z, or with the machine: the workers stood still, too."""
-    patience = "plan.Local.seconds = property(lambda self: 3)\n"
+    patience = "local.Local.seconds = property(lambda self: 3)\n"
     out = tmp_path / "out.csv"
-    command = [sys.executable, "-c", COMMAND.replace("sources.JUST", f"{patience}sources.JUST")]
+    command = [sys.executable, "-c", COMMAND.replace("local.JUST", f"{patience}local.JUST")]
     command += ["score", str(pictures), "--out", str(out)]
     process = subprocess.Popen(
         command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -443,7 +446,7 @@ def test_an_error_within_a_worker_is_the_same_here(tmp_path, monkeypatch):
     with open_plan(str(SAMPLES), str(out)) as found:
         (found.folder / "model_weights.npz").unlink()
         with pytest.raises((ScoringError, OutputError, FileNotFoundError, RuntimeError)):
-            run_shards(found, found.undone(), 1, lambda rows: None)
+            run_shards(found, found.undone(), workers=1)
 
 
 def test_workers_compute_on_one_thread_each():
@@ -459,8 +462,8 @@ def test_what_lies_in_the_working_folder_is_not_imported(tmp_path):
     (tmp_path / "in" / "a.png").write_bytes(encoded(picture(4), "PNG"))
     for name in ("random", "numpy", "PIL", "nnpipe"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('this must not be imported')")
-    code = f"import sys; sys.path[0] = {str(ROOT)!r}; from nnpipe.scoring import score; "
-    code += "score('in', 'out.csv')"
+    code = f"import sys; sys.path[0] = {str(ROOT)!r}; from nnpipe import scoring; "
+    code += "scoring.score(scoring.ScoreRequest(source='in', out='out.csv'))"
     command = [sys.executable, "-c", code]
     subprocess.run(command, cwd=tmp_path, check=True, timeout=60)
     assert read_csv(tmp_path / "out.csv")["a.png"]["label"] == "4"
@@ -484,7 +487,7 @@ def test_an_incremental_run_that_is_killed_goes_on_and_loses_nothing(pictures, t
     os.kill(process.pid, signal.SIGKILL)
     finish(process)
     code, said = run(folder, out, "--incremental")
-    assert "going on with what was begun" in said
+    assert "resuming: " in said
     assert ", 60 kept" in said
     assert {row.path: row.label for row in read_rows(out)} == {
         f"{number}.png": number % 10 for number in range(400)

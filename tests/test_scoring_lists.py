@@ -141,7 +141,7 @@ def test_stdin_that_is_closed_is_one_sentence(monkeypatch):
 @pytest.mark.parametrize("content", [b"", b"\n\n", b"\r\n", b"\xef\xbb\xbf", b"\xff\xfe", b"\0"])
 def test_an_empty_list_is_one_sentence(tmp_path, content):
     (tmp_path / "list").write_bytes(content)
-    with pytest.raises(ScoringError, match="list: is an empty list; expected one path to a line"):
+    with pytest.raises(ScoringError, match="list: is an empty list; expected one path per line"):
         listed(tmp_path / "list")
 
 

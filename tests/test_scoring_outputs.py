@@ -7,6 +7,7 @@ import re
 import shutil
 import tempfile
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -14,12 +15,13 @@ from hypothesis import strategies as st
 
 from nnpipe.classifier import Classifier
 from nnpipe.errors import OutputError, ScoringError
-from nnpipe.scoring import Row, plan, read_rows, sinks, sources, summary
-from nnpipe.scoring.plan import load_plan, open_plan, summary_file
+from nnpipe.scoring import Row, forms, local, outputs, plan, planning, read_rows, summary
+from nnpipe.scoring.plan import load_plan
 from nnpipe.scoring.shard import score_shard
-from nnpipe.scoring.summary import finish
+from nnpipe.scoring.summary import finish, summary_file
 
 from .make_samples import encoded, picture
+from .scoring import open_plan
 
 OUTPUTS = ("out.csv", "out.jsonl", "out.parquet", "out")
 CLASSIFIER = Classifier.load()
@@ -28,9 +30,9 @@ CLASSIFIER = Classifier.load()
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """One file in each shard, and time stamps that are trusted at once."""
-    monkeypatch.setattr(plan, "SHARD_FILES", 1)
-    monkeypatch.setattr(plan, "FEW_FILES", 1)
-    monkeypatch.setattr(sources, "JUST_NOW", 0)
+    monkeypatch.setattr(planning, "SHARD_FILES", 1)
+    monkeypatch.setattr(planning, "FEW_FILES", 1)
+    monkeypatch.setattr(local, "JUST_NOW", 0)
 
 
 @pytest.fixture
@@ -48,15 +50,15 @@ def score(source, out, **options):
     """Score in this process."""
     with open_plan(str(source), str(out), **options) as begun:
         for shard in begun.undone():
-            score_shard(begun, shard, CLASSIFIER)
-        return finish(begun, begun.files, 1)
+            score_shard(begun, shard, classifier=CLASSIFIER)
+        return finish(begun, rows=begun.files, seconds=1)
 
 
 def begin(source, out, *, shards=3, **options):
     """Score some shards, and stop as a killed process would."""
     with open_plan(str(source), str(out), **options) as begun:
         for shard in begun.undone()[:shards]:
-            score_shard(begun, shard, CLASSIFIER)
+            score_shard(begun, shard, classifier=CLASSIFIER)
     return begun
 
 
@@ -318,10 +320,10 @@ def test_an_output_that_appears_or_changes_during_the_run_is_not_overwritten(fol
             score(folder, out)
         with open_plan(str(folder), str(out)) as begun:
             for shard in begun.undone():
-                score_shard(begun, shard, CLASSIFIER)
+                score_shard(begun, shard, classifier=CLASSIFIER)
             out.write_text("mine")
             with pytest.raises(ScoringError, match="move it away, or name another output"):
-                finish(begun, 3, 1)
+                finish(begun, rows=3, seconds=1)
         assert out.read_text() == "mine"
 
 
@@ -359,7 +361,7 @@ def test_a_summary_that_is_none_is_one_sentence_and_stays(folder, tmp_path, chan
         file.write_text(json.dumps(content | change))
     before = file.read_bytes()
     with pytest.raises(ScoringError, match=r"out\.csv\.summary\.json: is not a summary that nnp"):
-        plan.load_summary(out)
+        summary.load_finished(out)
     if change in (b"", SUMMARIES[0]):
         with pytest.raises(ScoringError, match="is not a summary that nnpipe wrote; move it away"):
             score(folder, out)
@@ -422,15 +424,15 @@ def kill_at(monkeypatch, step):
 
         monkeypatch.setattr(plan.Plan, "save", save)
     elif step == "in the middle of the parts":
-        copy, names = sinks.copy, []
+        copy, names = outputs.copy, []
 
-        def copy_two(path, to, scratch):
+        def copy_two(path, to, *, scratch):
             names.append(to)
             if len(names) == 3:
                 raise Killed
-            copy(path, to, scratch)
+            copy(path, to, scratch=scratch)
 
-        monkeypatch.setattr(sinks, "copy", copy_two)
+        monkeypatch.setattr(outputs, "copy", copy_two)
     else:
         monkeypatch.setattr(summary, "write_json", killed)
 
@@ -455,7 +457,7 @@ def test_a_kill_while_an_output_is_replaced_changes_no_byte(
         with monkeypatch.context() as patch:
             kill_at(patch, step)
             with pytest.raises(Killed):
-                finish(begun, 4, 1)
+                finish(begun, rows=4, seconds=1)
     begin(folder, target, shards=1, **again)  # and is killed once more
     score(folder, target, **again)
     expected = snapshot(tmp_path / "expected")
@@ -501,10 +503,10 @@ def test_a_part_that_is_damaged_before_it_is_published_is_one_sentence(folder, t
     target = tmp_path / out
     with open_plan(str(folder), str(target)) as begun:
         for shard in begun.undone():
-            score_shard(begun, shard, CLASSIFIER)
+            score_shard(begun, shard, classifier=CLASSIFIER)
         cut(begun.part(1))
-        with pytest.raises(ScoringError, match=r"00001\.\w+: is damaged; give the same command"):
-            finish(begun, 3, 1)
+        with pytest.raises(ScoringError, match=r"00001\.\w+: is damaged; scoring again repairs it"):
+            finish(begun, rows=3, seconds=1)
     assert not (target / "_SUCCESS").exists()
     score(folder, target)
     assert [row.path for row in read_rows(target)] == ["a.png", "b.png", "c.txt"]
@@ -615,7 +617,7 @@ def test_escaped_cells_come_back_whatever_they_hold(path, reason):
 
     row = Row(path, "error", *[None] * 12, reason, None, None, None)
     stream = io.BytesIO()
-    form = sinks.form(sinks.Path("x.csv"), escape_formulas=True)
+    form = forms.form(Path("x.csv"), escape_formulas=True)
     form.write(stream, [[row]])
     form_read = io.BytesIO(",".join(Row._fields).encode() + b"\n" + stream.getvalue())
     if "\r" not in path + reason and "\n" not in path + reason and path and "\0" not in path:

@@ -33,12 +33,13 @@ from fsspec.implementations.memory import MemoryFileSystem
 from moto.server import ThreadedMotoServer
 
 from nnpipe.errors import OutputError, ScoringError
-from nnpipe.scoring import Row, decode_path, plan, score, sources
-from nnpipe.scoring.plan import open_plan
+from nnpipe.scoring import Row, decode_path, planning, remote
+from nnpipe.scoring.entries import Entry
+from nnpipe.scoring.remote import Remote
 from nnpipe.scoring.shard import score_shard
-from nnpipe.scoring.sources import Entry, Remote
 
 from .make_samples import encoded, picture
+from .scoring import open_plan, score
 
 pytestmark = pytest.mark.slow
 
@@ -306,7 +307,7 @@ def test_a_killed_command_goes_on_where_it_was(store, memory, tmp_path, monkeypa
     store.put({f"in/{name}": content for name, content in pictures.items()})
     memory.pipe({f"/in/{name}": content for name, content in pictures.items()})
     score("memory://in", "memory://out/scores.csv")
-    monkeypatch.setattr(plan, "SHARD_FILES", 2)
+    monkeypatch.setattr(planning, "SHARD_FILES", 2)
     with open_plan(SOURCE, OUT) as begun:
         assert len(begun.shards) == 4
 
@@ -341,7 +342,7 @@ def test_a_killed_command_goes_on_where_it_was(store, memory, tmp_path, monkeypa
         command(SOURCE, OUT), capture_output=True, text=True, timeout=60, cwd=tmp_path
     )
     assert again.returncode == 0, again.stderr
-    assert "going on with what was begun: 3 of 4 shards are done" in again.stderr
+    assert "resuming: 3 of 4 shards are done" in again.stderr
     assert store.fetched("in/") == {"02.png", "03.png"}
     assert store.get("out/scores.csv") == memory.cat_file("/out/scores.csv")
     assert store.keys("out/") == {"out/scores.csv", "out/scores.csv.summary.json"}
@@ -397,7 +398,7 @@ def test_what_a_server_does_not_give_is_an_error_row_before_long(
     bucket.rule = lambda method, path: (
         answers.get(path.removeprefix(f"{BUCKET}/")) if method == "GET" else None
     )
-    monkeypatch.setattr(sources, "PATIENCE", 1)
+    monkeypatch.setattr(remote, "PATIENCE", 1)
     start = time.monotonic()
     score(SOURCE, "memory://out/scores.csv")
     assert time.monotonic() - start < 30
@@ -473,7 +474,7 @@ def test_an_output_within_the_source_is_not_scored_the_next_time(bucket):
 
 
 def test_a_shard_fetches_its_own_part_of_the_manifest(bucket, monkeypatch):
-    monkeypatch.setattr(plan, "SHARD_FILES", 2)
+    monkeypatch.setattr(planning, "SHARD_FILES", 2)
     with open_plan(SOURCE, OUT) as begun:
         lines = begun.lines(1)
     assert [line.entry.path for line in lines] == ["empty", "notes.txt"]
@@ -483,7 +484,7 @@ def test_a_shard_fetches_its_own_part_of_the_manifest(bucket, monkeypatch):
 
 def test_a_large_object_is_an_error_row_and_is_not_fetched(bucket, monkeypatch):
     """Also when a list names it, and its size is not known beforehand."""
-    monkeypatch.setattr(sources, "MAX_BYTES", 500)
+    monkeypatch.setattr(remote, "MAX_BYTES", 500)
     entries = [Entry("b.png", size=501), Entry("a.jpg"), Entry("notes.txt")]
     large, listed, small = Remote(SOURCE, f"{BUCKET}/in/").read(entries)
     assert str(large) == str(listed) == "the file has more than the 256 MiB that are read"
@@ -588,7 +589,11 @@ def test_what_cannot_be_reached_is_one_sentence_on_stderr(bucket, folder, tmp_pa
     ("source", "refused", "sentence"),
     [
         (SOURCE, "manifest.jsonl", r"^s3\S+/manifest\.jsonl: cannot be accessed \(.*Something"),
-        ("memory://in", "00000.json", rf"^{OUT}: cannot be accessed \(.*Something broke"),
+        (
+            "memory://in",
+            "00000.json",
+            rf"^{OUT}\S+/00000\.json: cannot be accessed \(.*Something broke",
+        ),
         ("memory://in", "scores.csv", rf"^{OUT}: could not be written \(.*Something broke"),
     ],
 )
@@ -645,7 +650,7 @@ def test_memory_is_scored_by_the_process_that_has_it(memory, pictures, expected)
 def test_a_list_of_urls_is_scored_and_each_row_bears_its_url(
     bucket, memory, expected, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(sources, "TRIES", 1)
+    monkeypatch.setattr(remote, "TRIES", 1)
     names = ["b.png", "sub/cut.png", "empty", "none.png"]
     others = ["s3://no-bucket/a", "https://nowhere/b.png", "sub/b.png", "s3://", "s3://B/x"]
     (tmp_path / "list.txt").write_text("\n".join([f"{SOURCE}/{name}" for name in names] + others))
@@ -759,7 +764,7 @@ def test_a_server_that_refuses_everything_stops_the_run_which_goes_on_later(
     with open_plan(SOURCE, str(out)) as begun:
         bucket.rule = lambda method, path: DENIED
         with pytest.raises(ScoringError, match=rf"^{SOURCE}: can no longer be reached.*Denied"):
-            score_shard(begun, 0, begun.classifier())
+            score_shard(begun, 0, classifier=begun.classifier())
         bucket.rule = lambda method, path: None
         assert begun.undone() == [0]
     score(SOURCE, str(out))
@@ -771,5 +776,5 @@ def test_many_threads_leave_a_worker_its_memory(store, monkeypatch):
     monkeypatch.setenv("MALLOC_ARENA_MAX", "256")
     store.rule = lambda method, path: time.sleep(0.2)  # so that all of them have work
     content = encoded(picture(1), "PNG")
-    store.put({f"in/{n}.png": content for n in range(sources.AT_ONCE)})
-    assert score(SOURCE, OUT).statuses == {"ok": sources.AT_ONCE}
+    store.put({f"in/{n}.png": content for n in range(remote.AT_ONCE)})
+    assert score(SOURCE, OUT).statuses == {"ok": remote.AT_ONCE}

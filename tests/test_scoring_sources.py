@@ -15,10 +15,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from nnpipe.errors import ScoringError
-from nnpipe.scoring import decode_path, read_rows, score
-from nnpipe.scoring.sources import Entry, Local, is_litter, open_source
+from nnpipe.scoring import decode_path, read_rows
+from nnpipe.scoring.entries import Entry, is_litter
+from nnpipe.scoring.local import Local
+from nnpipe.scoring.sources import open_source
 
 from .make_samples import encoded, picture
+from .scoring import score
 from .test_scoring import folder, read_csv, score_here
 
 __all__ = ["folder"]

@@ -18,12 +18,15 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from nnpipe import labelled
 from nnpipe.errors import ScoringError
-from nnpipe.scoring import plan
-from nnpipe.scoring.plan import open_plan
+from nnpipe.scoring import planning
+from nnpipe.scoring.entries import LITTER, LOST_IN_A_ROW, Entry, is_litter
+from nnpipe.scoring.local import Local
+from nnpipe.scoring.plan import MANIFEST
 from nnpipe.scoring.shard import score_shard
-from nnpipe.scoring.sources import LITTER, LOST_IN_A_ROW, Entry, Local, is_litter, open_source
+from nnpipe.scoring.sources import open_source
 
 from .make_samples import encoded, picture
+from .scoring import open_plan
 from .test_scoring import folder, read_csv, score_here, settled, small_shards
 
 __all__ = ["folder", "settled", "small_shards"]
@@ -64,12 +67,12 @@ def test_a_source_that_vanishes_stops_the_run_and_the_same_command_goes_on(
     out = tmp_path / "out.csv"
     with open_plan(str(folder), str(out)) as begun:
         assert len(begun.undone()) == 4
-        score_shard(begun, 0, begun.classifier())
+        score_shard(begun, 0, classifier=begun.classifier())
         lose(folder)
-        sentence = f"{folder}: the files that were there are gone \\(.*the same command goes on"
+        sentence = f"{folder}: the files that were there are gone \\(.*scoring resumes"
         for shard in begun.undone():
             with pytest.raises(ScoringError, match=sentence):
-                score_shard(begun, shard, begun.classifier())
+                score_shard(begun, shard, classifier=begun.classifier())
         assert begun.undone() == [1, 2, 3]
     shutil.rmtree(folder, ignore_errors=True)
     folder.with_name("away").rename(folder)
@@ -84,7 +87,7 @@ def test_many_files_in_a_row_that_vanish_stop_the_run(many, tmp_path):
     with open_plan(str(many), str(tmp_path / "out.csv")) as begun:
         shutil.rmtree(many / "sub")
         with pytest.raises(ScoringError, match=r"20 files in a row are lost .*sub/019.png: there"):
-            score_shard(begun, 0, begun.classifier())
+            score_shard(begun, 0, classifier=begun.classifier())
         assert 0 in begun.undone()
 
 
@@ -95,7 +98,7 @@ def test_single_files_that_vanish_have_error_rows(many, tmp_path):
             if number % LOST_IN_A_ROW:
                 (many / f"sub/{number:03}.png").unlink()
         for shard in begun.shards:
-            score_shard(begun, shard, begun.classifier())
+            score_shard(begun, shard, classifier=begun.classifier())
         assert not begun.undone()
 
 
@@ -163,7 +166,7 @@ def test_a_server_that_gives_nothing_any_more_stops_the_run(memory, monkeypatch,
         for name in ("cat_file", "info", "ls"):
             monkeypatch.setattr(MemoryFileSystem, name, refuse)
         with pytest.raises(ScoringError, match=r"memory://in: can no longer .*token has expired"):
-            score_shard(begun, 0, begun.classifier())
+            score_shard(begun, 0, classifier=begun.classifier())
         assert 0 in begun.undone()
 
 
@@ -192,7 +195,7 @@ def test_an_archive_on_a_failing_disk_stops_the_run(monkeypatch, tmp_path):
     with open_plan(str(tmp_path / "a.zip"), str(tmp_path / "out.csv")) as begun:
         monkeypatch.setattr(ZipFileSystem, "cat_file", fail)
         with pytest.raises(ScoringError, match=r"Input/output error.*; what is done is kept"):
-            score_shard(begun, 0, begun.classifier())
+            score_shard(begun, 0, classifier=begun.classifier())
 
 
 def test_a_tar_reaches_nothing_outside_of_it_and_its_pipes_and_devices_have_no_row(tmp_path):
@@ -359,7 +362,7 @@ def test_litter_that_an_earlier_version_scored_is_left_out_by_the_next_run(
     """Version 1.0.0 wrote error rows for it, and the exit code was 3 for ever."""
     out = tmp_path / "out.csv"
     with monkeypatch.context() as earlier:
-        earlier.setattr(plan, "is_litter", lambda path: False)
+        earlier.setattr(planning, "is_litter", lambda path: False)
         first = score_here(littered, out, incremental="incremental" in options)
         assert first.statuses["error"] == len(HIDDEN) + len(HIDDEN_FOLDERS)
     summary = score_here(littered, out, **options)
@@ -391,7 +394,7 @@ ROW = ["ok", 5, 0.9, *[0.1] * 10, "", 28, 28, "0" * 64]
 )
 def test_a_damaged_manifest_is_one_sentence(folder, tmp_path, line):
     with open_plan(str(folder), str(tmp_path / "out.csv")) as begun:
-        file = begun.folder / plan.MANIFEST
+        file = begun.folder / MANIFEST
         lines = file.read_bytes().splitlines(keepends=True)
         good = begun.lines(0)
         lines[1] = line.ljust(len(lines[1]) - 1)[: len(lines[1]) - 1] + b"\n"
@@ -405,7 +408,7 @@ def test_a_damaged_manifest_is_one_sentence(folder, tmp_path, line):
 
 def test_a_manifest_that_is_cut_short_is_one_sentence(folder, tmp_path):
     with open_plan(str(folder), str(tmp_path / "out.csv")) as begun:
-        file = begun.folder / plan.MANIFEST
+        file = begun.folder / MANIFEST
         file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:-1]))
         with pytest.raises(ScoringError, match="not the 7 files that were listed"):
             begun.lines(0)

@@ -40,7 +40,7 @@ def fall_over(x):
     return x
 
 
-def stop_unmarked(job, mark):
+def stop_between_items(job, on_item):
     """Stand still before any item is begun."""
     os.kill(os.getpid(), signal.SIGSTOP)
 

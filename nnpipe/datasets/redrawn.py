@@ -59,7 +59,7 @@ def redraw_all(images: Pixels, rng: np.random.Generator) -> Pixels:
     if len(batches) < 2:
         return np.concatenate([_redraw(batch) for batch in batches])
     try:
-        results = over(_redraw, batches, seconds=SECONDS, workers=cores())
+        results = list(over(_redraw, batches, seconds=SECONDS, workers=cores()))
         for result in results:
             if isinstance(result, ProcessError):
                 raise result

@@ -20,8 +20,8 @@ from nnpipe.evaluation.robustness import Series
 from nnpipe.files import sha256
 from nnpipe.labelled import Labelled
 from nnpipe.network import Array, softmax
+from nnpipe.places import encode_path
 from nnpipe.preprocess import as_inputs
-from nnpipe.scoring.rows import encode_path
 from nnpipe.weights import Metadata
 
 

@@ -1,6 +1,6 @@
 """A source of pictures → one row for each file, in the order of the paths.
 
-    sources → manifest → plan → shards, by worker processes → sinks → summary
+    sources → manifest → planning → shards, by worker processes → outputs → summary
 
 `score` does all of it. A flow that shares the work among machines takes the same steps one by one:
 `open_plan`, `run_shards` on each machine, `finish`.
@@ -9,11 +9,12 @@
 import time
 from collections.abc import Callable
 
+from nnpipe.places import decode_path, encode_path
 from nnpipe.processes import cores
-from nnpipe.scoring.plan import open_plan
+from nnpipe.scoring.outputs import read_rows
+from nnpipe.scoring.planning import open_plan
 from nnpipe.scoring.pool import run_shards
-from nnpipe.scoring.rows import Row, decode_path, encode_path
-from nnpipe.scoring.sinks import read_rows
+from nnpipe.scoring.rows import Row
 from nnpipe.scoring.summary import Summary, finish
 from nnpipe.settings import ScoreRequest
 

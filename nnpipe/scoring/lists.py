@@ -1,4 +1,4 @@
-"""Lists of paths: texts that name what is to be scored."""
+"""Lists of paths: texts that name the files to score."""
 
 import codecs
 import hashlib
@@ -12,21 +12,21 @@ from nnpipe.errors import ScoringError
 from nnpipe.kinds import kind_of
 
 BLOCK = 2**20
-"""Bytes that are read at a time."""
+"""Bytes read at a time."""
 
 LONGEST = 2**16
-"""Bytes that a path has at most."""
+"""Longest path, in bytes."""
 
 CONTROLS = frozenset(range(32)) - frozenset(b"\t\n\r")
-"""Bytes that no line of a text has. A path with one of them is listed with NUL as its end."""
+"""Bytes that no line of a text has. A path with one of them needs NUL as its end."""
 
 UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-"""Byte order marks of lists that PowerShell writes. Other lists are bytes, as paths are on Linux,
-and may begin with the mark of UTF-8."""
+"""Byte order marks of the lists that PowerShell writes. Other lists are bytes, as paths are on
+Linux, and may begin with the mark of UTF-8."""
 
 
 class PathList:
-    """A text of paths, one to a line or each ended by NUL.
+    """A text of paths, one per line or each ended by NUL.
 
     Args:
         name: the name of the list in messages.
@@ -37,24 +37,24 @@ class PathList:
         ScoringError: this is no text of paths.
     """
 
-    def __init__(self, name: str, stream: IO[bytes], copy: IO[bytes] | None = None) -> None:
-        self._name, self._stream = name, copy or stream
+    def __init__(self, name: str, stream: IO[bytes], *, copy: IO[bytes] | None = None) -> None:
+        self.name, self._stream = name, copy or stream
         digest = hashlib.sha256()
 
-        def kept() -> Iterator[bytes]:
+        def copied() -> Iterator[bytes]:
             for block in _blocks(stream):
                 digest.update(block)
                 if copy:
                     copy.write(block)
                 yield block
 
-        blocks = self._decoded(kept())
+        blocks = self._decoded(copied())
         first = next(blocks, b"")
         if (kind := kind_of(first)) not in (None, "text"):
             raise self._refusal(f"its content is {kind}")
         self._end = b"\0" if b"\0" in first else b"\n"
         paths = [path for path in first.split(b"\0") if path]
-        # A path may hold any byte but NUL: whether the first one is there tells a list.
+        # A path may hold any byte but NUL. In a list, the first path exists.
         if self._end == b"\0" and paths and not lexists(paths[0]):
             if not CONTROLS.isdisjoint(b"".join(paths)):
                 raise self._refusal("it is no text")
@@ -67,7 +67,7 @@ class PathList:
         self.digest = digest.hexdigest()  # SHA-256 of the stream
 
     def paths(self) -> Iterator[bytes]:
-        """Give all paths in their order, without empty lines."""
+        """Yield all paths in their order, without empty lines."""
         self._stream.seek(0)
         rest, return_ = b"", b"\r" if self._end == b"\n" else b""
         for block in chain(self._decoded(_blocks(self._stream)), [self._end]):
@@ -75,7 +75,7 @@ class PathList:
             yield from filter(None, (line.rstrip(return_) for line in lines))
 
     def _decoded(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
-        """The blocks as they are, or, if they are UTF-16, in UTF-8."""
+        """Yield the blocks as they are, or, if they are UTF-16, in UTF-8."""
         first = next(blocks := iter(blocks), b"")
         blocks = chain([first.removeprefix(codecs.BOM_UTF8)], blocks)
         if not first.startswith(UTF_16):
@@ -90,8 +90,9 @@ class PathList:
 
     def _refusal(self, why: str) -> ScoringError:
         return ScoringError(
-            f"{self._name}: is no list of paths ({why}); expected a folder, a .zip, a .tar, or a "
-            "text with one path to a line; 'nnpipe predict' reads a single picture"
+            f"{self.name}: is no list of paths ({why}); expected a folder, a .zip, a .tar, or a "
+            "text with one path per line",
+            advice="predict",
         )
 
 

@@ -6,73 +6,57 @@ from functools import lru_cache
 from nnpipe.classifier import Classifier
 from nnpipe.errors import ProcessError, ScoringError
 from nnpipe.places import place
-from nnpipe.processes import Job, Mark, cores, run
+from nnpipe.processes import Job, OnItem, run
 from nnpipe.scoring.plan import Plan, load_plan
 from nnpipe.scoring.shard import score_shard, try_file
-
-__all__ = ["cores", "run_shards"]
 
 OnRows = Callable[[int], None]
 
 
 def run_shards(
-    plan: Plan,
-    shards: Sequence[int],
-    *,
-    workers: int,
-    on_rows: OnRows = lambda rows: None,
+    plan: Plan, shards: Sequence[int], *, workers: int, on_rows: OnRows = lambda rows: None
 ) -> None:
     """Score shards in worker processes.
 
     When this is interrupted, or fails, no worker goes on, and what is done stays done.
 
     Args:
-        plan: what the shards are of.
+        plan: the plan of the shards.
         shards: their numbers.
-        workers: how many processes; each computes on one core.
-        on_rows: called again and again with the number of rows that are done.
+        workers: number of processes; each computes on one core.
+        on_rows: called repeatedly with the number of rows that are done.
 
     Raises:
         ScoringError: workers die again and again, for no reason that could be found.
-        NnpipeError: what a worker could not go on with, such as a full disk.
+        NnpipeError: the error that stopped a worker, such as a full disk.
     """
     if "memory://" in f"{plan.reader} {plan.out}":  # which no other process can see
         for number, shard in enumerate(shards, 1):
-            score_shard(plan, shard, plan.classifier())
+            score_shard(plan, shard, classifier=plan.classifier())
             on_rows(plan.files_of(shards[:number]))
         return
-    rows = 0
-
-    def on_answer(job: Job, answer: None) -> None:
-        nonlocal rows
-        rows += job.size
-        on_rows(rows)
-
-    of_plan, seconds = (str(plan.state), plan.id), plan.reader.seconds
-    jobs = (Job((*of_plan, shard), plan.files_of([shard])) for shard in shards)
-
-    def on_items(items: int) -> None:
-        on_rows(rows + items)
-
+    jobs = (Job((str(plan.state), plan.id, shard), size=plan.files_of([shard])) for shard in shards)
+    seconds = plan.reader.seconds
     try:
-        run(work, jobs, on_answer, seconds=seconds, workers=workers, on_items=on_items)
+        for _ in run(work, jobs, seconds=seconds, workers=workers, on_items=on_rows):
+            pass
     except ProcessError as error:
         raise ScoringError(f"{plan.out}: {error}; what is done is kept") from None
 
 
-def work(job: Job, mark: Mark) -> None:
+def work(job: Job, on_item: OnItem) -> None:
     """Score a shard, or try one of its files; this is what a worker process does.
 
     Raises:
         ScoringError: the plan has gone.
         OutputError: the rows cannot be written.
     """
-    *of_plan, shard = job.content
-    plan, classifier = _opened(*of_plan)
+    state, plan_id, shard = job.content
+    plan, classifier = _opened(state, plan_id)
     if job.alone is None:
-        score_shard(plan, shard, classifier, job.blamed, mark)
+        score_shard(plan, shard, classifier=classifier, blamed=job.blamed, on_item=on_item)
     else:
-        try_file(plan, shard, job.alone, classifier, mark)
+        try_file(plan, shard, number=job.alone, classifier=classifier, on_item=on_item)
 
 
 @lru_cache(maxsize=1)

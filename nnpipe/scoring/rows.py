@@ -1,17 +1,14 @@
-"""The row of a file: its columns, and how its path is written."""
+"""The row of a file."""
 
-import os
-import re
 from typing import NamedTuple
 
 from nnpipe.classifier import Reading
-from nnpipe.places import CONTROLS
 
 
 class Row(NamedTuple):
-    """What is known of one file, alike in every sink."""
+    """The columns of a table."""
 
-    path: str  # relative to the source, see `encode_path`
+    path: str  # relative to the source, see `places.encode_path`
     status: str  # "ok", "rejected" or "error"
     label: int | None
     confidence: float | None  # as the probabilities, rounded to six digits
@@ -32,37 +29,11 @@ class Row(NamedTuple):
 
 
 NOTHING = (None,) * 10
+"""The probabilities of a file that cannot be read."""
 
 
-def to_row(path: str, reading: Reading, digest: str | None) -> Row:
+def to_row(path: str, reading: Reading, *, digest: str | None) -> Row:
     """Put a file's reading into its row."""
-    status, label, confidence, shares, reason, width, height, _ = vars(reading).values()
-    return Row._make(
-        (path, status, label, confidence, *(shares or NOTHING), reason, width, height, digest)
-    )
-
-
-UNSAFE = re.compile(f"{CONTROLS.pattern}|\n")
-"""Characters that break a line, control a terminal, or turn the direction of text."""
-
-
-def encode_path(name: str | bytes) -> str:
-    r"""Write a file's name, or its path, as text from which `decode_path` gets it back.
-
-    A file's name is bytes, and need not be UTF-8. Each byte that is not UTF-8, and each byte of an
-    `UNSAFE` character, becomes ``\xff``; a backslash doubles, so that no two names become one. The
-    order of the texts is that of the bytes, except for the names in which this happens.
-    """
-    text = os.fsencode(name).replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
-    return UNSAFE.sub(lambda match: "".join(f"\\x{b:02x}" for b in match[0].encode()), text)
-
-
-def decode_path(text: str) -> bytes:
-    r"""The bytes of the name or path that `encode_path` wrote as ``text``."""
-    if "\\" not in text:
-        return text.encode()
-    return re.sub(
-        rb"\\(?:\\|x([0-9a-f]{2}))",
-        lambda found: bytes.fromhex(found[1].decode()) if found[1] else b"\\",
-        text.encode(),
-    )
+    r, shares = reading, reading.probabilities or NOTHING
+    about = (r.reason, r.width, r.height, digest)
+    return Row._make((path, r.status, r.label, r.confidence, *shares, *about))

@@ -1,46 +1,48 @@
-"""One shard: read its files, write its rows, and say how it went."""
+"""One shard: read its files, write its rows, and record how it went."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from nnpipe import drift
 from nnpipe.classifier import Classifier, feature_values
 from nnpipe.errors import PictureError
 from nnpipe.files import replacing, sha256, sha256_of, write_json
 from nnpipe.preprocess import prepare_many
-from nnpipe.processes import Mark
-from nnpipe.scoring.manifest import Known
+from nnpipe.processes import OnItem
+from nnpipe.scoring.entries import Content
+from nnpipe.scoring.forms import form
+from nnpipe.scoring.manifest import Line
 from nnpipe.scoring.plan import Plan
 from nnpipe.scoring.rows import Row, to_row
-from nnpipe.scoring.sinks import form
-from nnpipe.scoring.sources import Content
 from nnpipe.scoring.statistics import Statistics
 
 BATCH = 1024
-"""So many rows are made before they are written."""
+"""Rows per batch."""
 
 GROUP = 32 * 2**20
-"""Bytes of files that are in memory at the same time, but for a single larger one."""
+"""Bytes of files in memory at the same time, except for a single larger file."""
 
 
 def score_shard(
     plan: Plan,
     shard: int,
+    *,
     classifier: Classifier,
     blamed: Mapping[int, str] | None = None,
-    mark: Mark = lambda number: None,
+    on_item: OnItem = lambda number: None,
 ) -> None:
     """Write the rows of a shard's files into its part, and then its statistics.
 
-    What goes wrong with one file ends up in its own row. Any process may do this, more than one at
-    the same time and more than once: the part is always the same, and is there whole or not at all.
+    An error of one file ends up in its own row. Any process may do this, several at the same time
+    and repeatedly: the part is always the same, and is there whole or not at all.
 
     Args:
-        plan: what the shard is of.
+        plan: the plan of the shard.
         shard: its number.
         classifier: that of the plan.
         blamed: files that are not to be touched, by their number in the shard, and why.
-        mark: called with the number of a file in the shard before any work on it, and with −1
+        on_item: called with the number of a file in the shard before any work on it, and with −1
             when it has been decoded.
 
     Raises:
@@ -49,72 +51,76 @@ def score_shard(
     start = time.perf_counter()
     lines = plan.lines(shard)
     total = Statistics()
+    reader = _Reader(plan, lines, classifier, blamed or {}, on_item, total)
 
     def batches() -> Iterator[list[Row]]:
         for first in range(0, len(lines), BATCH):
             batch = range(first, min(first + BATCH, len(lines)))
-            unknown = [number for number in batch if lines[number].row is None]
-            made = iter(_score(plan, lines, unknown, classifier, blamed or {}, mark, total))
-            rows = [lines[number].row or next(made) for number in batch]
-            total.count(rows, kept=len(batch) - len(unknown))
+            unread = [number for number in batch if lines[number].row is None]
+            read = iter(reader.rows(unread))
+            rows = [lines[number].row or next(read) for number in batch]
+            total.add(Statistics.of(rows, kept=len(batch) - len(unread)))
             yield rows
 
-    written = form(plan.out, escape_formulas=plan.command.escape_formulas)
-    with replacing(plan.part(shard), "w+b", scratch=plan.folder) as stream:
-        written.write(stream, batches())
+    out_form = form(plan.out, escape_formulas=plan.command.escape_formulas)
+    with replacing(plan.part(shard), scratch=plan.folder) as stream:
+        out_form.write(stream, batches())
         total.sha256 = sha256_of(stream)
     total.seconds = round(time.perf_counter() - start, 3)
     write_json(plan.statistics(shard), vars(total))
 
 
-def try_file(plan: Plan, shard: int, number: int, classifier: Classifier, mark: Mark) -> None:
+def try_file(
+    plan: Plan, shard: int, *, number: int, classifier: Classifier, on_item: OnItem
+) -> None:
     """Do all that `score_shard` does with one file, but write nothing."""
-    _score(plan, plan.lines(shard), [number], classifier, {}, mark, Statistics())
+    _Reader(plan, plan.lines(shard), classifier, {}, on_item, Statistics()).rows([number])
 
 
-def _score(
-    plan: Plan,
-    lines: Sequence[Known],
-    numbers: Sequence[int],
-    classifier: Classifier,
-    blamed: Mapping[int, str],
-    mark: Mark,
-    total: Statistics,
-) -> Iterable[Row]:
-    """The rows of some files of a shard."""
-    paths = [lines[number].entry.path for number in numbers]
-    digests: list[str | None] = []
-    seconds = [0.0] * (len(numbers) + 1)  # of each file, and of what lies between
-    current, since = -1, 0.0
+class _Reader(NamedTuple):
+    """Makes the rows of a shard's files."""
 
-    def contents() -> Iterator[Content]:
-        found = plan.reader.read([lines[n].entry for n in numbers if n not in blamed])
+    plan: Plan
+    lines: Sequence[Line]
+    classifier: Classifier
+    blamed: Mapping[int, str]
+    on_item: OnItem
+    total: Statistics
+
+    def rows(self, numbers: Sequence[int]) -> list[Row]:
+        """Read some files, by their numbers in the shard."""
+        digests: list[str | None] = []
+        timed = prepare_many(
+            self._contents(numbers, digests),
+            on_item=lambda index: self.on_item(-1 if index < 0 else numbers[index]),
+        )
+        paths = [self.lines[number].entry.path for number in numbers]
+        readings = self.classifier.read_prepared([picture.result for picture in timed])
+        reference = self.classifier.weights.metadata.reference
+        histograms = drift.count(feature_values(readings), reference) if reference else {}
+        slowest = [(picture.seconds, path) for picture, path in zip(timed, paths, strict=True)]
+        self.total.add(Statistics(slowest=slowest, histograms=histograms))
+        return [
+            to_row(path, reading, digest=digest)
+            for path, reading, digest in zip(paths, readings, digests, strict=True)
+        ]
+
+    def _contents(self, numbers: Sequence[int], digests: list[str | None]) -> Iterator[Content]:
+        """Yield the contents of files, and append their digests.
+
+        One kind of work at a time: alternating between files, hashes and pictures takes a tenth
+        longer.
+        """
+        entries = [self.lines[number].entry for number in numbers if number not in self.blamed]
+        contents = self.plan.reader.read(entries)
         group: list[Content] = []
         size = 0
         for number in numbers:
-            mark(number)
-            content = PictureError(blamed[number]) if number in blamed else next(found)
-            group.append(content)
-            size += 0 if isinstance(content, PictureError) else len(content)
+            self.on_item(number)
+            blame = self.blamed.get(number)
+            group.append(PictureError(blame) if blame else next(contents))
+            size += len(group[-1]) if isinstance(group[-1], bytes) else 0
             if size > GROUP or number == numbers[-1]:
-                yield from decoded(group)
+                digests += (sha256(c) if isinstance(c, bytes) else None for c in group)
+                yield from group
                 group, size = [], 0
-
-    # One kind of work at a time: files, hashes and pictures in turn would take a tenth longer.
-    def decoded(group: list[Content]) -> Iterator[Content]:
-        digests.extend(None if isinstance(c, PictureError) else sha256(c) for c in group)
-        yield from group
-
-    def at(index: int) -> None:
-        nonlocal since, current
-        now = time.perf_counter()
-        seconds[current] += now - since
-        current, since = index, now
-        mark(-1 if index < 0 else numbers[index])
-
-    prepared = prepare_many(contents(), at=at)
-    total.name_slowest(zip(seconds, paths, strict=False))
-    readings = classifier.read_prepared(prepared)
-    if reference := classifier.weights.metadata.reference:
-        total.add_histograms(drift.count(feature_values(readings), reference))
-    return map(to_row, paths, readings, digests)

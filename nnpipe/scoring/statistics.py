@@ -2,22 +2,20 @@
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import chain
-from pathlib import Path
 
 from nnpipe import records
 from nnpipe.drift import Counts
 from nnpipe.errors import ScoringError
-from nnpipe.places import is_remote
+from nnpipe.places import Place
 from nnpipe.scoring.rows import Row
 
 NAMED = 5
-"""So many of the slowest and of the largest pictures are named."""
+"""How many of the slowest and of the largest pictures are named."""
 
 REASONS = 100
-"""So many different reasons are counted; every broken file may have one of its own."""
+"""How many different reasons are counted; every broken file may have its own."""
 
 
 @dataclass
@@ -25,65 +23,53 @@ class Statistics:
     """What happened to the files of a shard, or of all shards."""
 
     files: int = 0
-    kept: int = 0  # rows of the run before
-    seconds: float = 0.0  # in the processes that scored, added up
+    kept: int = 0  # rows of the earlier run
+    seconds: float = 0.0  # of all processes that scored, added up
     statuses: Counter[str] = field(default_factory=Counter)
     labels: Counter[str] = field(default_factory=Counter)  # of rows that are "ok"
     reasons: Counter[str] = field(default_factory=Counter)  # of all rows that have one
     slowest: list[tuple[float, str]] = field(default_factory=list)  # seconds, path
     # Pixels, width, height, path.
     largest: list[tuple[int, int, int, str]] = field(default_factory=list)
-    # Of what was read in this run and is no error. It is never of a part of that: weights with a
-    # reference are only read, and so a plan with them is only begun, by versions that count.
+    # Of all pictures that this run has read. They are never of a part of them: only versions that
+    # count can read weights with a reference, and so begin a plan with them.
     histograms: Counts = field(default_factory=dict)
     sha256: str = ""  # of the shard's part
 
-    def count(self, rows: Sequence[Row], kept: int) -> None:
-        """Take in rows, so many of which were kept from the run before."""
-        self.files += len(rows)
-        self.kept += kept
-        self.statuses.update(row.status for row in rows)
-        self.labels.update(str(row.label) for row in rows if row.label is not None)
-        self._add_reasons(row.reason for row in rows if row.reason)
-        self.name_largest(
-            (row.width * row.height, row.width, row.height, row.path)
-            for row in rows
-            if row.width and row.height
+    @classmethod
+    def of(cls, rows: Sequence[Row], *, kept: int) -> "Statistics":
+        """Count rows, of which ``kept`` were taken from the earlier run."""
+        return cls(
+            files=len(rows),
+            kept=kept,
+            statuses=Counter(row.status for row in rows),
+            labels=Counter(str(row.label) for row in rows if row.label is not None),
+            reasons=Counter(row.reason for row in rows if row.reason),
+            largest=[
+                (row.width * row.height, row.width, row.height, row.path)
+                for row in rows
+                if row.width and row.height
+            ],
         )
 
     def add(self, other: "Statistics") -> None:
-        """Take in those of other files."""
+        """Add those of other files."""
         self.files += other.files
         self.kept += other.kept
         self.seconds += other.seconds
         self.statuses.update(other.statuses)
         self.labels.update(other.labels)
-        self._add_reasons(other.reasons)
-        self.name_slowest(other.slowest)
-        self.name_largest(other.largest)
-        self.add_histograms(other.histograms)
-
-    def add_histograms(self, counts: Counts) -> None:
-        """Take in how many pictures fall into each bin."""
-        for name, new in counts.items():
+        self.reasons.update(other.reasons)
+        if len(self.reasons) > 10 * REASONS:
+            self.reasons = Counter(dict(self.reasons.most_common(REASONS)))
+        self.slowest = heapq.nlargest(NAMED, self.slowest + other.slowest)
+        self.largest = heapq.nlargest(NAMED, self.largest + other.largest)
+        for name, new in other.histograms.items():
             old = self.histograms.get(name, [0] * len(new))
             self.histograms[name] = [a + b for a, b in zip(old, new, strict=True)]
 
-    def name_slowest(self, slowest: Iterable[tuple[float, str]]) -> None:
-        """Take in seconds and paths of pictures."""
-        self.slowest = heapq.nlargest(NAMED, chain(self.slowest, slowest))
 
-    def name_largest(self, largest: Iterable[tuple[int, int, int, str]]) -> None:
-        """Take in pixels, width, height and paths of pictures."""
-        self.largest = heapq.nlargest(NAMED, chain(self.largest, largest))
-
-    def _add_reasons(self, reasons: Iterable[str] | Mapping[str, int]) -> None:
-        self.reasons.update(reasons)
-        if len(self.reasons) > 10 * REASONS:
-            self.reasons = Counter(dict(self.reasons.most_common(REASONS)))
-
-
-def load_statistics(path: Path) -> Statistics:
+def load_statistics(path: Place) -> Statistics:
     """Read the statistics of a shard.
 
     Raises:
@@ -93,7 +79,5 @@ def load_statistics(path: Path) -> Statistics:
         statistics: Statistics = records.load(Statistics, path, printable=False)
         return statistics
     except (OSError, ValueError) as error:
-        if is_remote(path) and not isinstance(error, (FileNotFoundError, ValueError)):
-            raise  # the server's fault, and not the file's
-        why = "is missing or damaged; give the same command again"
+        why = "is missing or damaged; scoring again repairs it"
         raise ScoringError(f"{path}: {why}") from error

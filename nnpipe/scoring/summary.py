@@ -1,73 +1,110 @@
-"""The end of a run: the output is put together, and the summary of all is kept as JSON."""
+"""The end of a run: the output is put together, and the summary of the run is written as JSON."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+from nnpipe import records
 from nnpipe.drift import Counts, Drift, compare
 from nnpipe.errors import ScoringError
 from nnpipe.files import write_json
+from nnpipe.places import Place
 from nnpipe.runs import now
-from nnpipe.scoring.plan import (
-    MANIFEST,
-    OWN,
-    PLAN,
-    WEIGHTS,
-    Plan,
-    check_own,
-    clear,
-    load_summary,
-    summary_file,
-)
-from nnpipe.scoring.sinks import Part, assemble, size_of
-from nnpipe.scoring.sources import LITTER
+from nnpipe.scoring.entries import LITTER
+from nnpipe.scoring.outputs import ELSEWHERE, Part, assemble, bytes_of, check_own, hashes_of
+from nnpipe.scoring.plan import MALFORMED, PLAN, Command, Plan
+from nnpipe.scoring.state import clear
 from nnpipe.scoring.statistics import REASONS, Statistics, load_statistics
+
+SUFFIX = ".summary.json"
+"""What the name of a summary adds to that of its output."""
+
+WRITTEN_BY_NNPIPE = "written by nnpipe"
+"""The reason in the summary for files in a source that nnpipe has written."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """How a run went, as it stands in ``<out>.summary.json``."""
+    """How a run went, as ``<out>.summary.json`` says it."""
 
     files: int  # rows of the output
-    scored: int  # of these, what this run has read
+    scored: int  # of these, the files that this run has read
     statuses: dict[str, int]  # rows per status
     labels: dict[str, int]  # rows per label
     reasons: dict[str, int]  # rows per reason, the most frequent first
-    skipped: dict[str, int]  # what is no file and has no row, per kind
-    skipped_named: dict[str, str]  # the first of it
+    skipped: dict[str, int]  # what has no row, per kind
+    skipped_named: dict[str, str]  # the first of these, and their kinds
     slowest: list[dict[str, Any]]  # seconds, path
     largest: list[dict[str, Any]]  # width, height, path
-    seconds: float  # since the command was last given
-    rate: float  # rows a second since then
-    process_seconds: float  # spent on the shards, by all processes, however often it was given
-    # Of what this run has read; None if that is nothing, or if the weights have no reference.
+    seconds: float  # since the run was last started or resumed
+    rate: float  # rows per second since then
+    process_seconds: float  # spent on the shards, by all processes, since the run was first started
+    # Of the pictures that this run has read; None if there are none, or if the weights have no
+    # reference.
     drift: Drift | None = None
 
     @property
     def complete(self) -> bool:
         """Whether every file was read as a digit; litter and nnpipe's own files do not count."""
-        return self.statuses.get("ok", 0) == self.files and self.skipped.keys() <= {LITTER, OWN}
+        uncounted = {LITTER, WRITTEN_BY_NNPIPE}
+        return self.statuses.get("ok", 0) == self.files and self.skipped.keys() <= uncounted
 
     def __str__(self) -> str:
         return "\n".join(self.lines())
 
     def lines(self, most: int = 5) -> list[str]:
-        """The summary for people: what was read, what not and why, and what took long."""
+        """Return the summary for people: rows, refusals with their reasons, and slow pictures."""
         statuses = ", ".join(f"{n:,} {status}" for status, n in sorted(self.statuses.items()))
         kept = f", {self.files - self.scored:,} kept" if self.scored < self.files else ""
         labels = "  ".join(f"{label}: {n:,}" for label, n in self.labels.items())
-        told = [f"{self.files:,} rows ({statuses}{kept}), {self.rate:,.0f} a second"]
-        told += [f"  {labels}"] if labels else []
-        if self.drift and self.drift.past:
-            told.append(f"  drift: {self.drift}")
-        told += [f"  {n:,} × {reason}" for reason, n in list(self.reasons.items())[:most]]
-        told += [f"  no row: {n:,} × {kind}" for kind, n in self.skipped.items()]
-        for path, kind in list(self.skipped_named.items())[:most]:
-            told.append(f"    {path} ({kind})")
-        if self.slowest:
-            told.append("  slowest: {path} ({seconds:.2f} s)".format(**self.slowest[0]))
-        if self.largest:
-            told.append("  largest: {path} ({width} × {height})".format(**self.largest[0]))
-        return told
+        lines = [f"{self.files:,} rows ({statuses}{kept}), {self.rate:,.0f} a second"]
+        lines += [f"  {labels}"] if labels else []
+        lines += [f"  drift: {self.drift}"] if self.drift and self.drift.past else []
+        lines += [f"  {n:,} × {reason}" for reason, n in list(self.reasons.items())[:most]]
+        lines += [f"  no row: {n:,} × {kind}" for kind, n in self.skipped.items()]
+        named = list(self.skipped_named.items())[:most]
+        lines += [f"    {path} ({kind})" for path, kind in named]
+        slowest, largest = self.slowest[:1], self.largest[:1]
+        lines += ["  slowest: {path} ({seconds:.2f} s)".format(**picture) for picture in slowest]
+        lines += ["  largest: {path} ({width} × {height})".format(**picture) for picture in largest]
+        return lines
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished run, as the summary of its output records it."""
+
+    plan: str
+    command: Command
+    skipped: dict[str, int]
+    skipped_named: dict[str, str]
+    sha256: dict[str, str]  # of each file of the output, by name
+
+
+def summary_file(out: Place) -> Place:
+    """Return the file of an output's summary."""
+    return out.with_name(out.name + SUFFIX)
+
+
+def load_finished(out: Place) -> Finished | None:
+    """Read which run wrote an output; return None if the output or its summary is missing.
+
+    Raises:
+        ScoringError: another file is in the place of the summary.
+    """
+    file = summary_file(out)
+    try:
+        content = records.parse(records.read_bytes(file, links=False).decode())
+        if "sha256" not in content:  # version 1.0.0 recorded the size alone
+            hashes = hashes_of(out)
+            same = content["bytes"] == bytes_of(out)
+            content["sha256"] = hashes if same else dict.fromkeys(hashes, "")
+        content = {field.name: content[field.name] for field in fields(Finished)}
+        finished: Finished = records.build(Finished, content, printable=False)
+        return finished if out.exists() else None
+    except FileNotFoundError:
+        return None
+    except MALFORMED as error:
+        raise ScoringError(f"{file}: is not a summary that nnpipe wrote; {ELSEWHERE}") from error
 
 
 def finish(plan: Plan, *, rows: int, seconds: float) -> Summary:
@@ -75,11 +112,11 @@ def finish(plan: Plan, *, rows: int, seconds: float) -> Summary:
 
     Args:
         plan: the plan.
-        rows: how many were made since the command was last given.
-        seconds: how long ago that is.
+        rows: how many were made since the run was last started or resumed.
+        seconds: how long ago that was.
 
     Raises:
-        OutputError: one of the two cannot be written; then the same command goes on from here.
+        OutputError: one of the two cannot be written; the run can be resumed.
         ScoringError: what was done is damaged, or the output would replace a file of somebody's.
     """
     total, parts = Statistics(), []
@@ -88,10 +125,10 @@ def finish(plan: Plan, *, rows: int, seconds: float) -> Summary:
             one = load_statistics(plan.statistics(shard))
             total.add(one)
             parts.append(Part(plan.part(shard), one.sha256))
-        whole = total.files == plan.files
+        is_whole = total.files == plan.files
     except ValueError:  # histograms of different lengths
-        whole = False
-    if not whole:
+        is_whole = False
+    if not is_whole:
         raise ScoringError(f"{plan.state}: is damaged; move it away to start again")
     summary = Summary(
         files=total.files,
@@ -111,7 +148,7 @@ def finish(plan: Plan, *, rows: int, seconds: float) -> Summary:
     hashes: dict[str, str] = {}
 
     def announce(new: dict[str, str]) -> None:
-        load_summary(plan.out)  # both may have been changed since the plan was made
+        load_finished(plan.out)  # both may have been changed since the plan was made
         check_own(plan.out, plan.own)
         hashes.update(new)
         own = {name: [*plan.own.get(name, []), new[name]] for name in new}
@@ -119,29 +156,29 @@ def finish(plan: Plan, *, rows: int, seconds: float) -> Summary:
         # While there is no summary, the output is not finished, whatever it holds.
         summary_file(plan.out).unlink(missing_ok=True)
 
-    assemble(plan.out, parts, plan.folder, announce)
+    assemble(plan.out, parts, scratch=plan.folder, announce=announce)
     about = {
         "plan": plan.id,
         "finished": now(),
         "command": asdict(plan.command),
-        "bytes": size_of(plan.out),
+        "bytes": bytes_of(plan.out),
         "sha256": hashes,
     }
-    write_json(summary_file(plan.out), about | asdict(summary), plan.folder)
+    write_json(summary_file(plan.out), about | asdict(summary), scratch=plan.folder)
     if plan.lasting:
         replace(plan, finished=True).save()
-        clear(plan.state, but=(f"{plan.id}/{MANIFEST}", f"{plan.id}/{WEIGHTS}"))
+        clear(plan.state, but=plan.id)
     else:
-        (plan.state / PLAN).unlink()  # what else there is goes when the plan is closed
+        (plan.state / PLAN).unlink()  # the rest goes when the plan is closed
     return summary
 
 
 def _drift(plan: Plan, histograms: Counts) -> Drift | None:
-    """Compare with the validation digits what was read."""
+    """Compare the pictures that were read with the validation digits."""
     if not histograms:
         return None
     metadata = plan.classifier().weights.metadata
     if plan.command.threshold != (metadata.rejection_threshold or 0.0):
-        # Another threshold rejects other digits, of the validation digits, too.
+        # Another threshold rejects other digits, among the validation digits as well.
         histograms = {name: counts for name, counts in histograms.items() if name != "rejections"}
     return compare(metadata.reference or {}, histograms)

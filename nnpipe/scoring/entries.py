@@ -1,0 +1,82 @@
+"""What a source consists of: its files, as entries, and a reader of their content."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, Protocol
+
+from nnpipe.errors import PictureError, ScoringError
+from nnpipe.places import in_one_line
+
+LOST_IN_A_ROW = 20
+"""Files in a row that were listed and can no longer be read. That many show that the whole source
+is in trouble."""
+
+LITTER = "hidden file or system litter"
+"""The reason in the summary for files that `is_litter` leaves out."""
+
+LITTER_NAMES = {"thumbs.db", "desktop.ini", "__macosx", "$recycle.bin"}
+"""Files and folders of file managers and archivers, in lower case."""
+
+Content = bytes | PictureError
+"""The bytes of a file, or why they cannot be read."""
+
+Skip = Callable[[str, str], None]
+"""Called with the path of something that gets no row, and why."""
+
+
+class Entry(NamedTuple):
+    """A file of a source."""
+
+    path: str  # see `places.encode_path`
+    stamp: str = ""  # changes with the content; empty if that cannot be told
+    size: int = 0  # in bytes, as far as known
+
+
+class Reader(Protocol):
+    """What reads the files of a source, in the worker processes; see `Local` and `Remote`."""
+
+    @property
+    def seconds(self) -> int:
+        """Time limit of reading one file, with those that are fetched at the same time."""
+
+    def read(self, entries: Sequence[Entry]) -> Iterator[Content]:
+        """Read the bytes of each file.
+
+        Raises:
+            ScoringError: the source is gone, or too many files are.
+        """
+
+
+class Source(NamedTuple):
+    """A listing of files and their reader."""
+
+    identity: str  # equal for equal sources
+    reader: Reader
+    entries: Callable[[Skip], Iterator[Entry]]  # in any order
+    named: bool = False  # whether a person named each file, so that litter counts
+
+
+def is_litter(path: str) -> bool:
+    """Return True for hidden files, leftovers of file managers and archivers, and all in such.
+
+    Args:
+        path: relative to the source, whose own name does not count.
+    """
+    return any(
+        (part.startswith(".") and part not in (".", "..")) or part.lower() in LITTER_NAMES
+        for part in path.split("/")
+    )
+
+
+def fixed_part(pattern: str) -> str:
+    """Return the folder below which a pattern varies, with its slash; paths are relative to it."""
+    first = next(i for i, character in enumerate(pattern) if character in "*?[")
+    return pattern[: pattern.rfind("/", 0, first) + 1]
+
+
+def lost(source: str, why: str) -> ScoringError:
+    """Return the error for a source that has gone away."""
+    return ScoringError(
+        f"{in_one_line(source)}: {why}; what is done is kept, and scoring resumes from there when "
+        "the files are back; if they stay away, remove the folder beside the output that ends with "
+        ".nnpipe to begin again"
+    )

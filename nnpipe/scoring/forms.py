@@ -1,0 +1,158 @@
+"""Forms of a table: CSV, JSON lines and Parquet; how rows are written, joined and read back.
+
+Each shard writes its rows into a part of the output's own form, so that joining is little more than
+copying: the bytes do not depend on who wrote which part, or when.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import chain
+from typing import IO, Any, NamedTuple
+
+from nnpipe.errors import ScoringError, needs
+from nnpipe.places import Place
+from nnpipe.scoring.rows import Row
+
+FOLDER = ""
+"""The suffix of a folder of Parquet parts."""
+
+ROW_GROUP = 65_536
+"""Rows of a row group in Parquet."""
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20", "'")
+"""Beginnings that a spreadsheet takes for a formula, also in full width, as OWASP lists them, and
+the quote itself, so that the cell can be read back."""
+
+NUMBERS = ("label", "width", "height")
+SHARES = ("confidence", *(f"p{digit}" for digit in range(10)))
+"""Columns of integers and of floats; all others are text."""
+
+
+class Form(NamedTuple):
+    """How rows are written and read."""
+
+    write: Callable[[IO[bytes], Iterable[list[Row]]], None]  # batches of rows into a part
+    join: Callable[[IO[bytes], Iterable[bytes]], None]  # parts into an output
+    read: Callable[[IO[bytes]], Iterator[Row]]  # an output's rows
+
+
+def form(out: Place, *, escape_formulas: bool = False) -> Form:
+    """Return the form of an output, by its suffix.
+
+    Args:
+        out: the output.
+        escape_formulas: put a quote before cells that a spreadsheet would take for formulas; CSV
+            only.
+
+    Raises:
+        ScoringError: no form has this suffix.
+        MissingExtraError: it is Parquet, and pyarrow is not installed.
+    """
+    if out.suffix == ".csv":
+        write = partial(_write_csv, escape=escape_formulas)
+        return Form(write, _join_csv, partial(_read_csv, escape=escape_formulas))
+    if escape_formulas:
+        raise ScoringError(f"{out}: formulas are escaped in .csv files only; name one")
+    if out.suffix == ".jsonl":
+        return Form(_write_json_lines, _join_json_lines, _read_json_lines)
+    if out.suffix in (".parquet", FOLDER):
+        _pyarrow()
+        return Form(_write_parquet, _join_parquet, _read_parquet)
+    raise ScoringError(
+        f"{out}: rows are written as .csv, .jsonl, .parquet, or into a folder whose name has no "
+        "suffix"
+    )
+
+
+def _write_csv(stream: IO[bytes], batches: Iterable[list[Row]], *, escape: bool) -> None:
+    rows: Iterable[Row] = chain.from_iterable(batches)
+    if escape:
+        rows = (row._replace(path=_escape(row.path), reason=_escape(row.reason)) for row in rows)
+    text = io.TextIOWrapper(stream, "utf-8", newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    text.detach()
+
+
+def _escape(cell: str) -> str:
+    return f"'{cell}" if cell.startswith(FORMULA) else cell
+
+
+def _join_csv(stream: IO[bytes], parts: Iterable[bytes]) -> None:
+    stream.write((",".join(Row._fields) + "\n").encode())
+    stream.writelines(parts)
+
+
+def _join_json_lines(stream: IO[bytes], parts: Iterable[bytes]) -> None:
+    stream.writelines(parts)
+
+
+def _read_csv(stream: IO[bytes], *, escape: bool) -> Iterator[Row]:
+    parse = dict.fromkeys(NUMBERS, int) | dict.fromkeys(SHARES, float)
+    lines = (line.decode() for line in stream)
+    for columns in csv.DictReader(lines, strict=True):
+        cells: dict[str, Any] = {
+            name: parse.get(name, str)(columns[name]) if columns[name] or name == "reason" else None
+            for name in Row._fields
+        }
+        row = Row(**cells)
+        if escape:
+            texts = row.path.removeprefix("'"), row.reason.removeprefix("'")
+            row = row._replace(path=texts[0], reason=texts[1])
+        yield row
+
+
+def _write_json_lines(stream: IO[bytes], batches: Iterable[list[Row]]) -> None:
+    for rows in batches:
+        lines = (json.dumps(row._asdict(), ensure_ascii=False) + "\n" for row in rows)
+        stream.write("".join(lines).encode())
+
+
+def _read_json_lines(stream: IO[bytes]) -> Iterator[Row]:
+    return (Row(**json.loads(line)) for line in stream)
+
+
+def _pyarrow() -> Any:
+    with needs("batch", "Parquet, unlike .csv and .jsonl,"):
+        import pyarrow as pa
+        import pyarrow.parquet
+    return pa
+
+
+def _schema() -> Any:
+    pa = _pyarrow()
+    types = dict.fromkeys(Row._fields, pa.string()) | dict.fromkeys(SHARES, pa.float64())
+    types |= {"label": pa.int8(), "width": pa.int32(), "height": pa.int32()}
+    return pa.schema(list(types.items()))
+
+
+def _write_parquet(stream: IO[bytes], batches: Iterable[list[Row]]) -> None:
+    table, schema = _pyarrow().Table.from_pylist, _schema()
+    _write_tables(stream, (table([row._asdict() for row in rows], schema) for rows in batches))
+
+
+def _join_parquet(stream: IO[bytes], parts: Iterable[bytes]) -> None:
+    parquet = _pyarrow().parquet
+    tables = (parquet.read_table(io.BytesIO(part), schema=_schema()) for part in parts)
+    _write_tables(stream, tables)
+
+
+def _write_tables(stream: IO[bytes], tables: Iterator[Any]) -> None:
+    """Write tables as row groups of one size, however they were cut; one is kept in memory."""
+    pa = _pyarrow()
+    rest = _schema().empty_table()
+    with pa.parquet.ParquetWriter(stream, _schema()) as writer:
+        for table in tables:
+            rest = pa.concat_tables([rest, table])
+            while len(rest) >= ROW_GROUP:
+                writer.write_table(rest.slice(0, ROW_GROUP).combine_chunks())
+                rest = rest.slice(ROW_GROUP)
+        if len(rest):
+            writer.write_table(rest.combine_chunks())
+
+
+def _read_parquet(stream: IO[bytes]) -> Iterator[Row]:
+    for batch in _pyarrow().parquet.ParquetFile(stream).iter_batches(8192):
+        yield from (Row(**columns) for columns in batch.to_pylist())

@@ -1,0 +1,154 @@
+"""Files of this machine: listing folders and patterns, and reading."""
+
+import os
+import stat
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from nnpipe.errors import PictureError, ScoringError
+from nnpipe.places import Place, RemotePath, decode_path, encode_path, in_one_line
+from nnpipe.preprocess import SECONDS, read_file
+from nnpipe.scoring.entries import LOST_IN_A_ROW, Content, Entry, Skip, Source, fixed_part, lost
+
+JUST_NOW = 2 * 10**9
+"""Age in ns below which a file may still change without getting a new time stamp."""
+
+
+class Local(NamedTuple):
+    """Reads files below a folder; absolute paths are taken as they are."""
+
+    root: str
+
+    @property
+    def seconds(self) -> int:
+        """Time limit of reading one file."""
+        return SECONDS
+
+    def read(self, entries: Sequence[Entry]) -> Iterator[Content]:
+        """Read the bytes of each file.
+
+        Raises:
+            ScoringError: the folder is gone, or too many files are.
+        """
+        root = os.fsencode(self.root) + b"/"
+        in_a_row = 0
+        for entry in entries:
+            name = decode_path(entry.path)
+            content: Content
+            try:
+                content = read_file(name if name.startswith(b"/") else root + name, regular=True)
+            except PictureError as error:
+                content = error
+            except MemoryError:
+                content = PictureError("the file takes more memory than can be had")
+            in_a_row = in_a_row + 1 if self._is_lost(entry, content) else 0
+            if in_a_row == LOST_IN_A_ROW:
+                why = f"{in_a_row} files in a row are lost (the last is {entry.path}: {content!s})"
+                raise lost(self.root, why)
+            yield content
+
+    def _is_lost(self, entry: Entry, content: Content) -> bool:
+        """Return True for a file that was listed and that the system can no longer read."""
+        cause = content.__context__ if isinstance(content, PictureError) else None
+        if not isinstance(cause, OSError) or not (entry.stamp or entry.size):
+            return False
+        if not entry.path.startswith("/"):
+            _check_root(self.root)
+        return not isinstance(cause, PermissionError)
+
+
+def _check_root(root: str) -> None:
+    """Check that a folder in which there were files is not gone, closed or empty."""
+    try:
+        with os.scandir(root) as items:
+            if next(items, None):
+                return
+        why = "the folder is empty now"
+    except OSError as error:
+        why = str(error.strerror)
+    raise lost(root, f"the files that were there are gone ({why})")
+
+
+def folder(path: str, outputs: Sequence[Place]) -> Source:
+    """Return the files below a folder, without some outputs."""
+    root = os.path.realpath(path)
+    left_out = _absolute(outputs)
+    return Source(root, Local(root), lambda skip: _walk(os.fsencode(root), skip, left_out=left_out))
+
+
+def pattern(text: str, outputs: Sequence[Place]) -> Source:
+    """Return the files that match a pattern, without some outputs.
+
+    Raises:
+        ScoringError: ``**`` stands for a part of a name.
+    """
+    base = fixed_part(text)
+    root, rest = os.fsencode(os.path.realpath(base)), os.fsencode(text[len(base) :])
+    if any(b"**" in part != b"**" for part in rest.split(b"/")):
+        raise ScoringError(f"{in_one_line(text)}: ** stands for folders; put it between two /")
+    rest += b"/*" if rest.endswith(b"**") else b""
+    left_out = _absolute(outputs)
+    below = tuple(output + b"/" for output in left_out)
+
+    def entries(skip: Skip) -> Iterator[Entry]:
+        # This ** does not follow links, in which that of the module glob may turn in circles.
+        for match in Path(os.fsdecode(root)).glob(os.fsdecode(rest)):
+            path = os.fsencode(match)
+            name = path[len(root) :].lstrip(b"/")
+            if path not in left_out and not path.startswith(below):
+                yield from entry_of(name, path, skip=skip)
+
+    identity = os.fsdecode(os.path.join(root, rest))
+    # As in shells, * stands for no hidden file, but .* does.
+    return Source(identity, Local(os.fsdecode(root)), entries, named=b"/." in b"/" + rest)
+
+
+def _absolute(places: Sequence[Place]) -> set[bytes]:
+    """Return the absolute paths of those places that are on this machine."""
+    paths = (path for path in places if not isinstance(path, RemotePath))
+    return {os.fsencode(path.parent.resolve() / path.name) for path in paths}
+
+
+def entry_of(name: bytes, path: bytes, *, skip: Skip) -> Iterator[Entry]:
+    """Yield the entry of a file. A link to nothing has one as well: its row will say why."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        yield Entry(encode_path(name))
+        return
+    if stat.S_ISDIR(status.st_mode):
+        is_link = os.path.islink(path)
+        skip(encode_path(name), "link to a folder" if is_link else "folder")
+    elif not stat.S_ISREG(status.st_mode):
+        skip(encode_path(name), "neither file nor folder")
+    else:
+        times = status.st_mtime_ns, status.st_ctime_ns  # the second changes when it is renamed
+        is_settled = max(times) < time.time_ns() - JUST_NOW
+        stamp = f"{status.st_size}-{times[0]}-{times[1]}-{status.st_ino}" if is_settled else ""
+        yield Entry(encode_path(name), stamp, status.st_size)
+
+
+def _walk(root: bytes, skip: Skip, *, left_out: set[bytes]) -> Iterator[Entry]:
+    """Yield every file below a folder; links to files count, links to folders are not followed."""
+    folders = [b""]
+    while folders:
+        folder = folders.pop()
+        try:
+            with os.scandir(os.path.join(root, folder)) as items:
+                for item in items:
+                    name = folder + item.name
+                    if item.path in left_out:
+                        continue
+                    if item.is_dir(follow_symlinks=False):
+                        folders.append(name + b"/")
+                    else:
+                        yield from entry_of(name, item.path, skip=skip)
+        except OSError as error:
+            if not folder:
+                raise ScoringError(
+                    f"{in_one_line(os.fsdecode(root))}: cannot be listed ({error.strerror})"
+                ) from None
+            _check_root(os.fsdecode(root))
+            skip(encode_path(folder[:-1]), f"folder cannot be read ({error.strerror})")

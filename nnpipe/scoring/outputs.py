@@ -1,0 +1,192 @@
+"""Outputs: checked before they are replaced, put together from parts of shards, read back."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from glob import has_magic
+from pathlib import Path
+from typing import NamedTuple
+
+from nnpipe.errors import ScoringError
+from nnpipe.files import copy, open_regular, replacing, sha256, sha256_of, size_of
+from nnpipe.places import Place, RemotePath, in_one_line, is_url, place
+from nnpipe.scoring.forms import FOLDER, form
+from nnpipe.scoring.rows import Row
+from nnpipe.settings import ScoreRequest
+
+SUCCESS = "_SUCCESS"
+"""An empty file in a folder of Parquet parts that is whole, as Hadoop and Spark have it."""
+
+EMPTY = sha256(b"")
+"""The SHA-256 of an empty file."""
+
+ELSEWHERE = "move it away, or name another output"
+"""What to do about a file that nnpipe does not overwrite."""
+
+
+class Part(NamedTuple):
+    """The rows of a shard as a file."""
+
+    path: Place
+    sha256: str
+
+    def content(self) -> bytes:
+        """Return the file's bytes.
+
+        Raises:
+            ScoringError: they are not those that were written.
+        """
+        with suppress(OSError), open_regular(self.path, links=False) as stream:
+            content = stream.read()
+            if sha256(content) == self.sha256:
+                return content
+        raise ScoringError(f"{self.path}: is damaged; scoring again repairs it")
+
+
+def output_of(request: ScoreRequest) -> Place:
+    """Return the output of a request as a place, if rows can be written there without harm.
+
+    Raises:
+        ScoringError: they cannot.
+        MissingExtraError: a package is missing.
+    """
+    name = request.out
+    if name == "-":
+        raise ScoringError("-: rows cannot go to stdout; name a file")
+    out = place(name.rstrip("/"))
+    form(out, escape_formulas=request.escape_formulas)
+    if not out.name:
+        raise ScoringError(f"{name}: is no name for a file or a folder; add one")
+    if isinstance(out, RemotePath):
+        if has_magic(str(out)):  # fsspec would remove what it matches, too
+            raise ScoringError(f"{name}: *, ? and [ stand for other names; name it without them")
+    else:
+        out = out.resolve()
+        if not is_url(request.source) and out == Path(request.source).resolve():
+            raise ScoringError(f"{name}: is what is to be scored; name another output")
+    if out.suffix != FOLDER and out.is_dir():
+        raise ScoringError(f"{name}: is a folder; name a file, or a folder without a suffix")
+    if out.suffix == FOLDER and out.exists() and not out.is_dir():
+        raise ScoringError(f"{name}: is not a folder; name a file with a suffix, or a folder")
+    return out
+
+
+def assemble(
+    out: Place, parts: Sequence[Part], *, scratch: Place, announce: Callable[[dict[str, str]], None]
+) -> None:
+    """Put an output together from the parts of its shards, in their order.
+
+    Args:
+        out: the output. A file takes its name when it is whole; a folder is whole when `SUCCESS` is
+            in it.
+        parts: one for each shard.
+        scratch: a folder of the same file system for temporary files.
+        announce: called with the SHA-256 of each file, by name, before the first takes its name.
+
+    Raises:
+        OutputError: it cannot be written.
+        ScoringError: a part is damaged.
+    """
+    if out.suffix != FOLDER:
+        with replacing(out, scratch=scratch) as stream:
+            form(out).join(stream, (part.content() for part in parts))
+            announce({out.name: sha256_of(stream)})
+        return
+    named = {f"part-{number:05}.parquet": part for number, part in enumerate(parts)}
+    for part in parts:
+        part.content()  # raises before anything is replaced
+    announce({name: part.sha256 for name, part in named.items()} | {SUCCESS: EMPTY})
+    (out / SUCCESS).unlink(missing_ok=True)
+    for old in files_of(out):
+        if old.name not in named:
+            old.unlink()
+    for name, part in named.items():
+        copy(part.path, out / name, scratch=scratch)
+    with replacing(out / SUCCESS, scratch=scratch):
+        pass
+
+
+def is_part(name: str) -> bool:
+    """Return True for the name of a file of a folder of parts."""
+    return name == SUCCESS or bool(re.fullmatch(r"part-\d+\.parquet", name))
+
+
+def files_of(out: Place) -> list[Place]:
+    """Return the files of an output that are there, in the order of their names."""
+    if not out.exists():
+        return []
+    if out.suffix != FOLDER:
+        return [out]
+    return sorted((file for file in out.iterdir() if is_part(file.name)), key=str)
+
+
+def bytes_of(out: Place) -> int:
+    """Return the size of an output in bytes."""
+    return sum(map(size_of, files_of(out)))
+
+
+def hashes_of(out: Place) -> dict[str, str]:
+    """Return the SHA-256 of each file of an output that is there, by name.
+
+    Raises:
+        ScoringError: something else is in its place.
+    """
+    hashes = {}
+    for file in files_of(out):
+        try:
+            with open_regular(file, links=False) as stream:
+                hashes[file.name] = sha256_of(stream)
+        except OSError as error:
+            why = error.strerror or error
+            raise ScoringError(f"{file}: cannot be replaced ({why}); {ELSEWHERE}") from error
+    return hashes
+
+
+def check_own(out: Place, own: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Check that an output may be replaced: nnpipe wrote it, or it is empty.
+
+    Args:
+        out: the output.
+        own: the SHA-256 of what nnpipe wrote to each of its files, by name.
+
+    Returns:
+        The SHA-256 of its files that are there, by name.
+
+    Raises:
+        ScoringError: a file was changed, or is not nnpipe's.
+    """
+    hashes = hashes_of(out)
+    for name, digest in hashes.items():
+        if digest not in own.get(name, [EMPTY]):
+            file = out / name if out.suffix == FOLDER else out
+            why = "exists, and nnpipe has no record of writing it"
+            if name in own:
+                why = "was changed after nnpipe wrote it"
+            raise ScoringError(f"{file}: {why}; {ELSEWHERE}")
+    if out.suffix == FOLDER and not own and out.exists():
+        others = (path.name for path in out.iterdir() if not is_part(path.name))
+        for name in others:
+            raise ScoringError(f"{out}: holds other files ({name}); name an empty folder")
+    return hashes
+
+
+def read_rows(out: Place, *, escape_formulas: bool = False) -> Iterator[Row]:
+    """Yield the rows of an output, in their order.
+
+    Args:
+        out: the output.
+        escape_formulas: whether it was written with this option.
+
+    Raises:
+        ScoringError: it is missing or damaged.
+    """
+    files = [out] if out.suffix != FOLDER else [f for f in files_of(out) if f.suffix]
+    try:
+        for file in files:
+            with open_regular(file) as stream:
+                yield from form(out, escape_formulas=escape_formulas).read(stream)
+    # A table that somebody has edited fails in as many ways as there are parsers.
+    except Exception as error:
+        raise ScoringError(
+            f"{out}: is not a table that nnpipe wrote ({in_one_line(error)}); {ELSEWHERE}"
+        ) from error

@@ -1,0 +1,242 @@
+"""Making a plan, or resuming one: checks of the output, the listing, and the rows to keep."""
+
+import json
+import logging
+import re
+import secrets
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from itertools import zip_longest
+from typing import NamedTuple
+
+from nnpipe import records
+from nnpipe.classifier import Classifier, champion
+from nnpipe.errors import PictureError, ScoringError
+from nnpipe.files import replacing, sha256
+from nnpipe.places import Place, in_one_line
+from nnpipe.preprocess import PREPROCESSING_VERSION
+from nnpipe.scoring import manifest
+from nnpipe.scoring.entries import LITTER, Entry, Skip, Source, is_litter
+from nnpipe.scoring.manifest import Line
+from nnpipe.scoring.outputs import ELSEWHERE, SUCCESS, check_own, is_part, output_of, read_rows
+from nnpipe.scoring.plan import MALFORMED, MANIFEST, PLAN, WEIGHTS, Command, Plan, load_plan
+from nnpipe.scoring.sources import open_source
+from nnpipe.scoring.state import STATE, clear, hold
+from nnpipe.scoring.summary import SUFFIX, WRITTEN_BY_NNPIPE, Finished, load_finished, summary_file
+from nnpipe.settings import ScoreRequest
+
+log = logging.getLogger(__name__)
+
+SHARD_FILES, SHARD_SIZE = 1024, 64 * 2**20
+"""Files of a shard, or bytes of all of them if that is less: that much is lost when a worker
+dies."""
+
+FEW_FILES, FEW_SHARDS = 32, 16
+"""If there are fewer shards than `FEW_SHARDS`, they get smaller, down to `FEW_FILES` files, so that
+all workers have some."""
+
+MOST_SHARDS = 2000
+"""If there are more shards than this, they get larger."""
+
+NAMED = 1000
+"""How many of the things that get no row are named in the summary; all are counted."""
+
+OUTPUTS = (".csv", ".jsonl", ".parquet", SUCCESS, SUFFIX)
+"""What the names of outputs and of their summaries end with."""
+
+
+@contextmanager
+def open_plan(request: ScoreRequest) -> Iterator[Plan]:
+    """Resume the plan of a request, or make it, and keep others out; see `scoring.score`.
+
+    Raises:
+        ScoringError: the source cannot be listed or holds nothing, the output's form is not known,
+            another process scores into it, it would replace a file that nnpipe did not write, or
+            there is nothing to try again.
+        OutputError: the plan cannot be written.
+        WeightsError: the weights are missing or damaged.
+        MissingExtraError: a package is missing.
+    """
+    out = output_of(request)
+    state = out.with_name(f"{out.name}.nnpipe")
+    weights = request.weights or champion()
+    classifier = Classifier.load(weights, request.reject_rate)
+    outputs = (out, state, summary_file(out))
+    with open_source(request.source, outputs) as source, hold(state, request.out):
+        content = weights.read_bytes()
+        command = Command(
+            source=source.identity,
+            out=str(out),
+            weights=sha256(content),
+            preprocessing=PREPROCESSING_VERSION,
+            threshold=classifier.threshold,
+            incremental=request.incremental,
+            retry_errors=request.retry_errors,
+            escape_formulas=request.escape_formulas,
+        )
+        old, finished = load_plan(state), load_finished(out)
+        own = dict(old.own) if old else {}
+        for name, digest in finished.sha256.items() if finished else ():
+            own[name] = [*own.get(name, []), digest]
+        hashes = check_own(out, own)
+        if finished and finished.sha256 != hashes:  # some of its files are missing
+            finished = None
+        is_of_finished = old is not None and finished is not None and finished.plan == old.id
+        if old and not old.finished and not is_of_finished and old.command == command:
+            done = len(old.shards) - len(old.undone())
+            log.info("resuming: %s of %s shards are done", done, len(old.shards))
+            yield replace(old, own=own)
+            return
+        yield _make(
+            command,
+            source,
+            state=state,
+            out=out,
+            weights=content,
+            earlier=_earlier(finished, old if is_of_finished else None, command=command),
+            own={name: [digest] for name, digest in hashes.items()},
+        )
+
+
+class _Earlier(NamedTuple):
+    """A finished run whose rows may be kept."""
+
+    finished: Finished
+    plan: Plan | None  # if that was kept; it knows what the files were like
+
+    def lines(self, out: Place) -> Iterator[Line]:
+        """Yield its files and rows."""
+        rows = read_rows(out, escape_formulas=self.finished.command.escape_formulas)
+        if self.plan is None:
+            yield from (Line(Entry(row.path), row) for row in rows)
+            return
+        plan = self.plan
+        entries = (line.entry for shard in plan.shards for line in plan.lines(shard))
+        for entry, row in zip_longest(entries, rows):
+            if entry is None or row is None or entry.path != row.path:
+                raise ScoringError(f"{out}: does not fit the state of its run; {ELSEWHERE}")
+            yield Line(entry, row)
+
+
+def _earlier(finished: Finished | None, plan: Plan | None, *, command: Command) -> _Earlier | None:
+    """Return the earlier run if this one may keep its rows.
+
+    Raises:
+        ScoringError: there is no row to try again.
+    """
+    if not command.incremental and not command.retry_errors:
+        return None
+    if finished is None:
+        why = "there is no finished run before"
+    elif not finished.command.reads_as(command):
+        why = "the run before had another source, other weights, preprocessing or threshold"
+    elif command.incremental and not plan:
+        why = "the run before was not incremental, so it is not known which files have changed"
+    else:
+        return _Earlier(finished, plan)
+    if not command.incremental:
+        raise ScoringError(f"{command.out}: {why}", advice="retry_errors")
+    log.info("every file is scored: %s", why)
+    return None
+
+
+def _make(
+    command: Command,
+    source: Source,
+    *,
+    state: Place,
+    out: Place,
+    weights: bytes,
+    earlier: _Earlier | None,
+    own: dict[str, list[str]],
+) -> Plan:
+    """Write the manifest of a new plan, and then the plan, which takes the old one's place."""
+    plan_id = secrets.token_hex(4)
+    # Files are listed again unless only errors are tried again.
+    relist = command.incremental or not earlier
+    skipped, named = Counter[str](), dict[str, str]()
+    if earlier and not relist:
+        skipped, named = Counter(earlier.finished.skipped), earlier.finished.skipped_named
+
+    def skip(path: str, why: str) -> None:
+        why = LITTER if not source.named and is_litter(path) else why
+        skipped[why] += 1
+        if len(named) < NAMED:
+            named[path] = why
+
+    def entries() -> Iterator[Entry]:
+        old = (line.entry for line in earlier.lines(out)) if earlier else iter(())
+        for entry in _without_own(source, skip) if relist else old:
+            # Versions up to 1.0.0 have scored litter. It is left out of their rows as well.
+            if source.named or not is_litter(entry.path):
+                yield entry
+            else:
+                skip(entry.path, LITTER)
+
+    def usable(entry: Entry, line: Line) -> bool:
+        row = line.row
+        if row is None or (command.retry_errors and row.status == "error"):
+            return False
+        if command.incremental and row.sha256 is None and entry.size:  # it could not be read
+            return False
+        return not command.incremental or entry.stamp == line.entry.stamp != ""
+
+    with manifest.in_order(entries()) as listing:
+        if not listing.files:
+            raise ScoringError(f"{in_one_line(source.identity)}: holds no files to score")
+        old_lines = earlier.lines(out) if earlier else iter(())
+        least = min(SHARD_FILES, max(FEW_FILES, listing.files // FEW_SHARDS))
+        with replacing(state / plan_id / MANIFEST) as stream:
+            layout = manifest.write(
+                stream,
+                manifest.merge(listing.entries, old_lines, usable=usable),
+                files=max(least, 2 * listing.files // MOST_SHARDS),
+                size=max(SHARD_SIZE, 2 * listing.size // MOST_SHARDS),
+            )
+    with replacing(state / plan_id / WEIGHTS) as stream:
+        stream.write(weights)
+    plan = Plan(
+        state=state,
+        out=out,
+        id=plan_id,
+        command=command,
+        reader=source.reader,
+        lasting=command.incremental or (earlier is not None and (state / PLAN).exists()),
+        skipped=dict(skipped),
+        skipped_named=named,
+        own=own,
+        **layout._asdict(),
+    )
+    plan.save()
+    clear(state, but=plan_id)
+    return plan
+
+
+def _without_own(source: Source, skip: Skip) -> Iterator[Entry]:
+    """Yield the files of a source except those that nnpipe wrote, which are skipped."""
+    tables: list[Entry] = []
+    for entry in source.entries(skip):
+        if re.search(rf"\.nnpipe/({STATE.pattern})$", entry.path):
+            skip(entry.path, WRITTEN_BY_NNPIPE)
+        elif entry.path.endswith(OUTPUTS):
+            tables.append(entry)
+        else:
+            yield entry
+    summaries = [entry for entry in tables if entry.path.endswith(SUFFIX)]
+    contents = zip(summaries, source.reader.read(summaries), strict=True)
+    outputs = {entry.path.removesuffix(SUFFIX) for entry, text in contents if _is_summary(text)}
+    for entry in tables:
+        folder, _, name = entry.path.rpartition("/")
+        if entry.path.removesuffix(SUFFIX) in outputs or (folder in outputs and is_part(name)):
+            skip(entry.path, WRITTEN_BY_NNPIPE)
+        else:
+            yield entry
+
+
+def _is_summary(content: bytes | PictureError) -> bool:
+    with suppress(*MALFORMED, RecursionError):
+        command = json.loads(content)["command"]  # type: ignore[arg-type]
+        return bool(records.build(Command, command, printable=False))
+    return False

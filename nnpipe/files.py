@@ -149,24 +149,6 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-@contextmanager
-def temporary_copy(content: bytes, suffix: str) -> Iterator[Path]:
-    """Keep bytes in a temporary file while the block runs.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    folder = temporary_folder()
-    try:
-        copy = tempfile.NamedTemporaryFile(suffix=suffix, dir=folder)  # noqa: SIM115
-        copy.write(content)
-        copy.flush()
-    except OSError as error:
-        raise cannot_write(folder, error) from error
-    with copy:
-        yield Path(copy.name)
-
-
 def sha256_of(stream: IO[bytes]) -> str:
     """Return the SHA-256 of an open file from its beginning, as 64 hexadecimal digits."""
     stream.seek(0)

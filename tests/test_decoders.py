@@ -280,9 +280,8 @@ def test_open_files_are_read(champion, tmp_path):
             assert champion.read(stream) == expected
         if not isinstance(stream, io.BytesIO):
             assert champion.read(stream).reason.startswith("the file cannot be read: ")
-    with path.open(encoding="latin-1") as text:
-        with pytest.raises(TypeError, match="'rb'"):
-            champion.read(text)
+    with path.open(encoding="latin-1") as text, pytest.raises(TypeError, match="'rb'"):
+        champion.read(text)
     assert champion.read(bytearray(PNG)) == expected
     assert champion.read(b"").reason == "the file is empty"
 

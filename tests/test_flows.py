@@ -51,7 +51,7 @@ from nnpipe.files import sha256  # noqa: E402
 from nnpipe.scoring import planning  # noqa: E402
 from nnpipe.scoring.plan import load_plan  # noqa: E402
 from nnpipe.scoring.pool import run_shards  # noqa: E402
-from nnpipe.settings import ScoreRequest, TrainRequest  # noqa: E402
+from nnpipe.settings import TrainRequest  # noqa: E402
 
 from .conftest import ROOT  # noqa: E402
 from .make_samples import SAMPLES, encoded, picture  # noqa: E402

@@ -91,9 +91,8 @@ def test_every_advice_is_in_the_table_of_hints():
 
 
 FLAGS = "|".join(name.rpartition(".")[2].replace("_", "-") for name in PARAMETERS)
-COMMAND = re.compile(
-    rf"\bnnpipe (train|export|evaluate|models|predict|score|download|inspect|demo)\b|--({FLAGS})(?![\w-])"
-)
+COMMANDS = "train|export|evaluate|models|predict|score|download|inspect|demo"
+COMMAND = re.compile(rf"\bnnpipe ({COMMANDS})\b|--({FLAGS})(?![\w-])")
 OWN_WORDS = {
     "nnpipe/cli.py",
     "nnpipe/hints.py",

@@ -23,7 +23,7 @@ from pathlib import Path
 from nnpipe import records
 from nnpipe.classifier import Classifier
 from nnpipe.errors import ScoringError
-from nnpipe.files import read_range, sha256, size_of, temporary_copy, write_json
+from nnpipe.files import read_range, sha256, size_of, write_json
 from nnpipe.places import Place, in_one_line
 from nnpipe.scoring import manifest
 from nnpipe.scoring.entries import Reader
@@ -151,8 +151,7 @@ class Plan:
         with suppress(FileNotFoundError):
             content = records.read_bytes(file, links=False)
             if sha256(content) == self.command.weights:
-                with temporary_copy(content, ".npz") as copy:
-                    return replace(Classifier.load(copy), threshold=self.command.threshold)
+                return replace(Classifier.load(content), threshold=self.command.threshold)
         raise ScoringError(f"{file}: is damaged; move {self.state} away to start again")
 
     def save(self) -> None:

@@ -55,7 +55,7 @@ def replacing(path: Place, *, scratch: Any = None) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+def locked(path: Path, *, wait: bool = True, output: Path | None = None) -> Iterator[None]:
     """Hold a lock file while the block runs. The system releases it when this process ends.
 
     The block may remove the file, as its last step. Windows has no such locks: there nothing is
@@ -64,6 +64,7 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
     Args:
         path: the lock file. It is made if need be.
         wait: whether to wait for the process that holds it.
+        output: what the error names, if the file cannot be made; by default the file.
 
     Raises:
         BlockingIOError: another process holds it, and ``wait`` is False.
@@ -85,12 +86,13 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
                 if os.path.samestat(os.fstat(stream), path.lstat()):
                     break
             os.close(stream)
+            stream = -1
     except OSError as error:
         if stream >= 0:
             os.close(stream)
         if isinstance(error, BlockingIOError):
             raise
-        raise cannot_write(path, error) from error
+        raise cannot_write(output or path, error) from error
     try:
         yield
     finally:

@@ -56,7 +56,7 @@ def hold(state: Place, out: str) -> Iterator[None]:
         lock = temporary_folder() / name
     with ExitStack() as stack:
         try:
-            stack.enter_context(locked(lock, wait=False))
+            stack.enter_context(locked(lock, wait=False, output=Path(out)))
         except BlockingIOError:
             raise ScoringError(
                 f"{out}: another process is scoring into it; wait for it, or name another output"

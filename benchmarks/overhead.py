@@ -88,7 +88,7 @@ def main() -> None:
         draw_small(folder / "different", DIFFERENT)
         link(folder / "different", folder / "pictures", files=chosen.files)
         data, out = str(chosen.data_dir.resolve()), str(folder / "out.csv")
-        score = [str(folder / "pictures"), out]
+        score = [str(folder / "pictures"), "--out", out]
         stages = {
             "evaluate, no plots": (
                 ["nnpipe.cli", "evaluate", "--no-plots", "--data-dir", data, "--out", f"{name}/r"],
@@ -103,7 +103,7 @@ def main() -> None:
                 ],
             ),
             f"score {chosen.files:,} files": (
-                ["nnpipe.cli", "score", score[0], "--out", out, "--progress", "none"],
+                ["nnpipe.cli", "score", *score, "--progress", "none"],
                 ["flows.score", *score],
             ),
         }

@@ -46,6 +46,7 @@ def run(flow: Flow[..., Any]) -> None:
                 "a temporary one"
             )
 
-    app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
+    names = {"help_option_names": ["-h", "--help"]}
+    app = typer.Typer(pretty_exceptions_enable=False, add_completion=False, context_settings=names)
     app.command(help=(flow.description or "").split("Args:")[0])(as_command(call))
     app()

@@ -20,6 +20,7 @@ from flows.promote import promote_stage
 from flows.score import score_source
 from flows.train import train_once
 from nnpipe.champions import Promotion
+from nnpipe.errors import ScoringError
 from nnpipe.export import Exported
 from nnpipe.scoring import Summary
 from nnpipe.settings import (
@@ -112,6 +113,8 @@ def pipeline(
 ) -> Done:
     """Download MNIST, train, export to NumPy, evaluate, promote, and score a folder."""
     parameters = locals()
+    if not source.exists():  # better said before hours of training than after
+        raise ScoringError(f"{source}: there is no such folder of pictures")
     downloaded = download_stage(DownloadRequest.pick(parameters))
     if seed is None:
         year, week, _ = date.today().isocalendar()

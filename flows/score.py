@@ -61,6 +61,8 @@ def task_runner(kind: Runner, *, workers: int, dask_address: str | None) -> Task
         why = "Dask needs prefect-dask: pip install '.[dask]' in nnpipe's folder"
         raise MissingExtraError(why) from None
     if dask_address:
+        if "://" not in dask_address:
+            raise ScoringError(f"{dask_address}: is no address; expected one as tcp://HOST:PORT")
         return DaskTaskRunner(address=dask_address)
     # Dask trusts anyone who reaches its ports, and its dashboard listens everywhere by default.
     cluster = {"host": LOOPBACK, "dashboard_address": f"{LOOPBACK}:8787"}

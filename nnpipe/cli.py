@@ -9,6 +9,7 @@ files were rejected or could not be read; 130 interrupted.
 import io
 import json
 import logging
+import shlex
 import sys
 import warnings
 from dataclasses import asdict
@@ -28,6 +29,7 @@ from nnpipe.preprocess import SECONDS, Picture, prepare, read_file
 from nnpipe.processes import Function, over
 from nnpipe.progress import bar, rate
 from nnpipe.settings import (
+    DATA,
     DownloadRequest,
     EvaluateRequest,
     ExportRequest,
@@ -114,7 +116,8 @@ def predict(
     unreadable, with 1 if none could be read.
     """
     if explain and (len(pictures) > 1 or explain.suffix.lower() != ".png"):
-        raise typer.BadParameter("takes a .png to write, and one picture", param_hint="--explain")
+        why = "needs the name of a .png file, and exactly one picture"
+        raise typer.BadParameter(why, param_hint="--explain")
     if explain and explain.exists() and explain.samefile(pictures[0]):
         raise typer.BadParameter("would overwrite the picture", param_hint="--explain")
     classifier = Classifier.load(weights, reject_rate)
@@ -233,28 +236,38 @@ def train(request: TrainRequest) -> None:
     """Train the network into a folder of its own below weights/runs, and write its weights."""
     from nnpipe import stages
     from nnpipe.champions import Store
-    from nnpipe.runs import open_run
+    from nnpipe.runs import RECORD, open_run
 
     with (
         open_run(Store(request.weights_dir).runs, request.run, label=request.name) as folder,
         bar("training") as advance,
     ):
-        hint = "" if request.engine == "numpy" else f"; to resume it, add --run {folder.name}"
-        _say(f"training into {folder}{hint}")
-        trained = stages.train(
-            folder,
-            request,
-            on_epoch=lambda epoch: advance(
-                epoch.number,
-                epoch.of,
-                f"{epoch.whose}loss {epoch.loss:.4f}, validation {epoch.validation_accuracy:.2%}",
-            ),
-        )
+        finished = (folder / RECORD).exists()
+        _say(f"{folder}: is finished" if finished else f"training into {folder}")
+        try:
+            trained = stages.train(
+                folder,
+                request,
+                on_epoch=lambda e: advance(
+                    e.number,
+                    e.of,
+                    f"{e.whose}loss {e.loss:.4f}, validation {e.validation_accuracy:.2%}",
+                ),
+            )
+        except KeyboardInterrupt:
+            if request.engine == "torch":
+                _say(f"interrupted; add --run {folder.name} to resume it")
+            raise typer.Exit(INTERRUPTED) from None
     _say(
         f"best epoch {trained.best_epoch}: {trained.validation_accuracy:.2%} of the validation "
         f"digits, after {trained.seconds:.0f} s"
     )
-    _say(f"next: nnpipe evaluate --weights {trained.weights}")
+    words = ["nnpipe", "evaluate", "--weights", str(trained.weights)]
+    if request.weights_dir:
+        words += ["--weights-dir", str(request.weights_dir)]
+    if request.data_dir != DATA:
+        words += ["--data-dir", str(request.data_dir)]
+    _say(f"next: {shlex.join(words)}")
 
 
 @app.command()
@@ -286,7 +299,8 @@ def evaluate(request: EvaluateRequest) -> None:
     done = stages.evaluate(request)
     _say(f"{done.accuracy:.2%} of {done.n:,} digits read right, {done.errors:,} errors")
     if done.unreadable:
-        _say(f"{done.unreadable:,} files could not be read; the report lists them")
+        files = "file" if done.unreadable == 1 else "files"
+        _say(f"{done.unreadable:,} {files} could not be read; the report lists them")
     _say(f"report: {done.report / 'report.html'}")
     if done.unreadable:
         raise typer.Exit(INCOMPLETE)
@@ -374,7 +388,7 @@ def promote(request: PromoteRequest) -> None:
     if not done.promoted:
         failed = ", ".join(f"'{rule.name}'" for rule in done.decision.rules if not rule.passed)
         raise PromotionError(f"{request.run}: refused by {failed}; the champion stays")
-    _say(f"{done.name} is champion now; 'nnpipe models rollback' undoes it")
+    _say(f"{done.name} is champion now")
 
 
 @models_app.command()

@@ -28,7 +28,10 @@ HINTS = {
         "name another place with --mirror, or use drawn digits with --dataset drawn",
         "name another place with 'mirror', or use drawn digits with dataset 'drawn'",
     ),
-    "models": Hint("'nnpipe models list' shows all", "'nnpipe models list' shows all"),
+    "models": Hint(
+        "'nnpipe models list' shows all champions and runs",
+        "'nnpipe models list' shows all champions and runs",
+    ),
     "out": Hint("name another one with --out", "name another one with 'out'"),
     "port": Hint("choose another with --port; 0 takes a free one", "choose another port"),
     "predict": Hint("to read a single picture, use 'nnpipe predict'", "score a folder or a list"),
@@ -39,5 +42,12 @@ HINTS = {
     ),
     "score": Hint("to read folders, use 'nnpipe score'", "use the flow 'score-folder'"),
     "train": Hint("train one with 'nnpipe train'", "train one with the flow 'train'"),
-    "weights_dir": Hint("name it with --weights-dir", "name it with 'weights_dir'"),
+    "unfinished": Hint(
+        "resume it with 'nnpipe train --run NAME', or train another",
+        "resume it with the flow 'train' and its name as 'run', or train another",
+    ),
+    "weights_dir": Hint(
+        "give the champion's folder with --weights-dir",
+        "give the champion's folder with 'weights_dir'",
+    ),
 }

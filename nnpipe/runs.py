@@ -125,7 +125,7 @@ def read_record(run: Path) -> Record:
         return record
     except FileNotFoundError:
         raise TrainingError(
-            f"{path}: is missing, so {run} is no finished run", advice="train"
+            f"{path}: is missing, so {run} is no finished run", advice="unfinished"
         ) from None
     except (ValueError, OSError) as error:
         raise TrainingError(

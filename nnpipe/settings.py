@@ -5,7 +5,7 @@ requests and from `PARAMETERS`, build a request, and hand it to the stage.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
@@ -63,7 +63,7 @@ PARAMETERS = {
     "incremental": Parameter("Score only new and changed files."),
     "as_json": Parameter("Print JSON, one object per line for each picture.", flag="--json"),
     "list_models.as_json": Parameter("Print a JSON list.", flag="--json"),
-    "lr": Parameter("Learning rate.", "the recipe's; numpy: 0.01"),
+    "lr": Parameter("Learning rate.", "the recipe's; numpy: 0.01", 0),
     "mirror": Parameter(
         "Where to get MNIST: https://…/ or file:///…/.",
         "$NNPIPE_MNIST_MIRROR, or the public mirrors",
@@ -86,14 +86,16 @@ PARAMETERS = {
     "promote": Parameter("Make the result the champion if the rules allow it."),
     "recipe": Parameter("For torch: how to train.", "augmented"),
     "reject_rate": Parameter(
-        "Share of true digits that may be rejected as unlike any digit; 0: none for that.",
+        "Share of true digits that may be rejected as unlike any digit; at 0, none is.",
         "what the weights say",
+        0,
+        0.1,
     ),
     "reports_dir": Parameter("Folder of all reports."),
     "retry_errors": Parameter("Score only the rows that were errors."),
     "run": Parameter("Folder of a finished run."),
     "train.run": Parameter(
-        "Name of the run. Reuse the name of an interrupted run to resume it.",
+        "Name of the run. With torch, reuse the name of an interrupted run to resume it.",
         "the time, the data set and the recipe",
     ),
     "runner": Parameter("What runs the tasks: threads, processes, or dask."),
@@ -115,6 +117,7 @@ PARAMETERS = {
 """Parameters by name. Where one command's differs, its key is ``command.name``."""
 
 PARAMETERS["pipeline.run"] = PARAMETERS["train.run"]
+PARAMETERS["pipeline.epochs"] = replace(PARAMETERS["epochs"], if_none="the recipe's")
 
 
 def parameter(name: str, command: str = "") -> Parameter:

@@ -790,7 +790,7 @@ def test_promote_tells_each_rule_and_exits_with_0_or_1(root, command):
     *rules, last = err.splitlines()
     assert [line[:9].strip() for line in rules] == RULES
     assert all(line[11:13] == "ok" for line in rules)
-    assert last == "0002-r1 is champion now; 'nnpipe models rollback' undoes it"
+    assert last == "0002-r1 is champion now"
     write(root / "runs/worse", noisy(GOOD, 0.2))
     code, out, err = command("promote", root / "runs/worse")
     assert (code, out) == (1, "")
@@ -812,7 +812,8 @@ def test_rollback_tells_who_is_champion(root, command):
     code, out, err = command("rollback", "none")
     assert (code, out) == (1, "")
     assert err == (
-        f"nnpipe: {root}/former: holds no former champion 'none'; 'nnpipe models list' shows all\n"
+        f"nnpipe: {root}/former: holds no former champion 'none'; 'nnpipe models list' "
+        "shows all champions and runs\n"
     )
 
 

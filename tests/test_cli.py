@@ -96,6 +96,9 @@ def test_the_version_is_told(run):
         ["predict", "--top-k", "0", "x"],
         ["train", "--epochs", "abc"],
         ["train", "--epochs", "0"],
+        ["train", "--lr", "-1"],
+        ["train", "--lr", "nan"],
+        ["predict", "--reject-rate", "0.5", "x"],
         ["train", "--batch-size", "9" * 30],
         ["train", "--seed", "-1"],
         ["train", "--seed", "9" * 30],
@@ -172,8 +175,8 @@ def test_explain_writes_the_stages_as_a_picture(run, tmp_path):
     assert not (tmp_path / "x.png").exists()
     (tmp_path / "mine.png").write_bytes((SAMPLES / "6-mnist-like.png").read_bytes())
     for arguments, message in (
-        (("x.png", "a.png", "b.png"), "takes a .png to write, and one picture"),
-        (("mine.jpg", "a.png"), "takes a .png to write, and one picture"),
+        (("x.png", "a.png", "b.png"), "needs the name of a .png file"),
+        (("mine.jpg", "a.png"), "needs the name of a .png file"),
         (("mine.png", "mine.png"), "would overwrite the picture"),
     ):
         code, _, err = run("predict", "--explain", *arguments)
@@ -224,9 +227,6 @@ def test_a_higher_reject_rate_rejects_more(run, tmp_path):
         rows[rate] = (tmp_path / f"{rate}.csv").read_text()
     assert "unlike any digit" not in rows["0"]
     assert rows["0.1"].count("unlike any digit") > 0
-    code, _, err = run("predict", "--reject-rate", "0.5", SAMPLES / "6-photo.jpg")
-    assert code == 1
-    assert err == "nnpipe: the rate of rejected digits must lie in 0…0.1, not 0.5\n"
 
 
 def test_one_picture_and_a_folder_give_the_same_rows(run, tmp_path):
@@ -455,8 +455,7 @@ def test_download_train_export_evaluate(run, tmp_path, small_drawn, engine):
             ["train", "--engine", "numpy", "--recipe", "classic"],
             "recipe 'classic' is for engine 'torch'; NumPy has no recipes",
         ),
-        (["train", "--lr", "-1"], "the learning rate must be above 0"),
-        (["train", "--engine", "numpy", "--lr", "nan"], "must be above 0 and finite, not nan"),
+        (["train", "--lr", "0"], "the learning rate must be above 0"),
         (["train", "--run", "a/b"], "is no name for a run"),
         (["train", "--run", ".."], "is no name for a run"),
         (["export", "nothing"], "is missing, so nothing is no finished run"),
@@ -578,7 +577,7 @@ def test_ones_own_pictures_are_measured(run, tmp_path, my_digits):
     (my_digits / "6/broken.png").write_text("no picture")
     code, _, err = run("evaluate", "--folder", "my digits", "--no-plots")
     assert code == 3
-    assert "1 files could not be read; the report lists them" in err
+    assert "1 file could not be read; the report lists them" in err
 
 
 @pytest.mark.parametrize(
@@ -631,4 +630,4 @@ def test_an_error_comes_with_the_hint_of_the_command_line(run, tmp_path):
     for key, hint in HINTS.items():
         assert all(hint), key
     err = run("models", "list", "--weights-dir", "none")[2]
-    assert err.endswith("; name it with --weights-dir\n")
+    assert err.endswith("; give the champion's folder with --weights-dir\n")

@@ -291,7 +291,7 @@ def test_only_what_is_new_or_has_changed_is_scored(folder, tmp_path, small_shard
     caplog.set_level("INFO")
     target = tmp_path / out
     assert score_here(folder, target, incremental=True).scored == 7
-    assert "every file is scored: there is no finished run before" in caplog.text
+    assert "every file is scored: no earlier run was finished" in caplog.text
     assert score_here(folder, target, incremental=True).scored == 0
 
     (folder / "new.png").write_bytes(encoded(picture(8), "PNG"))
@@ -469,7 +469,7 @@ def test_errors_may_be_tried_again_and_all_be_remembered(folder, tmp_path):
 
 
 def test_errors_of_no_run_or_of_another_cannot_be_tried_again(folder, tmp_path, weights_file):
-    with pytest.raises(ScoringError, match="there is no finished run before") as raised:
+    with pytest.raises(ScoringError, match="no earlier run was finished") as raised:
         score_here(folder, tmp_path / "out.csv", retry_errors=True)
     assert raised.value.advice == "retry_errors"
     score_here(folder, tmp_path / "out.csv")
@@ -710,7 +710,7 @@ def test_what_cannot_be_scored_is_one_sentence(folder, tmp_path):
         (tmp_path / "void", "out.csv", "holds no files to score"),
         (tmp_path / "void" / "*.png", "out.csv", "holds no files to score"),
         ("nowhere://x/y", "out.csv", "nowhere://x/y: cannot be opened"),
-        (folder, folder, "is what is to be scored; name another output"),
+        (folder, folder, "is the source, so it cannot be the output; name another output"),
         (folder, folder / "sub", "holds other files"),
         (folder, "/", "is no name for a file or a folder"),
         (tmp_path / "a.tar.gz", "out.csv", "is no list of paths .its content is an archive."),

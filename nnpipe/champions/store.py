@@ -26,7 +26,7 @@ from nnpipe.classifier import champion as shipped_champion
 from nnpipe.errors import NnpipeError, PromotionError, WeightsError
 from nnpipe.files import cannot_write, locked, replacing, sha256
 from nnpipe.places import in_one_line
-from nnpipe.runs import WEIGHTS_FILE
+from nnpipe.runs import RECORD, WEIGHTS_FILE
 
 LISTED = ("dataset", "recipe", "seed", "validation_accuracy", "test_accuracy", "created")
 """Metadata of a weights file that `Store.models` lists."""
@@ -99,6 +99,9 @@ class Store:
             DatasetError, MissingExtraError: see `rules.judge`.
         """
         with self._locked():
+            if not run.is_dir():
+                why = f"there is no such folder; expected that of a run, as {self.runs / 'NAME'}"
+                raise PromotionError(f"{run}: {why}", advice="models")
             files = _read(run)
             runs.read_record(run)
             digest = sha256(files[WEIGHTS_FILE])
@@ -191,10 +194,7 @@ class Store:
 
     def _check_root(self) -> None:
         if not self.root.is_dir():
-            raise PromotionError(
-                f"{self.root}: there is no such folder; expected that of the champion",
-                advice="weights_dir",
-            )
+            raise PromotionError(f"{self.root}: there is no such folder", advice="weights_dir")
 
     def _settled(self) -> list[Former]:
         """Former champions, the present one first if it is among them, its companions mended."""
@@ -259,9 +259,8 @@ def _read(folder: Path) -> dict[str, bytes]:
     """The files of a run that make a champion, those that are there."""
     names = [name for name in (WEIGHTS_FILE, *COMPANIONS) if os.path.lexists(folder / name)]
     if WEIGHTS_FILE not in names:
-        raise WeightsError(
-            f"{folder / WEIGHTS_FILE}: there is no such weights file", advice="export"
-        )
+        advice = "export" if RECORD in names else "unfinished"
+        raise WeightsError(f"{folder / WEIGHTS_FILE}: there is no such weights file", advice=advice)
     try:
         return {name: records.read_bytes(folder / name) for name in names}
     except OSError as error:

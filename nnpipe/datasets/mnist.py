@@ -74,6 +74,8 @@ def fetch(
     if not missing:
         return
     mirror = mirror or os.environ.get(MIRROR_VARIABLE)
+    if mirror and not mirror.startswith(("https://", "http://", "file:")):
+        raise DatasetError(f"{mirror} is no mirror; expected https://…/ or file:///…/")
     mirrors = [url.rstrip("/") + "/" for url in ([mirror] if mirror else MIRRORS)]
     try:
         raw.mkdir(parents=True, exist_ok=True)

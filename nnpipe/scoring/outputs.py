@@ -63,7 +63,9 @@ def output_of(request: ScoreRequest) -> Place:
     else:
         out = out.resolve()
         if not is_url(request.source) and out == Path(request.source).resolve():
-            raise ScoringError(f"{name}: is what is to be scored; name another output")
+            raise ScoringError(
+                f"{name}: is the source, so it cannot be the output; name another output"
+            )
     if out.suffix != FOLDER and out.is_dir():
         raise ScoringError(f"{name}: is a folder; name a file, or a folder without a suffix")
     if out.suffix == FOLDER and out.exists() and not out.is_dir():

@@ -129,7 +129,7 @@ def _earlier(finished: Finished | None, plan: Plan | None, *, command: Command) 
     if not command.incremental and not command.retry_errors:
         return None
     if finished is None:
-        why = "there is no finished run before"
+        why = "no earlier run was finished"
     elif not finished.command.reads_as(command):
         why = "the run before had another source, other weights, preprocessing or threshold"
     elif command.incremental and not plan:

@@ -56,7 +56,8 @@ class Summary:
         statuses = ", ".join(f"{n:,} {status}" for status, n in sorted(self.statuses.items()))
         kept = f", {self.files - self.scored:,} kept" if self.scored < self.files else ""
         labels = "  ".join(f"{label}: {n:,}" for label, n in self.labels.items())
-        lines = [f"{self.files:,} rows ({statuses}{kept}), {self.rate:,.0f} a second"]
+        rows = "row" if self.files == 1 else "rows"
+        lines = [f"{self.files:,} {rows} ({statuses}{kept}), {self.rate:,.0f} a second"]
         lines += [f"  {labels}"] if labels else []
         lines += [f"  drift: {self.drift}"] if self.drift and self.drift.past else []
         lines += [f"  {n:,} × {reason}" for reason, n in list(self.reasons.items())[:most]]

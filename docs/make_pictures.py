@@ -83,7 +83,7 @@ def main() -> None:
 
 
 def write(figure: Figure, path: Path) -> int:
-    """Write a PNG with few colours, which takes less than half the bytes; their number."""
+    """Write a PNG with few colours, less than half as large; return its size in bytes."""
     stream = io.BytesIO()
     figure.savefig(stream)
     image = Image.open(stream).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)

@@ -34,7 +34,7 @@ MOST_TASKS = 100
 """Limit of the tasks of a run."""
 
 LOOPBACK = "127.0.0.1"
-"""Address on which a Dask cluster listens that a flow starts."""
+"""Address of a Dask cluster that the flow itself starts."""
 
 TRIES = 3
 """How often a shard is given to a task before the run fails."""

@@ -61,7 +61,7 @@ class Classifier:
             source: the weights file, or its content.
             reject_rate: share of digits like the validation digits that may be rejected as unlike
                 any digit, in [0, 0.1]. The higher it is, the fewer letters and scribbles are read
-                as digits. By default the file says; at 0 nothing is rejected for its confidence.
+                as digits. By default the file decides; at 0 nothing is rejected for its confidence.
 
         Raises:
             WeightsError: the file is damaged, for another preprocessing, or not for digits; or a
@@ -134,8 +134,8 @@ class Classifier:
         """The network in float64.
 
         BLAS adds in an order that depends on the number of rows, the threads and the processor.
-        In float64 the six digits of a probability do not: a picture gets the same ones alone and in
-        a batch, on every machine.
+        In float64 this does not change the six digits of a probability: a picture gets the same
+        digits alone and in a batch, on every machine.
         """
         layers = self.weights.network.layers
         return Network(tuple(Layer(*(a.astype(np.float64) for a in layer)) for layer in layers))
@@ -168,10 +168,10 @@ class Classifier:
 
 
 def _check_type(picture: Picture) -> Picture:
-    """Return a picture.
+    """Return the picture, if its type is one that can be read.
 
     Raises:
-        TypeError: it is none, whatever it holds.
+        TypeError: it is not.
     """
     if not isinstance(picture, (str, Path, bytes, bytearray, Image.Image, np.ndarray)):
         if not hasattr(picture, "read"):

@@ -273,7 +273,7 @@ def train(request: TrainRequest) -> None:
 @app.command()
 @as_command
 def export(request: ExportRequest) -> None:
-    """Turn a run's PyTorch model into NumPy weights again, and prove that both read alike.
+    """Turn a run's PyTorch model into NumPy weights again, and check that both answer alike.
 
     Training writes the weights, too. This is for models that were trained or changed elsewhere.
     """

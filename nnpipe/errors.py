@@ -62,7 +62,7 @@ class PromotionError(NnpipeError):
 
 
 class ScoringError(NnpipeError):
-    """A source that cannot be listed, or a sink of unknown form."""
+    """A source that cannot be scored, or an output that cannot be used."""
 
 
 class ProcessError(NnpipeError):

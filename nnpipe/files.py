@@ -142,7 +142,7 @@ def write_json(path: Place, content: object, *, scratch: Any = None) -> None:
     """Write ``content`` as indented JSON (UTF-8, no NaN), whole or not at all; see `replacing`."""
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     with replacing(path, scratch=scratch) as stream:
-        # A path need not be UTF-8. Its odd bytes are lone surrogates, which JSON has as escapes.
+        # A path need not be UTF-8. Its other bytes are lone surrogates, which become escapes.
         stream.write(text.encode("utf-8", "backslashreplace"))
 
 
@@ -194,7 +194,7 @@ def read_range(path: Place, begin: int, *, end: int) -> bytes:
     Raises:
         OSError: see `open_regular`.
     """
-    if isinstance(path, RemotePath):  # which would fetch more, ahead
+    if isinstance(path, RemotePath):  # an open one would fetch more than is read
         return path.read_range(begin, end=end)
     with open_regular(path) as stream:
         stream.seek(begin)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Hint(NamedTuple):
-    """The same advice, in the words of each."""
+    """One piece of advice, in the words of the command line and of the flows."""
 
     command_line: str
     flow: str

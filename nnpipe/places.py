@@ -50,16 +50,16 @@ def file_system(url: str) -> tuple[Any, str]:
 
 @dataclass(frozen=True)
 class RemotePath:
-    """A file or folder beyond this machine, with the methods of `Path` that nnpipe needs.
+    """A file or folder that fsspec reaches, with the methods of `Path` that nnpipe needs.
 
-    The file systems of fsspec raise errors of many packages. Here they become ours: a
-    `FileNotFoundError` if there is no such file, and else a `ScoringError` on reading and an
-    `OutputError` on writing.
+    The file systems of fsspec raise errors of many packages. This class turns them into a
+    `FileNotFoundError` if there is no such file; otherwise into a `ScoringError` on reading, and
+    into an `OutputError` on writing.
     """
 
     url: str
     fs: Any  # the fsspec file system
-    path: str  # in the words of the file system
+    path: str  # in the notation of the file system
 
     def __str__(self) -> str:
         return self.url

@@ -1,11 +1,11 @@
-"""Work in child processes: limited in time and memory, and ended with this process.
+"""Work in child processes, which have limits of time and memory, and end when this process ends.
 
-`over` calls a function with items. It is a thin layer over `run`, which has *jobs* done: numbered
-items that one child works on. Before a child touches an item, it reports the item's number.
+`over` calls a function with each item. It is a thin layer over `run`, which hands out *jobs*: each
+is a number of items for one child. Before a child touches an item, it reports the item's number.
 
-A child may die of the item that it works on, or of something else: a machine short of memory, a
-person's kill. Its job is then done again. An item that crashes its child is tried once more, alone,
-before it is blamed. A child that was killed from outside blames no item.
+A child may die because of its item, or for another reason: the machine is short of memory, or a
+person killed it. Its job is then done again. An item that crashes its child is tried once more,
+alone, before it is blamed. If a child was killed from outside, no item is blamed.
 """
 
 import ctypes
@@ -42,10 +42,11 @@ SECONDS_BETWEEN_LOOKS = 0.1
 """Time between two looks at the children."""
 
 LONG_AWAY = 2
-"""Seconds between two looks that show that this process was stopped, and its children with it."""
+"""If two looks are further apart, in seconds, this process was suspended, and its children with
+it."""
 
 BETWEEN_ITEMS = 10
-"""Times the limit of one item that a child may take for work that belongs to no item."""
+"""Work that belongs to no item may take this many times the limit of one item."""
 
 CRASHES = {"SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGTRAP", "SIGSYS"}
 """Signals that a process brings upon itself. All others come from outside."""
@@ -64,8 +65,8 @@ ENVIRONMENT = {
 }
 """Environment variables of a child."""
 
-# Nothing in the working folder is imported, and the program that runs is not run again. The first
-# lines are those of `_tie_to`: the import that follows takes a while.
+# A child imports nothing from the working folder and does not run the parent's program again. The
+# first lines do what `_tie_to` does, because the import after them takes a while.
 START = [
     *(sys.executable, "-P", "-c"),
     "import ctypes, os, sys\n"
@@ -169,9 +170,9 @@ def run(
     fork: bool = False,
     on_items: Callable[[int], None] = lambda items: None,
 ) -> Iterator[tuple[Job, Any]]:
-    """Have jobs done by child processes; yield each with its answer as soon as that is there.
+    """Do jobs in child processes; yield each job with its answer as soon as it is done.
 
-    No child goes on when this ends, in whatever way.
+    When this ends, for whatever reason, all children end.
 
     Args:
         do: what a child does with a job.
@@ -238,10 +239,10 @@ def run(
 
 
 def _judge(child: "_Child", cause: str, *, seconds: float) -> None:
-    """Find out which item is to blame for the death of a child, and how its job goes on.
+    """Decide which item, if any, is to blame for the death of a child, and what to do next.
 
     Raises:
-        ProcessError: too many have died.
+        ProcessError: too many children have died at this job.
     """
     job, item = child.job, child.item
     crash = cause in CRASHES or cause.startswith("exit")
@@ -324,7 +325,7 @@ class _Child:
         return min(self._reports[2] - self._before[2], self.job.size)
 
     def look(self, seconds: float, *, away: bool) -> None:
-        """Kill it if one item takes longer than this, unless this process was away."""
+        """Kill it if its item takes longer than ``seconds``, unless this process was suspended."""
         item, reports, _ = self._reports
         if away or reports != self._last_report[0]:
             self._last_report = reports, time.monotonic()

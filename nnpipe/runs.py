@@ -121,7 +121,7 @@ def read_record(run: Path) -> Record:
         epochs = any(not epoch.teacher for epoch in record.history)
         shares = all(0 <= epoch.validation_accuracy <= 1 for epoch in record.history)
         if not (record.engine in ("torch", "numpy") and epochs and shares):
-            raise ValueError("the engine, the epochs or an accuracy cannot be")
+            raise ValueError("the engine, the epochs or an accuracy is impossible")
         return record
     except FileNotFoundError:
         raise TrainingError(

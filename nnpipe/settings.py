@@ -28,13 +28,13 @@ DEFAULT_RECIPE: Recipe = "augmented"
 
 @dataclass(frozen=True)
 class Parameter:
-    """What is said of a parameter, and what is checked beside its type."""
+    """The help of a parameter, and what is checked besides its type."""
 
     help: str
     if_none: str | None = None  # what None stands for
     least: float | None = None
     most: float | None = None
-    kind: Literal["argument", "option"] | None = None  # by default: an argument has no default
+    kind: Literal["argument", "option"] | None = None  # None: an argument if it has no default
     metavar: str | None = None
     flag: str = ""  # by default the name
 
@@ -58,7 +58,7 @@ PARAMETERS = {
     "folder": Parameter(
         "Folder of pictures to measure on, FOLDER/<digit>/<picture>.", "the test digits"
     ),
-    "force": Parameter("Run even if the result for the same inputs is there."),
+    "force": Parameter("Run even if there is a result for the same inputs."),
     "host": Parameter("Address to listen on."),
     "incremental": Parameter("Score only new and changed files."),
     "as_json": Parameter("Print JSON, one object per line for each picture.", flag="--json"),
@@ -68,7 +68,7 @@ PARAMETERS = {
         "Where to get MNIST: https://…/ or file:///…/.",
         "$NNPIPE_MNIST_MIRROR, or the public mirrors",
     ),
-    "model": Parameter("What was promoted, as the event says; it names the run."),
+    "model": Parameter("The promoted model, from the event; the flow run is named after it."),
     "name": Parameter(
         "Former champion: its name or number.", "the one before this one", kind="argument"
     ),
@@ -76,13 +76,13 @@ PARAMETERS = {
     "evaluate.out": Parameter("Folder of the report.", "reports/<run>"),
     "export.out": Parameter("Weights file to write.", "model_weights.npz in the run"),
     "score.out": Parameter(
-        "Where to: .csv, .jsonl, .parquet, or a folder for Parquet parts; or URL.", kind="option"
+        "Output: .csv, .jsonl, .parquet, or a folder for Parquet parts; path or URL.", kind="option"
     ),
     "after_promotion.out": Parameter("Folder of the report and the scores."),
     "pictures": Parameter("Picture files; - reads stdin.", metavar="PICTURE..."),
     "plots": Parameter("Draw plots, which takes some seconds."),
-    "port": Parameter("0 takes a free one.", None, 0, 65535),
-    "progress": Parameter("A bar if this is a terminal, JSON lines, or nothing."),
+    "port": Parameter("Port to listen on; 0 takes a free one.", None, 0, 65535),
+    "progress": Parameter("auto: a bar if this is a terminal; json: JSON lines; none: nothing."),
     "promote": Parameter("Make the result the champion if the rules allow it."),
     "recipe": Parameter("For torch: how to train.", "augmented"),
     "reject_rate": Parameter(
@@ -155,7 +155,7 @@ class Request:
 
     @classmethod
     def pick(cls, values: Mapping[str, Any], **changes: Any) -> Self:
-        """Make a request of those values that it has fields for, and of changes to them."""
+        """Make a request from the values that it has fields for; ``changes`` replace some."""
         names = {field.name for field in fields(cls)}
         return cls(**{name: value for name, value in values.items() if name in names} | changes)
 

@@ -39,7 +39,7 @@ from nnpipe.settings import (
 
 @dataclass(frozen=True)
 class Downloaded:
-    """A data set that is there."""
+    """A data set that was downloaded or drawn."""
 
     dataset: DataSet
     data_dir: Path
@@ -59,7 +59,7 @@ class Trained:
 
     run: Path
     weights: Path
-    trained: Path  # the PyTorch model, from which weights can be exported again; NumPy's weights
+    trained: Path  # the PyTorch model, to export weights from again; with NumPy, the weights
     best_epoch: int
     validation_accuracy: float
     seconds: float

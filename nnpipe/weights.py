@@ -48,7 +48,8 @@ CENTRAL_HEADER = b"PK\1\2"
 
 GOLDEN_TOLERANCE = 1e-3
 """Largest difference of a golden logit, as a share of the largest logit. BLAS libraries add in
-different orders, which makes some 1e-5 for logits of size 20; a wrong weight makes far more."""
+different orders, which changes logits of size 20 by some 1e-5; a wrong weight changes them far
+more."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ def load(source: Path | bytes, *, name: str = "the weights") -> Weights:
 
 @contextmanager
 def _naming(name: object) -> Iterator[None]:
-    """Turn what is wrong with weights, a ValueError, into a WeightsError that names them."""
+    """Turn a ValueError about weights into a WeightsError that names them."""
     try:
         yield
     except ValueError as error:

@@ -97,7 +97,7 @@ def _same_dataset(new: Classifier, old: Classifier | None) -> Rule:
 def _whole(candidate: Path, new: Classifier, *, validation: datasets.Digits) -> Rule:
     path = candidate.parent / MODEL
     if not os.path.lexists(path):
-        # What PyTorch has trained must be shown to compute what PyTorch does.
+        # Weights that PyTorch trained must be compared with the PyTorch model.
         passed = new.weights.metadata.engine != "torch"
         found = f"there is no {MODEL} to compare it with" if not passed else "NumPy trained it"
         return Rule("whole", passed, f"it computes what it did when it was written; {found}")

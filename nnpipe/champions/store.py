@@ -7,9 +7,10 @@
        former/                present and former champions, see `archive`
        former/.lock           held while any of these change
 
-A change first writes all that it needs below ``former``. Then it renames files, and
-``model_weights.npz`` last: that step makes the champion. A process that dies before it leaves the
-old champion, possibly with the companions of the new one; the next holder of the lock mends them.
+A change first writes all files that it needs below ``former``. Then it renames them into place,
+``model_weights.npz`` last: that step changes the champion. If a process dies before that step, the
+old champion stays, perhaps with companions of the new one; the next process that takes the lock
+repairs them.
 """
 
 import json
@@ -58,7 +59,7 @@ class ListedModel:
 
 
 def default_root() -> Path:
-    """The repository's folder ``weights``; for an installed nnpipe, that of the working folder."""
+    """The folder ``weights`` of the repository, or of the working folder if nnpipe is installed."""
     path = shipped_champion()
     return Path("weights") if path.parent == Path(__file__).parents[1] else path.parent
 
@@ -197,7 +198,7 @@ class Store:
             raise PromotionError(f"{self.root}: there is no such folder", advice="weights_dir")
 
     def _settled(self) -> list[Former]:
-        """Former champions, the present one first if it is among them, its companions mended."""
+        """Repair the champion's companions; return archived champions, the present one first."""
         order, digest = self.archive.order(), _digest(self.champion)
         present = next((former for former in order if former.sha256 == digest), None)
         if present is None:

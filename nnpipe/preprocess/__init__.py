@@ -26,8 +26,8 @@ from nnpipe.preprocess.pictures import Grey, Picture, Pixels, grey, open_picture
 __all__ = ["SIDE", "Grey", "Picture", "Pixels", "Prepared", "prepare", "prepare_many", "read_file"]
 
 PREPROCESSING_VERSION = 2
-"""Version of what the network is shown, kept in the weights file. It rises with the first champion
-that is trained on a change."""
+"""Version of the preprocessing, which weights files record. After a change it is raised together
+with the first champion that was trained on the changed pictures."""
 
 SECONDS = 30
 """Time limit of one picture, where a process of its own prepares it."""
@@ -92,7 +92,7 @@ def prepare_many(
 ) -> list[Timed]:
     """Do what `prepare` does with many pictures, and keep their order.
 
-    An error takes the place of the picture that has it. Errors among the pictures stay as they are.
+    If a picture cannot be read, its error is in its place. Errors among the pictures are passed on.
 
     Args:
         pictures: pictures, or errors in their place.
@@ -102,8 +102,8 @@ def prepare_many(
     """
     results: list[Prepared | PictureError] = []
     seconds: list[float] = []
-    # 28×28 pictures come in millions, and MNIST may have drawn them. Finding that out takes a tenth
-    # of the time when many are looked at together: they wait, side by side, on one sheet.
+    # 28×28 pictures come in millions, and many look like MNIST's. Checking this for many at once
+    # takes a tenth of the time, so they are collected on one sheet.
     sheet = Image.new("L", (SIDE, SIDE * TOGETHER))
     waiting: list[tuple[int, str]] = []
 
@@ -157,7 +157,7 @@ def _attempt(step: Step, *arguments: Any) -> Prepared | PictureError:
 
 
 def _is_small(image: Image.Image) -> bool:
-    """Return True if an image needs no shrinking, no conversion and no paper behind it."""
+    """Return True if an image is 28×28, grey and opaque, so that it needs no conversion."""
     return image.size == (SIDE, SIDE) and image.mode == "L" and "transparency" not in image.info
 
 

@@ -28,7 +28,7 @@ MANY = 5
 """Marks beside the digit. More of them make a text, a pattern or noise."""
 
 WINDING = 12
-"""Length of a digit's outline, as a multiple of its size, at most; 9 is already rare."""
+"""Longest outline that a digit may have, as a multiple of its size; even 9 is rare."""
 
 
 class Mark(NamedTuple):
@@ -67,9 +67,9 @@ class Choice(NamedTuple):
 def choose(strength: Grey, drawing: bool) -> Choice:
     """Choose the heaviest mark and the small ones that belong to it.
 
-    A second mark of half its size makes two digits, unless it is a bar. A mark at the border, if
-    the digit is not there, is the edge of the sheet or cut off, and makes no second digit. On a
-    photo such a mark weighs less, because it is more often a shadow or a table than the digit.
+    A second mark of half its size makes two digits, unless it is a bar. If the digit
+    is not at the border, a mark there does not count: it is the edge of the sheet, or is cut off.
+    On a photo such a mark weighs less, because it is more often a shadow or a table than the digit.
     """
     height, width = strength.shape
     mask = strength > FAINTEST

@@ -47,11 +47,11 @@ MAX_SCANS = 100
 """Scans of a JPEG that are decoded at most. A progressive JPEG has about ten."""
 
 MAX_WORK = 1_000_000_000
-"""Scans times pixels of a JPEG at most, which take a few seconds to decode."""
+"""Most scans times pixels of a JPEG that is decoded; that many take a few seconds."""
 
 MAX_MISSING = 0.05
 """Share of the rows of a JPEG that may be missing at its end. At 0.05, 1 in 300 pictures is read
-differently, and 1 in 24 of those cut to their ink; at 0.1, 1 in 13 of these."""
+differently; of pictures that are cropped to their ink, 1 in 24. At 0.1, it is 1 in 13 of these."""
 
 ENOUGH = 250
 """Pixels. A picture whose longer side has at least twice as many is shrunk by a whole factor to one
@@ -212,7 +212,7 @@ def _decode(stream: io.BytesIO) -> Opened:
 
 
 def _lacks_rows(image: Image.Image, content: bytes) -> bool:
-    """Return True if the data of a PNG end early, where Pillow fills in zeros and is silent."""
+    """Return True if the data of a PNG end early. Pillow then fills in zeros without an error."""
     width, height, interlaced = *image.size, content[28]
     last_row = image.crop((0, height - 1, width, height))
     if not interlaced and last_row.getbbox(alpha_only=False):

@@ -10,17 +10,17 @@ from PIL import Image, ImageFilter
 from nnpipe.preprocess.pictures import Grey
 
 MIN_CONTRAST = 8
-"""Grey levels, of 255, by which ink differs from paper at least."""
+"""Smallest difference between ink and paper, in grey levels of 255."""
 
 GRAIN = 5.0
-"""Multiple of the paper's own spread by which ink differs from paper at least."""
+"""Smallest difference between ink and paper, as a multiple of the paper's own spread."""
 
 MIN_SIDE = 100
 """Pixels. A picture whose longer side is shorter is enlarged, so that strokes are several pixels
 wide."""
 
 WIDEST = 0.25
-"""Share of the picture. On a photo, strokes are narrower; anything wider is light and shade."""
+"""Share of the shorter side. On a photo, strokes are narrower; what is wider is light or shade."""
 
 DARKEST_PAPER = 48
 """Grey level, of 255. Darker paper counts as this dark, because shares of it would be noise."""
@@ -194,7 +194,7 @@ def _lines(darker: Grey) -> Grey:
         place = int(share * along.shape[-1])
         return np.partition(along, place)[..., place]
 
-    # No line is stronger than this. Lines much fainter than the ink are not taken for ink.
+    # An upper bound on the strength of all lines: if it is far below that of ink, remove none.
     if exceeded(0.15, darker.max(axis=0)) < 0.05 * darker.max():
         return np.zeros_like(darker)
 

@@ -201,8 +201,9 @@ def grey(image: Image.Image) -> Grey:
 def from_depth(levels: npt.NDArray[np.float64]) -> Grey:
     """Scale 16-bit, 32-bit and float levels to 0…255; a faint picture stays faint.
 
-    White is 1 if no level is higher, else the largest number of 8, 10, 12, 14, 16 or 32 bits,
-    whichever the brightest pixel needs. Negative or still higher levels are scaled by their range.
+    White is 1 if no level is higher. Otherwise it is the largest number of 8, 10, 12, 14, 16 or 32
+    bits, as few as the brightest pixel needs. If a level is negative, or higher than all of these,
+    the range of the levels is scaled.
     """
     levels = np.nan_to_num(levels, nan=0, posinf=0, neginf=0)
     low, high = float(levels.min()), float(levels.max())

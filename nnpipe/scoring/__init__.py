@@ -26,21 +26,22 @@ def score(
 ) -> Summary:
     """Read every file of a source and write one row for each.
 
-    If this ends early, in whatever way, the same request resumes it, and the output is the same to
-    the last byte. The output gets its name when all rows are there.
+    If this ends early, for whatever reason, call it again with the same request: it resumes, and
+    the output is the same, byte for byte. The output appears when all rows are written.
 
     Args:
         request: what to score, where to, and how; see `settings.PARAMETERS`. ``incremental`` keeps
             the rows of files that have not changed since the last incremental run;
-            ``retry_errors`` keeps all rows but errors; ``escape_formulas`` puts a ``'`` before each
-            path and reason in a .csv file that a spreadsheet would take for a formula, and before
-            each that begins with ``'``.
-        on_progress: called repeatedly with the number of rows done and of all rows.
+            ``retry_errors`` keeps all rows except errors; ``escape_formulas``, for .csv only, puts
+            a ``'`` before each path or reason that a spreadsheet would take for a formula, and
+            before each that begins with ``'``.
+        on_progress: called repeatedly with two numbers: the rows done, and all rows.
 
     Raises:
-        ScoringError: the source cannot be listed or holds no file, the output's form is not known,
-            another process writes it, or it would replace a file that nnpipe did not write.
-        OutputError: the rows cannot be written; what stood there before is untouched.
+        ScoringError: the source cannot be listed or holds no files, the output has an unknown
+            format, another process is scoring into it, or it would replace a file that nnpipe did
+            not write.
+        OutputError: the rows cannot be written; the earlier output is unchanged.
         WeightsError: the weights are missing or damaged.
         MissingExtraError: a package is missing that the source or the output needs.
     """

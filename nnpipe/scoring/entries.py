@@ -7,8 +7,8 @@ from nnpipe.errors import PictureError, ScoringError
 from nnpipe.places import in_one_line
 
 LOST_IN_A_ROW = 20
-"""Files in a row that were listed and can no longer be read. That many show that the whole source
-is in trouble."""
+"""Consecutive files that were listed but can no longer be read. So many of them mean that something
+is wrong with the whole source."""
 
 LITTER = "hidden file or system litter"
 """The reason in the summary for files that `is_litter` leaves out."""
@@ -42,7 +42,7 @@ class Reader(Protocol):
         """Read the bytes of each file.
 
         Raises:
-            ScoringError: the source is gone, or too many files are.
+            ScoringError: the source is gone, or too many of its files are.
         """
 
 
@@ -52,11 +52,11 @@ class Source(NamedTuple):
     identity: str  # equal for equal sources
     reader: Reader
     entries: Callable[[Skip], Iterator[Entry]]  # in any order
-    named: bool = False  # whether a person named each file, so that litter counts
+    named: bool = False  # whether the user asked for hidden files, so that litter gets rows, too
 
 
 def is_litter(path: str) -> bool:
-    """Return True for hidden files, leftovers of file managers and archivers, and all in such.
+    """Return True for a hidden file, a leftover of a file manager or archiver, or a file in one.
 
     Args:
         path: relative to the source, whose own name does not count.
@@ -68,7 +68,7 @@ def is_litter(path: str) -> bool:
 
 
 def fixed_part(pattern: str) -> str:
-    """Return the folder below which a pattern varies, with its slash; paths are relative to it."""
+    """Return the folders of a pattern before its first wildcard; paths are relative to them."""
     first = next(i for i, character in enumerate(pattern) if character in "*?[")
     return pattern[: pattern.rfind("/", 0, first) + 1]
 
@@ -76,7 +76,7 @@ def fixed_part(pattern: str) -> str:
 def lost(source: str, why: str) -> ScoringError:
     """Return the error for a source that has gone away."""
     return ScoringError(
-        f"{in_one_line(source)}: {why}; what is done is kept, and scoring resumes from there when "
-        "the files are back; if they stay away, remove the folder beside the output that ends with "
-        ".nnpipe to begin again"
+        f"{in_one_line(source)}: {why}; what is done is kept; score again when the files are back, "
+        "and it resumes; if they stay away, remove the folder beside the output whose name ends "
+        "with .nnpipe, and score again"
     )

@@ -1,7 +1,7 @@
 """Forms of a table: CSV, JSON lines and Parquet; how rows are written, joined and read back.
 
-Each shard writes its rows into a part of the output's own form, so that joining is little more than
-copying: the bytes do not depend on who wrote which part, or when.
+Each shard writes its rows into a part that has the format of the output. So joining is little more
+than copying, and the bytes do not depend on which process wrote a part, or when.
 """
 
 import csv
@@ -23,8 +23,8 @@ ROW_GROUP = 65_536
 """Rows of a row group in Parquet."""
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20", "'")
-"""Beginnings that a spreadsheet takes for a formula, also in full width, as OWASP lists them, and
-the quote itself, so that the cell can be read back."""
+"""First characters by which a spreadsheet takes a cell for a formula, also in full width (OWASP's
+list). The quote itself is among them, so that cells can be read back."""
 
 NUMBERS = ("label", "width", "height")
 SHARES = ("confidence", *(f"p{digit}" for digit in range(10)))
@@ -140,7 +140,7 @@ def _join_parquet(stream: IO[bytes], parts: Iterable[bytes]) -> None:
 
 
 def _write_tables(stream: IO[bytes], tables: Iterator[Any]) -> None:
-    """Write tables as row groups of one size, however they were cut; one is kept in memory."""
+    """Write tables as row groups of one size, whatever their own; memory holds one row group."""
     pa = _pyarrow()
     rest = _schema().empty_table()
     with pa.parquet.ParquetWriter(stream, _schema()) as writer:

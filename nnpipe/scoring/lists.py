@@ -18,11 +18,11 @@ LONGEST = 2**16
 """Longest path, in bytes."""
 
 CONTROLS = frozenset(range(32)) - frozenset(b"\t\n\r")
-"""Bytes that no line of a text has. A path with one of them needs NUL as its end."""
+"""Bytes that no line of a text holds. Paths that hold one of them must be separated by NUL."""
 
 UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-"""Byte order marks of the lists that PowerShell writes. Other lists are bytes, as paths are on
-Linux, and may begin with the mark of UTF-8."""
+"""Byte order marks of UTF-16, in which PowerShell writes lists. All other lists are read as bytes,
+like paths on Linux, and may begin with the mark of UTF-8."""
 
 
 class PathList:
@@ -34,7 +34,7 @@ class PathList:
         copy: a file that keeps the text for `paths`, if the stream can be read only once.
 
     Raises:
-        ScoringError: this is no text of paths.
+        ScoringError: the stream is not a list of paths.
     """
 
     def __init__(self, name: str, stream: IO[bytes], *, copy: IO[bytes] | None = None) -> None:
@@ -54,7 +54,8 @@ class PathList:
             raise self._refusal(f"its content is {kind}")
         self._end = b"\0" if b"\0" in first else b"\n"
         paths = [path for path in first.split(b"\0") if path]
-        # A path may hold any byte but NUL. In a list, the first path exists.
+        # A path may hold any byte but NUL. If the first path exists, this is a list; if not, look
+        # at the bytes.
         if self._end == b"\0" and paths and not lexists(paths[0]):
             if not CONTROLS.isdisjoint(b"".join(paths)):
                 raise self._refusal("it is no text")

@@ -30,7 +30,7 @@ class Local(NamedTuple):
         """Read the bytes of each file.
 
         Raises:
-            ScoringError: the folder is gone, or too many files are.
+            ScoringError: the folder is gone, or too many of its files are.
         """
         root = os.fsencode(self.root) + b"/"
         in_a_row = 0
@@ -72,17 +72,17 @@ def _check_root(root: str) -> None:
 
 
 def folder(path: str, outputs: Sequence[Place]) -> Source:
-    """Return the files below a folder, without some outputs."""
+    """Return the files below a folder as a source, without the outputs of this run."""
     root = os.path.realpath(path)
     left_out = _absolute(outputs)
     return Source(root, Local(root), lambda skip: _walk(os.fsencode(root), skip, left_out=left_out))
 
 
 def pattern(text: str, outputs: Sequence[Place]) -> Source:
-    """Return the files that match a pattern, without some outputs.
+    """Return the files that match a pattern as a source, without the outputs of this run.
 
     Raises:
-        ScoringError: ``**`` stands for a part of a name.
+        ScoringError: ``**`` is only a part of a name, as in ``a**``.
     """
     base = fixed_part(text)
     root, rest = os.fsencode(os.path.realpath(base)), os.fsencode(text[len(base) :])
@@ -93,7 +93,7 @@ def pattern(text: str, outputs: Sequence[Place]) -> Source:
     below = tuple(output + b"/" for output in left_out)
 
     def entries(skip: Skip) -> Iterator[Entry]:
-        # This ** does not follow links, in which that of the module glob may turn in circles.
+        # Unlike glob.glob, this ** does not follow links, which may form a circle.
         for match in Path(os.fsdecode(root)).glob(os.fsdecode(rest)):
             path = os.fsencode(match)
             name = path[len(root) :].lstrip(b"/")
@@ -112,7 +112,7 @@ def _absolute(places: Sequence[Place]) -> set[bytes]:
 
 
 def entry_of(name: bytes, path: bytes, *, skip: Skip) -> Iterator[Entry]:
-    """Yield the entry of a file. A link to nothing has one as well: its row will say why."""
+    """Yield the entry of a file. A broken link has one as well: its row gives the reason."""
     try:
         status = os.stat(path)
     except OSError:

@@ -1,4 +1,7 @@
-"""The manifest: every file of a run in the order of paths, one per line, and its row if known."""
+"""The manifest: one line for each file of a run, in the order of the paths.
+
+A line also has the row of the file if that is kept from an earlier run.
+"""
 
 import json
 import sqlite3
@@ -12,7 +15,7 @@ from nnpipe.scoring.entries import Entry
 from nnpipe.scoring.rows import Row
 
 TYPES = (*get_type_hints(Entry).values(), *get_type_hints(Row).values())
-"""The types of the values in a line, with the path twice."""
+"""The types of the values of an entry, then of a row. Both begin with the path."""
 
 
 class Line(NamedTuple):
@@ -25,7 +28,7 @@ class Line(NamedTuple):
 class Layout(NamedTuple):
     """How a manifest is cut into shards."""
 
-    starts: list[int]  # byte at which each shard begins, and that after the last
+    starts: list[int]  # offset in bytes at which each shard begins, and the end of the last
     counts: list[int]  # files of each shard
     kept: int  # files whose row is known
 

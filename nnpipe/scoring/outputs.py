@@ -15,7 +15,7 @@ from nnpipe.scoring.rows import Row
 from nnpipe.settings import ScoreRequest
 
 SUCCESS = "_SUCCESS"
-"""An empty file in a folder of Parquet parts that is whole, as Hadoop and Spark have it."""
+"""An empty file that marks a folder of Parquet parts as complete, as in Hadoop and Spark."""
 
 EMPTY = sha256(b"")
 """The SHA-256 of an empty file."""
@@ -34,7 +34,7 @@ class Part(NamedTuple):
         """Return the file's bytes.
 
         Raises:
-            ScoringError: they are not those that were written.
+            ScoringError: the file is missing, or is not what was written.
         """
         with suppress(OSError), open_regular(self.path, links=False) as stream:
             content = stream.read()
@@ -44,10 +44,10 @@ class Part(NamedTuple):
 
 
 def output_of(request: ScoreRequest) -> Place:
-    """Return the output of a request as a place, if rows can be written there without harm.
+    """Return the output of a request as a place, after checking that rows may be written there.
 
     Raises:
-        ScoringError: they cannot.
+        ScoringError: they may not.
         MissingExtraError: a package is missing.
     """
     name = request.out
@@ -59,7 +59,7 @@ def output_of(request: ScoreRequest) -> Place:
         raise ScoringError(f"{name}: is no name for a file or a folder; add one")
     if isinstance(out, RemotePath):
         if has_magic(str(out)):  # fsspec would remove what it matches, too
-            raise ScoringError(f"{name}: *, ? and [ stand for other names; name it without them")
+            raise ScoringError(f"{name}: *, ? and [ are wildcards; use a name without them")
     else:
         out = out.resolve()
         if not is_url(request.source) and out == Path(request.source).resolve():
@@ -79,11 +79,11 @@ def assemble(
     """Put an output together from the parts of its shards, in their order.
 
     Args:
-        out: the output. A file takes its name when it is whole; a folder is whole when `SUCCESS` is
-            in it.
+        out: the output. A file appears under its name when it is complete; a folder is complete
+            when `SUCCESS` is in it.
         parts: one for each shard.
         scratch: a folder of the same file system for temporary files.
-        announce: called with the SHA-256 of each file, by name, before the first takes its name.
+        announce: called with the SHA-256 of each new file, by name, before any file is replaced.
 
     Raises:
         OutputError: it cannot be written.
@@ -128,10 +128,10 @@ def bytes_of(out: Place) -> int:
 
 
 def hashes_of(out: Place) -> dict[str, str]:
-    """Return the SHA-256 of each file of an output that is there, by name.
+    """Return the SHA-256 of each existing file of an output, by name.
 
     Raises:
-        ScoringError: something else is in its place.
+        ScoringError: one cannot be read, for instance because it is a link.
     """
     hashes = {}
     for file in files_of(out):

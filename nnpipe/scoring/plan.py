@@ -39,7 +39,7 @@ ID = "[0-9a-f]{8}"
 """The id of a plan, as a regular expression."""
 
 MALFORMED = (OSError, ValueError, TypeError, LookupError, AttributeError)
-"""Errors of reading a plan or a summary that is damaged or somebody else's."""
+"""What may be raised by reading a plan or a summary that is damaged or not nnpipe's."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Command:
     escape_formulas: bool = False
 
     def reads_as(self, other: "Command") -> bool:
-        """Return True if both commands read every file alike."""
+        """Return True if both commands would give every file the same row."""
         mine, others = (
             replace(command, incremental=False, retry_errors=False, escape_formulas=False)
             for command in (self, other)
@@ -73,19 +73,20 @@ class Plan:
     id: str
     command: Command
     reader: Reader
-    starts: list[int]  # byte of the manifest at which each shard begins, and that after the last
+    starts: list[int]  # offset in the manifest at which each shard begins, and the end of the last
     counts: list[int]  # files of each shard
     kept: int  # files whose row is taken from the output of an earlier run
-    lasting: bool  # whether it stays when all is done, for the next run to compare with
-    skipped: dict[str, int]  # what gets no row: how many of each kind
-    skipped_named: dict[str, str]  # the first of these, and their kinds
-    finished: bool = False  # whether its output is whole, and it is kept for its manifest alone
-    # SHA-256 of what may be replaced: what nnpipe wrote to each file of the output, by name.
+    lasting: bool  # whether it is kept after the run, for the next run to compare files with
+    skipped: dict[str, int]  # kind → number of things of that kind that get no row
+    skipped_named: dict[str, str]  # path → kind, for the first of these
+    finished: bool = False  # whether the output is complete; only the manifest is still needed
+    # What may be replaced: for each file of the output, by name, the SHA-256 of everything that
+    # nnpipe has written to it.
     own: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def folder(self) -> Place:
-        """The folder of all but the plan itself."""
+        """The folder that holds everything except the plan itself."""
         return self.state / self.id
 
     @property
@@ -142,7 +143,7 @@ class Plan:
             raise ScoringError(f"{file}: {why}") from error
 
     def classifier(self) -> Classifier:
-        """Load what reads the pictures.
+        """Load the classifier that reads the pictures of this plan.
 
         Raises:
             ScoringError: its weights are missing or damaged.

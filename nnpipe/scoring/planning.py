@@ -30,8 +30,8 @@ from nnpipe.settings import ScoreRequest
 log = logging.getLogger(__name__)
 
 SHARD_FILES, SHARD_SIZE = 1024, 64 * 2**20
-"""Files of a shard, or bytes of all of them if that is less: that much is lost when a worker
-dies."""
+"""Limits of a shard: its files, and the bytes of all of them. A worker that dies loses at most one
+shard."""
 
 FEW_FILES, FEW_SHARDS = 32, 16
 """If there are fewer shards than `FEW_SHARDS`, they get smaller, down to `FEW_FILES` files, so that
@@ -49,12 +49,12 @@ OUTPUTS = (".csv", ".jsonl", ".parquet", SUCCESS, SUFFIX)
 
 @contextmanager
 def open_plan(request: ScoreRequest) -> Iterator[Plan]:
-    """Resume the plan of a request, or make it, and keep others out; see `scoring.score`.
+    """Resume or make the plan of a request, and lock its output; see `scoring.score`.
 
     Raises:
-        ScoringError: the source cannot be listed or holds nothing, the output's form is not known,
-            another process scores into it, it would replace a file that nnpipe did not write, or
-            there is nothing to try again.
+        ScoringError: the source cannot be listed or holds no files, the output has an unknown
+            format, another process is scoring into it, it would replace a file that nnpipe did not
+            write, or there is nothing to try again.
         OutputError: the plan cannot be written.
         WeightsError: the weights are missing or damaged.
         MissingExtraError: a package is missing.
@@ -104,7 +104,7 @@ class _Earlier(NamedTuple):
     """A finished run whose rows may be kept."""
 
     finished: Finished
-    plan: Plan | None  # if that was kept; it knows what the files were like
+    plan: Plan | None  # its plan, if that was kept; the manifest has the stamps of the files
 
     def lines(self, out: Place) -> Iterator[Line]:
         """Yield its files and rows."""

@@ -18,7 +18,7 @@ def run_shards(
 ) -> None:
     """Score shards in worker processes.
 
-    When this is interrupted, or fails, no worker goes on, and what is done stays done.
+    If this is interrupted or fails, all workers end, and finished shards are kept.
 
     Args:
         plan: the plan of the shards.

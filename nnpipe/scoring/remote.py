@@ -23,20 +23,20 @@ from nnpipe.preprocess.pictures import MAX_BYTES, TOO_LARGE
 from nnpipe.scoring.entries import LOST_IN_A_ROW, Content, Entry, Skip, Source, fixed_part, lost
 
 AT_ONCE = 32
-"""Objects that are fetched together: each takes its time to arrive, and little else."""
+"""Objects that are fetched together, because nearly all of the time is spent waiting for them."""
 
 AT_ONCE_SIZE = 64 * 2**20
 """Bytes of the objects that are fetched together, except for a single larger one."""
 
 TRIES = 4
-"""Times that a server is asked for an object; each time the packages below ask repeatedly."""
+"""How often a server is asked for an object. Each time, fsspec's packages retry on their own."""
 
 PATIENCE = 60
 """Seconds after which a server is not asked again."""
 
 ID_KEYS = ("ETag", "etag", "md5Hash", "CRC", "created")
-"""Facts about a file that change with its content. Times are too coarse, or are kept when a file is
-put into an archive."""
+"""Keys of a listing whose values change with a file's content. Modification times do not always
+change: they are coarse, and a file keeps its own in an archive."""
 
 
 class Remote(NamedTuple):
@@ -123,9 +123,10 @@ def _fetch(fs: Any, path: str, *, size: int) -> Content:
 
 
 def _means_another(fs: Any, path: str) -> bool:
-    """Return True if a file system takes a name that it has listed for that of another file.
+    """Return True if this name, although it was listed, would open another file.
 
-    For s3fs, ``?versionId=`` ends a name; zipfile's has no root, and so no ``/a`` beside ``a``.
+    s3fs takes ``?versionId=`` for the end of a name. The file system for .zip opens ``a`` for both
+    ``a`` and ``/a``.
     """
     if fs.async_impl:
         return "?versionId=" in path and not getattr(fs, "version_aware", True)
@@ -139,10 +140,10 @@ def _opened(url: str) -> tuple[Any, str]:
 
 
 def remote(url: str, outputs: Sequence[Place] = ()) -> Source:
-    """Return the files of a folder, of a pattern, or in an archive, without some outputs.
+    """Return a folder, a pattern or an archive as a source, without the outputs of this run.
 
     Raises:
-        ScoringError: no package knows such URLs, or what it names cannot be opened.
+        ScoringError: no package handles such a URL, or it cannot be opened.
     """
     _opened.cache_clear()
     fs, root = _opened(url)
@@ -191,7 +192,7 @@ def _find(fs: Any, root: str) -> dict[str, dict[str, Any]]:
         files = {name: about for name, (about, *_) in fs.index.items()}
         files |= {member.name: {"type": "other"} for member in fs.tar if member.isdev()}
         return {name: about for name, about in files.items() if about["type"] != "directory"}
-    # With folders, glob leaves out an object that has the name of one; http's knows no choice.
+    # With folders, glob leaves out an object that has the name of a folder. http has no option.
     options = {} if "http" in fs.protocol else {"withdirs": False}
     if fs.async_impl:
         fs._ls = partial(_list_folder, fs)
@@ -203,7 +204,7 @@ def _find(fs: Any, root: str) -> dict[str, dict[str, Any]]:
 
 
 async def _list_folder(fs: Any, path: str, **options: Any) -> Any:
-    """List a folder; fsspec takes one for empty if its listing raises an `OSError`."""
+    """List a folder, but fail on an `OSError`, for which fsspec would take the folder as empty."""
     try:
         return await type(fs)._ls(fs, path, **options)
     except OSError as error:
@@ -213,7 +214,7 @@ async def _list_folder(fs: Any, path: str, **options: Any) -> Any:
 
 
 def _is_damaged_tar(fs: Any) -> bool:
-    """Return True if a .tar goes on where its reader has stopped, without an error."""
+    """Return True if a .tar has more data after the place where its reader stopped silently."""
     if not hasattr(fs, "tar"):
         return False
     fs.fo.seek(fs.tar.offset)

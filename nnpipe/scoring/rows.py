@@ -11,7 +11,7 @@ class Row(NamedTuple):
     path: str  # relative to the source, see `places.encode_path`
     status: str  # "ok", "rejected" or "error"
     label: int | None
-    confidence: float | None  # as the probabilities, rounded to six digits
+    confidence: float | None  # the largest probability; rounded to six digits, like all of them
     p0: float | None
     p1: float | None
     p2: float | None

@@ -34,8 +34,8 @@ def score_shard(
 ) -> None:
     """Write the rows of a shard's files into its part, and then its statistics.
 
-    An error of one file ends up in its own row. Any process may do this, several at the same time
-    and repeatedly: the part is always the same, and is there whole or not at all.
+    An error of one file affects only its own row. Any process may score a shard, even several at
+    the same time, or again: the part is always the same, and is written whole or not at all.
 
     Args:
         plan: the plan of the shard.
@@ -108,8 +108,8 @@ class _Reader(NamedTuple):
     def _contents(self, numbers: Sequence[int], digests: list[str | None]) -> Iterator[Content]:
         """Yield the contents of files, and append their digests.
 
-        One kind of work at a time: alternating between files, hashes and pictures takes a tenth
-        longer.
+        A group of files is read, then hashed, then yielded. Doing all of this file by file takes a
+        tenth longer.
         """
         entries = [self.lines[number].entry for number in numbers if number not in self.blamed]
         contents = self.plan.reader.read(entries)

@@ -24,10 +24,10 @@ def open_source(source: str, outputs: Sequence[Place] = ()) -> Iterator[Source]:
         source: a folder; a pattern (``scans/*/*.png``, ``**`` for any folders); a text file of
             paths, one per line or each ended by NUL, or ``-`` for such a text on stdin; a .zip or
             .tar file; or a URL of a folder or pattern.
-        outputs: what is left out of a folder.
+        outputs: the outputs of this run, which are not part of the source.
 
     Raises:
-        ScoringError: there is no such thing, or it is none of these.
+        ScoringError: the source does not exist, or is none of these.
     """
     if not source:
         raise ScoringError("the source has no name; expected a folder, a list, an archive or a URL")

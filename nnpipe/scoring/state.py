@@ -41,9 +41,10 @@ def clear(state: Place, *, but: str = "") -> None:
 
 @contextmanager
 def hold(state: Place, out: str) -> Iterator[None]:
-    """Hold the right to score into an output. The system takes it back when this process ends.
+    """Hold the lock of an output while the block runs. It is released when this process ends.
 
-    It keeps out others on this machine, and on a shared folder if that supports locks.
+    It keeps out other processes on this machine, and those on other machines if the folder is
+    shared and its file system supports locks.
 
     Raises:
         ScoringError: another process holds it, or the folder is not nnpipe's.
@@ -72,7 +73,7 @@ def hold(state: Place, out: str) -> Iterator[None]:
                 with suppress(OSError):  # the marker stays for what somebody else put there
                     if {path.name for path in state.iterdir()} <= {LOCK, MARKER}:
                         remove_files(state, lambda path: path == MARKER)
-                # The lock goes last: another process finds all of it or nothing.
+                # The lock goes last, so no other process finds a half-removed folder unlocked.
                 lock.unlink(missing_ok=True)
                 if isinstance(state, Path):
                     with suppress(OSError):
@@ -80,10 +81,10 @@ def hold(state: Place, out: str) -> Iterator[None]:
 
 
 def _check(state: Place) -> None:
-    """Check that nnpipe made a state folder, if it is there.
+    """Check that a state folder, if it exists, was made by nnpipe.
 
     Raises:
-        ScoringError: it did not.
+        ScoringError: it was not.
     """
     linked = isinstance(state, Path) and state.is_symlink()
     if not linked and not state.exists():

@@ -31,8 +31,8 @@ class Statistics:
     slowest: list[tuple[float, str]] = field(default_factory=list)  # seconds, path
     # Pixels, width, height, path.
     largest: list[tuple[int, int, int, str]] = field(default_factory=list)
-    # Of all pictures that this run has read. They are never of a part of them: only versions that
-    # count can read weights with a reference, and so begin a plan with them.
+    # Of all pictures that this run has read, even if an older nnpipe began it: versions that do
+    # not count cannot load weights with a reference, so they cannot have scored a shard with them.
     histograms: Counts = field(default_factory=dict)
     sha256: str = ""  # of the shard's part
 

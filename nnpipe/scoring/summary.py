@@ -31,8 +31,8 @@ class Summary:
     statuses: dict[str, int]  # rows per status
     labels: dict[str, int]  # rows per label
     reasons: dict[str, int]  # rows per reason, the most frequent first
-    skipped: dict[str, int]  # what has no row, per kind
-    skipped_named: dict[str, str]  # the first of these, and their kinds
+    skipped: dict[str, int]  # kind → number of things of that kind that have no row
+    skipped_named: dict[str, str]  # path → kind, for the first of these
     slowest: list[dict[str, Any]]  # seconds, path
     largest: list[dict[str, Any]]  # width, height, path
     seconds: float  # since the run was last started or resumed
@@ -113,12 +113,13 @@ def finish(plan: Plan, *, rows: int, seconds: float) -> Summary:
 
     Args:
         plan: the plan.
-        rows: how many were made since the run was last started or resumed.
-        seconds: how long ago that was.
+        rows: rows made since the run was last started or resumed.
+        seconds: time since then.
 
     Raises:
-        OutputError: one of the two cannot be written; the run can be resumed.
-        ScoringError: what was done is damaged, or the output would replace a file of somebody's.
+        OutputError: the output or the summary cannot be written; the run can be resumed.
+        ScoringError: the plan is damaged, or the output would replace a file that nnpipe did not
+            write.
     """
     total, parts = Statistics(), []
     try:
@@ -180,6 +181,6 @@ def _drift(plan: Plan, histograms: Counts) -> Drift | None:
         return None
     metadata = plan.classifier().weights.metadata
     if plan.command.threshold != (metadata.rejection_threshold or 0.0):
-        # Another threshold rejects other digits, among the validation digits as well.
+        # The reference counts rejections at the threshold of the weights, not at this one.
         histograms = {name: counts for name, counts in histograms.items() if name != "rejections"}
     return compare(metadata.reference or {}, histograms)

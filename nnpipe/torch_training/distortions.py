@@ -49,8 +49,8 @@ def distort(images: Tensor, by: Distortions, *, rng: torch.Generator) -> Tensor:
 def press(images: Tensor, amount: float, *, rng: torch.Generator) -> Tensor:
     """Change the width of the strokes at random.
 
-    All pixels of a picture move towards their brightest neighbour, or half as far towards the
-    darkest, by a share in [0, amount].
+    The level of each pixel moves towards that of its brightest neighbour, or half as far towards
+    that of the darkest, by a share in [0, amount] that all pixels of a picture have in common.
     """
     share = torch.rand(len(images), 1, 1, 1, generator=rng, device=images.device) * 2 - 1
     share = share * amount

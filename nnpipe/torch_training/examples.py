@@ -25,7 +25,7 @@ class Fresh:
     """The training digits in random order, each once per epoch, mixed and distorted each time."""
 
     def __init__(self, digits: Pool, pools: Pools | None, *, recipe: Recipe, seed: int) -> None:
-        """Use digits and pools on the device by a recipe."""
+        """Prepare examples from digits and pools on the device, as a recipe says."""
         self.digits, self.pools, self.recipe, self.seed = digits, pools, recipe, seed
         self.steps = math.ceil(len(digits.labels) / recipe.batch_size)
         self.rng = torch.Generator(digits.labels.device)

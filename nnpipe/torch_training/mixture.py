@@ -1,7 +1,7 @@
 """Training pictures beside the data set: other countries' digits, redrawn digits, and non-digits.
 
-A network that has only seen digits is sure of everything. If it learns to spread its probabilities
-evenly over pictures of anything else, it knows what it does not know (Hendrycks, Mazeika &
+A network that has only seen digits is sure of everything. If it learns to give all ten digits the
+same probability for pictures of anything else, it is unsure of such pictures (Hendrycks, Mazeika &
 Dietterich 2019, "Deep Anomaly Detection with Outlier Exposure", section 3).
 """
 
@@ -16,7 +16,7 @@ from nnpipe.preprocess import SIDE, Pixels, as_inputs
 from nnpipe.torch_training.recipes import Mixture
 
 ABROAD, REDRAWN, STRANGERS = 60_000, 40_000, 24_000
-"""Pictures of each kind; of strangers, as many letters as scribbles."""
+"""Pictures of each kind; there are `STRANGERS` letters and as many scribbles."""
 
 
 class Pool(NamedTuple):

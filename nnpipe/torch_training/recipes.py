@@ -38,8 +38,8 @@ class Mixture:
 class Distillation:
     """Learning from the softened answers of larger networks, the teachers, instead of labels.
 
-    How similar two digits look says more than which one is right (Hinton, Vinyals & Dean 2015,
-    "Distilling the Knowledge in a Neural Network", section 2); see `teachers`.
+    Such an answer also says which digits look similar, so it says more than a label (Hinton,
+    Vinyals & Dean 2015, "Distilling the Knowledge in a Neural Network", section 2); see `teachers`.
     """
 
     teachers: int = 2

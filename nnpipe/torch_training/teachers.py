@@ -1,8 +1,8 @@
 """The teachers: small convolutional networks that the network learns from.
 
 A convolution knows which pixels are neighbours; a dense layer has to learn it. So a teacher makes
-half the errors that the network could reach alone. Its answers are worth more than labels, even for
-digits so distorted that their label is in doubt.
+half as many errors as the network that learns without one. Its answers are worth more than labels,
+also for digits that are so distorted that their label is in doubt.
 """
 
 import torch

@@ -30,7 +30,8 @@ def say_what_failed(flow: Flow[..., Any], flow_run: Any, state: Any) -> None:
     error = state.result(raise_on_failure=False)
     advice = next((text for kind, text in ADVICE.items() if isinstance(error, kind)), None)
     if isinstance(error, NnpipeError) and error.advice:
-        advice = HINTS[error.advice].flow
+        hint = HINTS[error.advice]
+        advice = hint.flow or hint.command_line
     flow_run_logger(flow_run, flow).error(
         "%s failed: %s\nWhat to do: %s",
         flow_run.name,

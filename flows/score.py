@@ -93,7 +93,7 @@ def score_source(
     workers = request.workers or cores()
     tasks = MOST_TASKS if runner == "dask" else min(MOST_TASKS, TASKS_PER_WORKER * workers)
     with open_plan(request) as plan:
-        place = {"state": str(plan.state), "plan_id": plan.id}
+        task_arguments = {"state": str(plan.state), "plan_id": plan.id}
         left = plan.undone()
         before = plan.files - plan.files_of(left)
         progress = Progress(f"scoring {source}")
@@ -101,7 +101,7 @@ def score_source(
             done = plan.files - plan.files_of(left)
             with task_runner(runner, workers=workers, dask_address=dask_address) as tasked:
                 futures = [
-                    tasked.submit(score_shards, place | {"shards": share})
+                    tasked.submit(score_shards, task_arguments | {"shards": share})
                     for share in _shares(left, most=tasks)
                 ]
                 for future in futures:

@@ -9,7 +9,6 @@ files were rejected or could not be read; 130 interrupted.
 import io
 import json
 import logging
-import shlex
 import sys
 import warnings
 from dataclasses import asdict
@@ -29,7 +28,6 @@ from nnpipe.preprocess import SECONDS, Picture, prepare, read_file
 from nnpipe.processes import Function, over
 from nnpipe.progress import bar, rate
 from nnpipe.settings import (
-    DATA,
     DownloadRequest,
     EvaluateRequest,
     ExportRequest,
@@ -37,6 +35,7 @@ from nnpipe.settings import (
     PromoteRequest,
     ScoreRequest,
     TrainRequest,
+    command_line,
 )
 
 INCOMPLETE = 3
@@ -81,8 +80,8 @@ def _with_hint(error: NnpipeError) -> str:
     return f"{in_one_line(error)}{hint}"
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(show: bool) -> None:
+    if show:
         print(f"nnpipe {__version__}")
         raise typer.Exit
 
@@ -262,12 +261,8 @@ def train(request: TrainRequest) -> None:
         f"best epoch {trained.best_epoch}: {trained.validation_accuracy:.2%} of the validation "
         f"digits, after {trained.seconds:.0f} s"
     )
-    words = ["nnpipe", "evaluate", "--weights", str(trained.weights)]
-    if request.weights_dir:
-        words += ["--weights-dir", str(request.weights_dir)]
-    if request.data_dir != DATA:
-        words += ["--data-dir", str(request.data_dir)]
-    _say(f"next: {shlex.join(words)}")
+    folders = {"weights_dir": request.weights_dir, "data_dir": request.data_dir}
+    _say(f"next: {command_line('evaluate', {'weights': trained.weights} | folders)}")
 
 
 @app.command()

@@ -16,6 +16,9 @@ from typing import IO, Any
 from nnpipe.errors import OutputError
 from nnpipe.places import Place, RemotePath
 
+TEMPORARY = r"\.nnpipe-[0-9a-f]{12}\.tmp"
+"""Pattern of the names of temporary files that become others."""
+
 
 @contextmanager
 def replacing(path: Place, *, scratch: Any = None) -> Iterator[IO[bytes]]:
@@ -47,7 +50,7 @@ def replacing(path: Place, *, scratch: Any = None) -> Iterator[IO[bytes]]:
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary.replace(path)
     except OSError as error:
-        full = isinstance(path, RemotePath) and _is_full(error)
+        full = isinstance(path, RemotePath) and is_full(error)
         raise cannot_write(folder if full else path, error) from error
     finally:
         with suppress(OSError):  # of a folder that cannot be read, either
@@ -130,11 +133,12 @@ def cannot_write(path: Place, error: OSError) -> OutputError:
     """Return the error for a file or folder that cannot be written."""
     return OutputError(
         f"{path}: could not be written ({error.strerror or error}); "
-        f"{'free some space or ' if _is_full(error) else ''}name another place"
+        f"{'free some space or ' if is_full(error) else ''}name another place"
     )
 
 
-def _is_full(error: OSError) -> bool:
+def is_full(error: OSError) -> bool:
+    """Return True if there is no space, or no quota, left."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 

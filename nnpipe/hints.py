@@ -10,7 +10,7 @@ class Hint(NamedTuple):
     """One piece of advice, in the words of the command line and of the flows."""
 
     command_line: str
-    flow: str
+    flow: str | None = None  # None: the same words
 
 
 HINTS = {
@@ -28,17 +28,13 @@ HINTS = {
         "name another place with --mirror, or use drawn digits with --dataset drawn",
         "name another place with 'mirror', or use drawn digits with dataset 'drawn'",
     ),
-    "models": Hint(
-        "'nnpipe models list' shows all champions and runs",
-        "'nnpipe models list' shows all champions and runs",
-    ),
+    "models": Hint("'nnpipe models list' shows all champions and runs"),
     "out": Hint("name another one with --out", "name another one with 'out'"),
     "port": Hint("choose another with --port; 0 takes a free one", "choose another port"),
     "predict": Hint("to read a single picture, use 'nnpipe predict'", "score a folder or a list"),
     "retry_errors": Hint("score it without --retry-errors", "score it without 'retry_errors'"),
     "rollback": Hint(
-        "'nnpipe models list' shows all, 'nnpipe models rollback NAME' brings one back",
-        "'nnpipe models list' shows all, 'nnpipe models rollback NAME' brings one back",
+        "'nnpipe models list' shows all, 'nnpipe models rollback NAME' brings one back"
     ),
     "score": Hint("to read folders, use 'nnpipe score'", "use the flow 'score-folder'"),
     "train": Hint("train one with 'nnpipe train'", "train one with the flow 'train'"),

@@ -11,12 +11,9 @@ from nnpipe.epochs import Epoch, OnEpoch, Sgd
 from nnpipe.errors import TrainingError
 from nnpipe.network import Array, Network
 from nnpipe.preprocess import SIDE, as_inputs
-from nnpipe.settings import TrainRequest
+from nnpipe.settings import NUMPY_RECIPE, TrainRequest
 from nnpipe.training import fold_standardisation
 from nnpipe.training import train as train_from_scratch
-
-RECIPE = "sgd"
-"""Name of the only recipe, in the records."""
 
 
 def settings(request: TrainRequest) -> tuple[str, dict[str, Any]]:
@@ -29,8 +26,7 @@ def settings(request: TrainRequest) -> tuple[str, dict[str, Any]]:
         raise TrainingError(
             f"recipe '{request.recipe}' is for engine 'torch'; NumPy has no recipes"
         )
-    changes = {name: getattr(request, name) for name in ("epochs", "batch_size", "lr")}
-    return RECIPE, asdict(Sgd(**{k: v for k, v in changes.items() if v is not None}))
+    return NUMPY_RECIPE, asdict(Sgd(**request.changes))
 
 
 def train(

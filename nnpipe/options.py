@@ -42,14 +42,14 @@ def _flat(
 ) -> Iterator[inspect.Parameter]:
     """The parameters of a function, with the fields of a request in its place."""
     hints = get_type_hints(function, include_extras=True)
-    for name, given in inspect.signature(function).parameters.items():
+    for name, option in inspect.signature(function).parameters.items():
         if name in requests:
             fields = inspect.signature(requests[name]).parameters.values()
             types = get_type_hints(requests[name])
             yield from (field.replace(annotation=types[field.name]) for field in fields)
         else:
             keyword = inspect.Parameter.KEYWORD_ONLY
-            yield given.replace(annotation=hints[name], kind=keyword)
+            yield option.replace(annotation=hints[name], kind=keyword)
 
 
 def _annotate(option: inspect.Parameter, command: str) -> Any:

@@ -9,7 +9,6 @@ alone, before it is blamed. If a child was killed from outside, no item is blame
 """
 
 import ctypes
-import errno
 import mmap
 import os
 import signal
@@ -29,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from nnpipe.errors import NnpipeError, ProcessError
-from nnpipe.files import cannot_write
+from nnpipe.files import cannot_write, is_full
 
 MEMORY = 2 * 2**30
 """Bytes that a child may take beyond what it has at its start. A picture of 100 million pixels
@@ -449,9 +448,8 @@ def _serve(pipe: Connection, reports_file: int) -> None:
         except NnpipeError as error:
             answer = error
         except OSError as error:
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             where = Path(error.filename or tempfile.gettempdir())
-            answer = cannot_write(where, error) if full else error
+            answer = cannot_write(where, error) if is_full(error) else error
         except Exception:
             answer = RuntimeError(traceback.format_exc())
         reports[0] = -1

@@ -36,7 +36,7 @@ def bar(what: str) -> Iterator[Advance]:
 @contextmanager
 def rate(what: str, style: ProgressStyle) -> Iterator[Callable[[int, int], None] | None]:
     """Show how much is done, of how much, and how many a second; give None for style "none"."""
-    start = said = time.monotonic()
+    start = last_line = time.monotonic()
     ended = False
     before: int | None = None  # what was done when the command was given
 
@@ -46,13 +46,13 @@ def rate(what: str, style: ProgressStyle) -> Iterator[Callable[[int, int], None]
         return (done - before) / max(time.monotonic() - start, 1e-9)
 
     def line(done: int, of: int) -> None:
-        nonlocal said, ended
+        nonlocal last_line, ended
         now = speed(done)
-        if (done == of and not ended) or time.monotonic() - said >= SECONDS_BETWEEN_LINES:
-            said, ended = time.monotonic(), done == of
-            left = round((of - done) / now, 1) if now else None
-            told = {"done": done, "of": of, "rate": round(now, 1), "seconds_left": left}
-            print(json.dumps(told), file=sys.stderr)
+        if (done == of and not ended) or time.monotonic() - last_line >= SECONDS_BETWEEN_LINES:
+            last_line, ended = time.monotonic(), done == of
+            seconds_left = round((of - done) / now, 1) if now else None
+            report = {"done": done, "of": of, "rate": round(now, 1), "seconds_left": seconds_left}
+            print(json.dumps(report), file=sys.stderr)
 
     if style == "auto":
         with bar(what) as advance:

@@ -4,6 +4,7 @@ A *request* says what one stage is to do. The command line and the flows take th
 requests and from `PARAMETERS`, build a request, and hand it to the stage.
 """
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -24,6 +25,9 @@ ProgressStyle = Literal["auto", "json", "none"]
 
 DEFAULT_RECIPE: Recipe = "augmented"
 """For the engine "torch"."""
+
+NUMPY_RECIPE = "sgd"
+"""Name of NumPy's only recipe, in records."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,7 @@ PARAMETERS = {
     "port": Parameter("Port to listen on; 0 takes a free one.", None, 0, 65535),
     "progress": Parameter("auto: a bar if this is a terminal; json: JSON lines; none: nothing."),
     "promote": Parameter("Make the result the champion if the rules allow it."),
-    "recipe": Parameter("For torch: how to train.", "augmented"),
+    "recipe": Parameter("For torch: how to train.", DEFAULT_RECIPE),
     "reject_rate": Parameter(
         "Share of true digits that may be rejected as unlike any digit; at 0, none is.",
         "what the weights say",
@@ -118,6 +122,13 @@ PARAMETERS = {
 
 PARAMETERS["pipeline.run"] = PARAMETERS["train.run"]
 PARAMETERS["pipeline.epochs"] = replace(PARAMETERS["epochs"], if_none="the recipe's")
+
+
+def command_line(command: str, options: Mapping[str, Any]) -> str:
+    """Return a command with its options, except those that are None or the usual folder of data."""
+    used = ((n, v) for n, v in options.items() if v is not None and (n, v) != ("data_dir", DATA))
+    words = (str(word) for n, v in used for word in (f"--{n.replace('_', '-')}", v))
+    return shlex.join(["nnpipe", command, *words])
 
 
 def parameter(name: str, command: str = "") -> Parameter:
@@ -196,8 +207,14 @@ class TrainRequest(Request):
     @property
     def name(self) -> str:
         """A name for the training, such as "mnist-augmented-seed0"."""
-        recipe = self.recipe or ("sgd" if self.engine == "numpy" else DEFAULT_RECIPE)
+        recipe = self.recipe or (NUMPY_RECIPE if self.engine == "numpy" else DEFAULT_RECIPE)
         return f"{self.dataset}-{recipe}-seed{self.seed}"
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """The settings of the recipe that are changed."""
+        values = {name: getattr(self, name) for name in ("epochs", "batch_size", "lr")}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 @dataclass(frozen=True, kw_only=True)

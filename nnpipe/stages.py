@@ -7,7 +7,6 @@ and the flows are thin layers over them. A stage imports what it needs beyond Nu
 it runs.
 """
 
-import shlex
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,13 +26,13 @@ from nnpipe.places import in_one_line
 from nnpipe.records import read_bytes
 from nnpipe.runs import WEIGHTS_FILE
 from nnpipe.settings import (
-    DATA,
     REPORTS,
     DataSet,
     DownloadRequest,
     Engine,
     EvaluateRequest,
     TrainRequest,
+    command_line,
 )
 
 
@@ -187,13 +186,15 @@ def evaluate(request: EvaluateRequest) -> Evaluated:
     decision = None
     if dataset == trained_on and not folder:
         decision = _judge(path, champion, data_dir=request.data_dir)
+    reproduce = {"weights": request.weights, "dataset": None if folder else dataset}
+    reproduce |= {"folder": folder, "data_dir": request.data_dir}
     measured = report.measure(
         path,
         pictures,
         champion=champion,
         data=data,
         name=name,
-        command=_command(request, dataset),
+        command=in_one_line(command_line("evaluate", reproduce)),
         decision=decision,
     )
     with needs("report", "drawing plots"):
@@ -206,18 +207,6 @@ def evaluate(request: EvaluateRequest) -> Evaluated:
         unreadable=len(pictures.unreadable),
         sha256=sha256((out / report.METRICS).read_bytes()),
     )
-
-
-def _command(request: EvaluateRequest, dataset: str) -> str:
-    """The command that gives the same report."""
-    options = {
-        "--weights": request.weights,
-        "--dataset": None if request.folder else dataset,
-        "--folder": request.folder,
-        "--data-dir": request.data_dir if request.data_dir != DATA else None,
-    }
-    words = [str(word) for option in options.items() if option[1] for word in option]
-    return in_one_line(shlex.join(["nnpipe", "evaluate", *words]))
 
 
 def _judge(path: Path, champion: Path, *, data_dir: Path) -> Decision | None:

@@ -27,7 +27,7 @@ from nnpipe.network import Array, Layer, Network
 from nnpipe.places import in_one_line
 
 FORMAT_VERSION = 1
-MAX_BYTES = 256 * 1024 * 1024
+MAX_BYTES = records.MOST_BYTES
 """Largest weights file, and largest size of all its arrays together, in bytes. A zip that claims
 more is a bomb or something else: no network of this kind is larger."""
 

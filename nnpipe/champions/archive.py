@@ -12,7 +12,7 @@ from pathlib import Path
 from nnpipe import records, runs
 from nnpipe.champions.rules import Rule
 from nnpipe.errors import PromotionError
-from nnpipe.files import cannot_write, remove_files, replacing, sha256, write_json
+from nnpipe.files import TEMPORARY, cannot_write, remove_files, replacing, sha256, write_json
 from nnpipe.places import in_one_line
 from nnpipe.runs import MODEL, RECORD, WEIGHTS_FILE
 
@@ -23,7 +23,7 @@ NAME = re.compile(r"([0-9]{4,})-[^/]+")
 """Name of a former champion's folder: its number and the name of its run."""
 
 _FILES = "|".join(map(re.escape, (WEIGHTS_FILE, *COMPANIONS, INSTALLED, PROMOTION)))
-SCRATCH_PATHS = re.compile(rf"(\./)?({NAME.pattern}/)?({_FILES}|\.nnpipe-[0-9a-f]+\.tmp)?")
+SCRATCH_PATHS = re.compile(rf"(\./)?({NAME.pattern}/)?({_FILES}|{TEMPORARY})?")
 """Paths of nnpipe's files and folders in the scratch folder."""
 
 

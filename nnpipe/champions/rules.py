@@ -84,11 +84,11 @@ def _champion(path: Path) -> Classifier | None:
 
 
 def _same_dataset(new: Classifier, old: Classifier | None) -> Rule:
-    known = [c.weights.metadata for c in (new, old) if c]
-    data = [f"{m.dataset} (SHA-256 {m.dataset_checksum[:12]}…)" for m in known]
+    metadata = [c.weights.metadata for c in (new, old) if c]
+    data = [f"{m.dataset} (SHA-256 {m.dataset_checksum[:12]}…)" for m in metadata]
     if old is None:
         return Rule("dataset", True, f"there is no champion, so {data[0]} will do")
-    if len({(m.dataset, m.dataset_checksum) for m in known}) == 1:
+    if len({(m.dataset, m.dataset_checksum) for m in metadata}) == 1:
         return Rule("dataset", True, f"both were trained on {data[0]}")
     reason = f"it was trained on {data[0]} and the champion on {data[1]}: not the same"
     return Rule("dataset", False, reason)
@@ -99,8 +99,8 @@ def _whole(candidate: Path, new: Classifier, *, validation: datasets.Digits) -> 
     if not os.path.lexists(path):
         # Weights that PyTorch trained must be compared with the PyTorch model.
         passed = new.weights.metadata.engine != "torch"
-        found = f"there is no {MODEL} to compare it with" if not passed else "NumPy trained it"
-        return Rule("whole", passed, f"it computes what it did when it was written; {found}")
+        note = f"there is no {MODEL} to compare it with" if not passed else "NumPy trained it"
+        return Rule("whole", passed, f"it computes what it did when it was written; {note}")
     with needs("train", "comparing a candidate with its PyTorch model"):
         from nnpipe.torch_training import model
     try:
@@ -122,11 +122,12 @@ def _compared(
         alone = "there is no champion to compare it with"
         return [Rule("not worse", True, alone), Rule("recall", True, alone)]
     right, was_right = (c.logits(images).argmax(axis=1) == labels for c in (new, old))
-    found = compare(right, was_right)
-    worse = found.lost > found.gained and found.p_value < SIGNIFICANCE
+    comparison = compare(right, was_right)
+    gained, lost, p = comparison.gained, comparison.lost, comparison.p_value
+    worse = lost > gained and p < SIGNIFICANCE
     reason = (
-        f"of {len(labels):,} validation digits it gains {found.gained:,} and loses {found.lost:,} "
-        f"(p = {found.p_value:.2g}, exact McNemar test), which is {'' if worse else 'not '}worse "
+        f"of {len(labels):,} validation digits it gains {gained:,} and loses {lost:,} "
+        f"(p = {p:.2g}, exact McNemar test), which is {'' if worse else 'not '}worse "
         f"at {SIGNIFICANCE:.0%}"
     )
     return [Rule("not worse", not worse, reason), _recall(labels, right=right, was_right=was_right)]

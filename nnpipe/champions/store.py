@@ -144,20 +144,20 @@ class Store:
                 order = self._with_champion(order)
             present = order[0] if order and order[0].sha256 == _digest(self.champion) else None
             if name is not None:
-                wanted = [f for f in order if name in (f.name, str(f.number), f"{f.number:04}")]
+                matches = [f for f in order if name in (f.name, str(f.number), f"{f.number:04}")]
             elif present is not None:
-                wanted = [f for f in order if f.number == present.replaced]
+                matches = [f for f in order if f.number == present.replaced]
             else:
-                wanted = [f for f in order if self.archive.is_whole(f)]
-            if not wanted:
+                matches = [f for f in order if self.archive.is_whole(f)]
+            if not matches:
                 which = " before this one" if present else " that is whole" if order else ""
                 raise PromotionError(
                     f"{self.archive.folder}: holds no former champion"
                     f"{which if name is None else f' {name!r}'}",
                     advice="models",
                 )
-            self._change(wanted[0], present.number if present else None)
-            return wanted[0]
+            self._change(matches[0], present.number if present else None)
+            return matches[0]
 
     def models(self) -> list[ListedModel]:
         """The champion, former ones, the newest first, and candidates that never were champion.
@@ -176,9 +176,9 @@ class Store:
                     listed.append(_listed(folder.name, "former", path=folder / WEIGHTS_FILE))
             except PromotionError as error:
                 listed.append(ListedModel(folder.name, "damaged", reason=in_one_line(error)))
-        known = {digest} - {"unreadable"} | {former.sha256 for former in order}
+        archived = {digest} - {"unreadable"} | {former.sha256 for former in order}
         candidates = (folder / WEIGHTS_FILE for folder in sorted(self.runs.glob("*")))
-        new = (p for p in candidates if os.path.lexists(p) and _digest(p) not in known)
+        new = (p for p in candidates if os.path.lexists(p) and _digest(p) not in archived)
         return [*listed, *(_listed(path.parent.name, "candidate", path=path) for path in new)]
 
     @contextmanager
@@ -204,7 +204,7 @@ class Store:
         if present is None:
             return order
         companions = {name: _digest(self.root / name) for name in COMPANIONS}
-        fits = all(present.companions.get(name) == found for name, found in companions.items())
+        fits = all(present.companions.get(name) == digest for name, digest in companions.items())
         if not fits or present is not order[0]:
             with suppress(PromotionError):  # nothing can be mended from a damaged one
                 self._install(present, None)

@@ -1,7 +1,6 @@
 """All measurements of a report."""
 
 import os
-import shlex
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from nnpipe.labelled import Labelled
 from nnpipe.network import Array, softmax
 from nnpipe.places import encode_path
 from nnpipe.preprocess import as_inputs
+from nnpipe.settings import command_line
 from nnpipe.weights import Metadata
 
 
@@ -152,18 +152,11 @@ def _champion(path: Path, metadata: Metadata, *, labelled: Labelled, logits: Arr
 
 def _training(metadata: Metadata) -> list[str]:
     """Return the commands that train the same weights."""
-    options: dict[str, Any] = {"--run": "again", "--dataset": metadata.dataset}
+    engine = {"engine": metadata.engine}
     if metadata.engine == "torch":
-        options["--recipe"] = metadata.recipe
-    else:
-        options["--engine"] = metadata.engine
-    options["--seed"] = metadata.seed
+        engine = {"recipe": metadata.recipe}
     parameters = metadata.parameters or {}
-    for name in ("epochs", "batch_size", "lr"):
-        if name in parameters:
-            options[f"--{name.replace('_', '-')}"] = parameters[name]
-    words = [str(word) for option in options.items() for word in option]
-    return [
-        shlex.join(["nnpipe", "download", "--dataset", metadata.dataset]),
-        shlex.join(["nnpipe", "train", *words]),
-    ]
+    changes = {name: parameters.get(name) for name in ("epochs", "batch_size", "lr")}
+    data = {"dataset": metadata.dataset}
+    options = {"run": "again"} | data | engine | {"seed": metadata.seed} | changes
+    return [command_line("download", data), command_line("train", options)]

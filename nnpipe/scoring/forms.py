@@ -16,6 +16,9 @@ from nnpipe.errors import ScoringError, needs
 from nnpipe.places import Place
 from nnpipe.scoring.rows import Row
 
+SUFFIXES = (".csv", ".jsonl", ".parquet")
+"""Suffixes of the files that rows are written into."""
+
 FOLDER = ""
 """The suffix of a folder of Parquet parts."""
 

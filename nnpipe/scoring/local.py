@@ -74,8 +74,8 @@ def _check_root(root: str) -> None:
 def folder(path: str, outputs: Sequence[Place]) -> Source:
     """Return the files below a folder as a source, without the outputs of this run."""
     root = os.path.realpath(path)
-    left_out = _absolute(outputs)
-    return Source(root, Local(root), lambda skip: _walk(os.fsencode(root), skip, left_out=left_out))
+    excluded = _absolute(outputs)
+    return Source(root, Local(root), lambda skip: _walk(os.fsencode(root), skip, excluded=excluded))
 
 
 def pattern(text: str, outputs: Sequence[Place]) -> Source:
@@ -89,15 +89,15 @@ def pattern(text: str, outputs: Sequence[Place]) -> Source:
     if any(b"**" in part != b"**" for part in rest.split(b"/")):
         raise ScoringError(f"{in_one_line(text)}: ** stands for folders; put it between two /")
     rest += b"/*" if rest.endswith(b"**") else b""
-    left_out = _absolute(outputs)
-    below = tuple(output + b"/" for output in left_out)
+    excluded = _absolute(outputs)
+    below = tuple(output + b"/" for output in excluded)
 
     def entries(skip: Skip) -> Iterator[Entry]:
         # Unlike glob.glob, this ** does not follow links, which may form a circle.
         for match in Path(os.fsdecode(root)).glob(os.fsdecode(rest)):
             path = os.fsencode(match)
             name = path[len(root) :].lstrip(b"/")
-            if path not in left_out and not path.startswith(below):
+            if path not in excluded and not path.startswith(below):
                 yield from entry_of(name, path, skip=skip)
 
     identity = os.fsdecode(os.path.join(root, rest))
@@ -130,7 +130,7 @@ def entry_of(name: bytes, path: bytes, *, skip: Skip) -> Iterator[Entry]:
         yield Entry(encode_path(name), stamp, status.st_size)
 
 
-def _walk(root: bytes, skip: Skip, *, left_out: set[bytes]) -> Iterator[Entry]:
+def _walk(root: bytes, skip: Skip, *, excluded: set[bytes]) -> Iterator[Entry]:
     """Yield every file below a folder; links to files count, links to folders are not followed."""
     folders = [b""]
     while folders:
@@ -139,7 +139,7 @@ def _walk(root: bytes, skip: Skip, *, left_out: set[bytes]) -> Iterator[Entry]:
             with os.scandir(os.path.join(root, folder)) as items:
                 for item in items:
                     name = folder + item.name
-                    if item.path in left_out:
+                    if item.path in excluded:
                         continue
                     if item.is_dir(follow_symlinks=False):
                         folders.append(name + b"/")

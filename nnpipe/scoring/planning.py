@@ -19,6 +19,7 @@ from nnpipe.places import Place, in_one_line
 from nnpipe.preprocess import PREPROCESSING_VERSION
 from nnpipe.scoring import manifest
 from nnpipe.scoring.entries import LITTER, Entry, Skip, Source, is_litter
+from nnpipe.scoring.forms import SUFFIXES
 from nnpipe.scoring.manifest import Line
 from nnpipe.scoring.outputs import ELSEWHERE, SUCCESS, check_own, is_part, output_of, read_rows
 from nnpipe.scoring.plan import MALFORMED, MANIFEST, PLAN, WEIGHTS, Command, Plan, load_plan
@@ -43,7 +44,7 @@ MOST_SHARDS = 2000
 NAMED = 1000
 """How many of the things that get no row are named in the summary; all are counted."""
 
-OUTPUTS = (".csv", ".jsonl", ".parquet", SUCCESS, SUFFIX)
+OUTPUTS = (*SUFFIXES, SUCCESS, SUFFIX)
 """What the names of outputs and of their summaries end with."""
 
 

@@ -31,8 +31,9 @@ def run_shards(
         NnpipeError: the error that stopped a worker, such as a full disk.
     """
     if "memory://" in f"{plan.reader} {plan.out}":  # which no other process can see
+        classifier = plan.classifier()
         for number, shard in enumerate(shards, 1):
-            score_shard(plan, shard, classifier=plan.classifier())
+            score_shard(plan, shard, classifier=classifier)
             on_rows(plan.files_of(shards[:number]))
         return
     jobs = (Job((str(plan.state), plan.id, shard), size=plan.files_of([shard])) for shard in shards)

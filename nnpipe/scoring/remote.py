@@ -149,11 +149,11 @@ def remote(url: str, outputs: Sequence[Place] = ()) -> Source:
     fs, root = _opened(url)
     base = fixed_part(root) if "*" in root else f"{root.rstrip('/')}/" if root else ""
     places = (path for path in outputs if isinstance(path, RemotePath))
-    left_out = tuple(f"{path.path}/" for path in places if type(path.fs) is type(fs))
+    excluded = tuple(f"{path.path}/" for path in places if type(path.fs) is type(fs))
 
     def entries(skip: Skip) -> Iterator[Entry]:
         for path, about in _list(fs, root, shown=in_one_line(url)).items():
-            if f"{path}/".startswith(left_out) or (path.endswith("/") and not about.get("size")):
+            if f"{path}/".startswith(excluded) or (path.endswith("/") and not about.get("size")):
                 continue  # some tools put an empty object where a folder is
             name = path[len(base) :] if path.startswith(base) else path.rpartition("/")[2]
             if about["type"] in ("file", "link"):

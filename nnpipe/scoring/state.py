@@ -10,8 +10,17 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from nnpipe.errors import ScoringError
-from nnpipe.files import locked, remove_files, replacing, sha256, size_of, temporary_folder
+from nnpipe.files import (
+    TEMPORARY,
+    locked,
+    remove_files,
+    replacing,
+    sha256,
+    size_of,
+    temporary_folder,
+)
 from nnpipe.places import Place
+from nnpipe.scoring.forms import SUFFIXES
 from nnpipe.scoring.outputs import ELSEWHERE
 from nnpipe.scoring.plan import ID, MANIFEST, PLAN, WEIGHTS, load_plan
 
@@ -20,11 +29,11 @@ LOCK, MARKER = "lock", "nnpipe-state.txt"
 MARKER_TEXT = b"nnpipe keeps the state of a scoring in this folder. Remove it to start again.\n"
 """The content of the marker, for people; its name is what counts."""
 
-TEMPORARY = r"\.nnpipe-[0-9a-f]{12}\.tmp"
 
+_SHARD = rf"\d{{5,}}({'|'.join(map(re.escape, (*SUFFIXES, '.json')))})"
 STATE = re.compile(
     rf"{re.escape(PLAN)}|{LOCK}|{re.escape(MARKER)}|{TEMPORARY}"
-    rf"|{ID}/({re.escape(MANIFEST)}|{re.escape(WEIGHTS)}|\d{{5,}}\.(csv|jsonl|parquet|json)|{TEMPORARY})?"
+    rf"|{ID}/({re.escape(MANIFEST)}|{re.escape(WEIGHTS)}|{_SHARD}|{TEMPORARY})?"
 )
 """The paths of nnpipe's files and folders within a state folder."""
 

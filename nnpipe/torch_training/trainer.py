@@ -51,5 +51,4 @@ def train(
 
 
 def _recipe(request: TrainRequest) -> recipes.Recipe:
-    changes = {name: getattr(request, name) for name in ("epochs", "batch_size", "lr")}
-    return recipes.recipe(request.recipe or DEFAULT_RECIPE, **changes)
+    return recipes.recipe(request.recipe or DEFAULT_RECIPE, **request.changes)

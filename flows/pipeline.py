@@ -47,7 +47,7 @@ def _command() -> str:
 
 
 @dataclass(frozen=True)
-class Done:
+class PipelineResult:
     """The results of a run of the pipeline, and where they are."""
 
     downloaded: Downloaded
@@ -110,7 +110,7 @@ def pipeline(
     data_dir: Path = DATA,
     promote: bool = False,
     force: bool = False,
-) -> Done:
+) -> PipelineResult:
     """Download MNIST, train, export to NumPy, evaluate, promote, and score a folder."""
     parameters = locals()
     if not source.exists():  # better said before hours of training than after
@@ -139,7 +139,9 @@ def pipeline(
         source=str(source), out=str(scores), weights=exported.weights, incremental=not force
     )
     scored = score_source(scoring)
-    return Done(downloaded, trained, exported, evaluated, promoted, scored, source, scores)
+    return PipelineResult(
+        downloaded, trained, exported, evaluated, promoted, scored, source, scores
+    )
 
 
 if __name__ == "__main__":

@@ -120,12 +120,12 @@ def check_writable(folder: Path) -> None:
     Raises:
         OutputError: they cannot.
     """
-    there = folder
-    while not there.exists():
-        there = there.parent
-    if not there.is_dir():
+    existing = folder
+    while not existing.exists():
+        existing = existing.parent
+    if not existing.is_dir():
         raise cannot_write(folder, OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)))
-    if not os.access(there, os.W_OK | os.X_OK):
+    if not os.access(existing, os.W_OK | os.X_OK):
         raise cannot_write(folder, OSError(errno.EACCES, os.strerror(errno.EACCES)))
 
 

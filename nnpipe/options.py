@@ -57,14 +57,14 @@ def _annotate(option: inspect.Parameter, command: str) -> Any:
     about: Parameter = parameter(option.name, command)
     required = option.default is option.empty
     is_number = about.least is not None or about.most is not None
-    shown: dict[str, Any] = {"help": about.help}
+    facts: dict[str, Any] = {"help": about.help}
     if is_number:
-        shown |= {"min": about.least, "max": about.most}
+        facts |= {"min": about.least, "max": about.most}
     if option.default is None:
-        shown["show_default"] = about.if_none or True
+        facts["show_default"] = about.if_none or True
     if (about.kind or ("argument" if required else "option")) == "argument":
-        return Annotated[option.annotation, typer.Argument(metavar=about.metavar, **shown)]
+        return Annotated[option.annotation, typer.Argument(metavar=about.metavar, **facts)]
     name = about.flag or f"--{option.name.replace('_', '-')}"
     if option.annotation is bool and option.default and "/" not in name:
         name += f"/--no-{name[2:]}"
-    return Annotated[option.annotation, typer.Option(name, **shown)]
+    return Annotated[option.annotation, typer.Option(name, **facts)]

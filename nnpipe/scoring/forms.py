@@ -29,8 +29,8 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "
 """First characters by which a spreadsheet takes a cell for a formula, also in full width (OWASP's
 list). The quote itself is among them, so that cells can be read back."""
 
-NUMBERS = ("label", "width", "height")
-SHARES = ("confidence", *(f"p{digit}" for digit in range(10)))
+INTEGERS = ("label", "width", "height")
+FLOATS = ("confidence", *(f"p{digit}" for digit in range(10)))
 """Columns of integers and of floats; all others are text."""
 
 
@@ -93,7 +93,7 @@ def _join_json_lines(stream: IO[bytes], parts: Iterable[bytes]) -> None:
 
 
 def _read_csv(stream: IO[bytes], *, escape: bool) -> Iterator[Row]:
-    parse = dict.fromkeys(NUMBERS, int) | dict.fromkeys(SHARES, float)
+    parse = dict.fromkeys(INTEGERS, int) | dict.fromkeys(FLOATS, float)
     lines = (line.decode() for line in stream)
     for columns in csv.DictReader(lines, strict=True):
         cells: dict[str, Any] = {
@@ -126,7 +126,7 @@ def _pyarrow() -> Any:
 
 def _schema() -> Any:
     pa = _pyarrow()
-    types = dict.fromkeys(Row._fields, pa.string()) | dict.fromkeys(SHARES, pa.float64())
+    types = dict.fromkeys(Row._fields, pa.string()) | dict.fromkeys(FLOATS, pa.float64())
     types |= {"label": pa.int8(), "width": pa.int32(), "height": pa.int32()}
     return pa.schema(list(types.items()))
 

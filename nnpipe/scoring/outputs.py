@@ -17,7 +17,7 @@ from nnpipe.settings import ScoreRequest
 SUCCESS = "_SUCCESS"
 """An empty file that marks a folder of Parquet parts as complete, as in Hadoop and Spark."""
 
-EMPTY = sha256(b"")
+EMPTY_SHA256 = sha256(b"")
 """The SHA-256 of an empty file."""
 
 ELSEWHERE = "move it away, or name another output"
@@ -97,7 +97,7 @@ def assemble(
     named = {f"part-{number:05}.parquet": part for number, part in enumerate(parts)}
     for part in parts:
         part.content()  # raises before anything is replaced
-    announce({name: part.sha256 for name, part in named.items()} | {SUCCESS: EMPTY})
+    announce({name: part.sha256 for name, part in named.items()} | {SUCCESS: EMPTY_SHA256})
     (out / SUCCESS).unlink(missing_ok=True)
     for old in files_of(out):
         if old.name not in named:
@@ -159,7 +159,7 @@ def check_own(out: Place, own: Mapping[str, Sequence[str]]) -> dict[str, str]:
     """
     hashes = hashes_of(out)
     for name, digest in hashes.items():
-        if digest not in own.get(name, [EMPTY]):
+        if digest not in own.get(name, [EMPTY_SHA256]):
             file = out / name if out.suffix == FOLDER else out
             why = "exists, and nnpipe has no record of writing it"
             if name in own:

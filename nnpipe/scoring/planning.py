@@ -41,7 +41,7 @@ all workers have some."""
 MOST_SHARDS = 2000
 """If there are more shards than this, they get larger."""
 
-NAMED = 1000
+MOST_SKIPPED_NAMED = 1000
 """How many of the things that get no row are named in the summary; all are counted."""
 
 OUTPUTS = (*SUFFIXES, SUCCESS, SUFFIX)
@@ -164,7 +164,7 @@ def _make(
     def skip(path: str, why: str) -> None:
         why = LITTER if not source.named and is_litter(path) else why
         skipped[why] += 1
-        if len(named) < NAMED:
+        if len(named) < MOST_SKIPPED_NAMED:
             named[path] = why
 
     def entries() -> Iterator[Entry]:

@@ -28,12 +28,12 @@ class Row(NamedTuple):
     sha256: str | None  # of the file's bytes; None if they cannot be read
 
 
-NOTHING = (None,) * 10
+NO_PROBABILITIES = (None,) * 10
 """The probabilities of a file that cannot be read."""
 
 
 def to_row(path: str, reading: Reading, *, digest: str | None) -> Row:
     """Put a file's reading into its row."""
-    r, shares = reading, reading.probabilities or NOTHING
+    r, shares = reading, reading.probabilities or NO_PROBABILITIES
     about = (r.reason, r.width, r.height, digest)
     return Row._make((path, r.status, r.label, r.confidence, *shares, *about))

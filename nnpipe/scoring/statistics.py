@@ -11,7 +11,7 @@ from nnpipe.errors import ScoringError
 from nnpipe.places import Place
 from nnpipe.scoring.rows import Row
 
-NAMED = 5
+MOST_NAMED = 5
 """How many of the slowest and of the largest pictures are named."""
 
 REASONS = 100
@@ -62,8 +62,8 @@ class Statistics:
         self.reasons.update(other.reasons)
         if len(self.reasons) > 10 * REASONS:
             self.reasons = Counter(dict(self.reasons.most_common(REASONS)))
-        self.slowest = heapq.nlargest(NAMED, self.slowest + other.slowest)
-        self.largest = heapq.nlargest(NAMED, self.largest + other.largest)
+        self.slowest = heapq.nlargest(MOST_NAMED, self.slowest + other.slowest)
+        self.largest = heapq.nlargest(MOST_NAMED, self.largest + other.largest)
         for name, new in other.histograms.items():
             old = self.histograms.get(name, [0] * len(new))
             self.histograms[name] = [a + b for a, b in zip(old, new, strict=True)]

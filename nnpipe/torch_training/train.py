@@ -77,18 +77,18 @@ def train(
             checkpoint is damaged or belongs to other settings.
         OutputError: the checkpoint cannot be written.
     """
-    place = choose_device(device)
-    digits = to_pool(dataset.training, place)
-    pools = draw_pools(dataset.training, seed=seed, device=place) if recipe.mixture else None
+    torch_device = choose_device(device)
+    digits = to_pool(dataset.training, torch_device)
+    pools = draw_pools(dataset.training, seed=seed, device=torch_device) if recipe.mixture else None
     settings = {"recipe": asdict(recipe), "seed": seed, "dataset": dataset.checksum}
-    fit = partial(_fit, validation=to_pool(dataset.validation, place), on_epoch=on_epoch)
+    fit = partial(_fit, validation=to_pool(dataset.validation, torch_device), on_epoch=on_epoch)
     examples: Fresh | Answered
     examples = fresh = Fresh(digits, pools, recipe=recipe, seed=seed)
 
-    teachers, taught = list[nn.Module](), list[Epoch]()
+    teachers, teacher_epochs = list[nn.Module](), list[Epoch]()
     if by := recipe.distillation:
         for number in range(1, by.teachers + 1):
-            teacher = build_teacher(by.width, seed=seed * 1000 + number).to(place)
+            teacher = build_teacher(by.width, seed=seed * 1000 + number).to(torch_device)
             state, epochs = fit(
                 teacher,
                 Fresh(digits, pools, recipe=recipe.teacher(by), seed=seed * 1000 + number),
@@ -100,13 +100,13 @@ def train(
             )
             teacher.load_state_dict(state)
             teachers.append(teacher.eval())
-            taught += epochs
+            teacher_epochs += epochs
         examples = Answered(fresh, teachers, by=by)
 
-    model = build().to(place)
+    model = build().to(torch_device)
     model.load_state_dict(to_state_dict(Network.initialise(np.random.default_rng(seed))))
     best, history = fit(model, examples, recipe=recipe, checkpoint=checkpoint, settings=settings)
-    return best, taught + history
+    return best, teacher_epochs + history
 
 
 def _fit(
@@ -152,8 +152,8 @@ def _fit(
         seconds = time.perf_counter() - start
         epoch = Epoch(number, recipe.epochs, loss, validation_loss, accuracy, seconds, teacher)
         history.append(epoch)
-        late = time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS
-        if checkpoint and (late or number == recipe.epochs):
+        checkpoint_due = time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS
+        if checkpoint and (checkpoint_due or number == recipe.epochs):
             progress = {
                 "settings": settings,
                 "model": _state(model),

@@ -123,13 +123,18 @@ def test_a_mirror_that_is_down_ends_in_one_sentence(tmp_path):
     "url",
     [
         "file:///there/is/no/such/folder/",
-        pytest.param("nonsense", marks=pytest.mark.slow),
         pytest.param("https://", marks=pytest.mark.slow),
     ],
 )
 def test_a_mirror_that_is_no_place_ends_in_one_sentence(tmp_path, url):
     with pytest.raises(MirrorError, match="could not be downloaded"):
         mnist.fetch(tmp_path, url)
+
+
+@pytest.mark.parametrize("url", ["nonsense", "/a/folder", "ftp://example.org/"])
+def test_a_mirror_that_is_no_url_is_one_sentence_and_no_reason_to_draw_digits(tmp_path, url):
+    with pytest.raises(DatasetError, match=f"{url} is no mirror; expected https://"):
+        datasets.prepare("auto", tmp_path, mirror=url)
 
 
 @pytest.mark.slow

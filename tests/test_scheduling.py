@@ -244,7 +244,7 @@ def test_a_run_by_hand_leaves_its_files_artifacts_and_events_and_is_not_repeated
         30,
     )
     assert site.events("nnpipe.model.promoted") == []
-    until("what was not kept", lambda: "NOT KEPT" in site.logs_of(first), 30)
+    until("the rule that was not met", lambda: "NOT MET" in site.logs_of(first), 30)
 
     again = site.create("pipeline/weekly", **SMALL)
     site.completed(again)

@@ -69,7 +69,7 @@ def test_a_source_that_vanishes_stops_the_run_and_the_same_command_goes_on(
         assert len(begun.undone()) == 4
         score_shard(begun, 0, classifier=begun.classifier())
         lose(folder)
-        sentence = f"{folder}: the files that were there are gone \\(.*scoring resumes"
+        sentence = f"{folder}: the files that were there are gone \\(.*it resumes"
         for shard in begun.undone():
             with pytest.raises(ScoringError, match=sentence):
                 score_shard(begun, shard, classifier=begun.classifier())

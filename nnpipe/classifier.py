@@ -110,7 +110,7 @@ class Classifier:
         return self.read_many([picture])[0]
 
     def read_many(self, pictures: Iterable[Picture]) -> list[Reading]:
-        """Read pictures, each as if it were alone, in their order; see `read`."""
+        """Read pictures, in their order; a picture does not affect the others. See `read`."""
         if isinstance(pictures, str):
             raise TypeError("expected several pictures, not one path")
         return self.read_prepared(

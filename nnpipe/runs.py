@@ -66,7 +66,7 @@ def open_run(root: Path, name: str | None, *, label: str) -> Iterator[Path]:
         label: what is trained, such as "mnist-augmented-seed0".
 
     Raises:
-        TrainingError: the name cannot be that of a folder, or another process trains in it.
+        TrainingError: a folder cannot have this name, or another process trains in it.
         OutputError: the folder cannot be made.
     """
     odd = name is not None and (Path(name).name != name or records.UNPRINTABLE.search(name))

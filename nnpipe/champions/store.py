@@ -101,7 +101,7 @@ class Store:
         """
         with self._locked():
             if not run.is_dir():
-                why = f"there is no such folder; expected that of a run, as {self.runs / 'NAME'}"
+                why = f"there is no such folder; expected a run, such as {self.runs / 'NAME'}"
                 raise PromotionError(f"{run}: {why}", advice="models")
             files = _read(run)
             runs.read_record(run)

@@ -20,9 +20,9 @@ from flows.promote import promote_stage
 from flows.score import score_source
 from flows.train import train_once
 from nnpipe.champions import Promotion
-from nnpipe.errors import ScoringError
 from nnpipe.export import Exported
 from nnpipe.scoring import Summary
+from nnpipe.scoring.sources import open_source
 from nnpipe.settings import (
     DATA,
     DEFAULT_RECIPE,
@@ -113,8 +113,8 @@ def pipeline(
 ) -> PipelineResult:
     """Download MNIST, train, export to NumPy, evaluate, promote, and score a folder."""
     parameters = locals()
-    if not source.exists():  # better said before hours of training than after
-        raise ScoringError(f"{source}: there is no such folder of pictures")
+    with open_source(str(source)):  # fails before hours of training rather than after
+        pass
     downloaded = download_stage(DownloadRequest.pick(parameters))
     if seed is None:
         year, week, _ = date.today().isocalendar()

@@ -405,6 +405,12 @@ def test_what_is_done_is_not_done_again_unless_something_has_changed(tmp_path, f
     assert json.loads((mended.evaluated.report / "metrics.json").read_text())["n"] == 500
 
 
+def test_a_source_that_is_missing_is_said_before_training(tmp_path):
+    with pytest.raises(ScoringError, match="cannot be listed"):
+        pipeline(**small(tmp_path, source=tmp_path / "none"))
+    assert not (tmp_path / "data").exists()
+
+
 def test_other_code_is_another_key(tmp_path, few_digits, monkeypatch):
     first = pipeline(**small(tmp_path))
     monkeypatch.setattr(flows.caching, "code_version", lambda: "another")

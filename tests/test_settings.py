@@ -87,7 +87,7 @@ def test_every_advice_is_in_the_table_of_hints():
     }
     assert used
     assert used <= HINTS.keys()
-    assert HINTS.keys() <= used | {"mirror"}  # which is that of a class
+    assert HINTS.keys() <= used | {"mirror"}  # a class has this one
 
 
 FLAGS = "|".join(name.rpartition(".")[2].replace("_", "-") for name in PARAMETERS)

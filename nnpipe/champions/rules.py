@@ -46,7 +46,7 @@ def judge(candidate: Path, champion: Path, *, data_dir: Path) -> Decision:
 
     Args:
         candidate: its weights file; its PyTorch model is looked for beside it.
-        champion: the champion's weights file. If it is missing, any whole candidate passes.
+        champion: the champion's weights file. If it is missing, every whole candidate passes.
         data_dir: folder of the data sets.
 
     Raises:

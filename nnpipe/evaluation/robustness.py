@@ -81,7 +81,7 @@ def _measure(change: Change, network: Network, *, X: Array, labels: Array) -> Se
 
 
 def through(network: Network, M: Array) -> Network:
-    """Return the network that reads a picture X as if it were X M; M has shape (784, 784).
+    """Return the network that does with X what ``network`` does with X M; M is (784, 784).
 
     Rotation, scaling, shifts and blur are linear: each new pixel is a weighted sum of old ones. As
     (X M) W = X (M W), the first weights are changed instead of ten thousand pictures.

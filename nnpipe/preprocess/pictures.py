@@ -112,7 +112,7 @@ def from_array(array: npt.NDArray[np.generic]) -> Image.Image:
     """Make a Pillow image of an array.
 
     Raises:
-        PictureError: its shape or type is not that of a picture.
+        PictureError: a picture cannot have its shape or type.
     """
     if array.ndim in (2, 3):
         if not array.size:

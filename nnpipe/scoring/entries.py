@@ -7,8 +7,8 @@ from nnpipe.errors import PictureError, ScoringError
 from nnpipe.places import in_one_line
 
 LOST_IN_A_ROW = 20
-"""Consecutive files that were listed but can no longer be read. So many of them mean that something
-is wrong with the whole source."""
+"""Consecutive files that were listed but can no longer be read. With this many, something is
+wrong with the whole source."""
 
 LITTER = "hidden file or system litter"
 """The reason in the summary for files that `is_litter` leaves out."""

@@ -4,9 +4,8 @@ from pathlib import Path
 
 from prefect import flow
 
-from flows.command import described, run
 from flows.evaluate import evaluate_once
-from flows.hooks import HOOKS
+from flows.interface import HOOKS, described, run_by_hand
 from flows.score import score_source
 from nnpipe.scoring import Summary
 from nnpipe.settings import DATA, REPORTS, EvaluateRequest, ScoreRequest
@@ -28,4 +27,4 @@ def after_promotion(
 
 
 if __name__ == "__main__":
-    run(after_promotion)
+    run_by_hand(after_promotion)

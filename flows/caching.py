@@ -6,14 +6,13 @@ Prefect's own results are pickles, and each record names the serializer that rea
 would run the code of anyone who can write into the storage. So this module does not use them.
 """
 
-import inspect
 import json
 import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 from prefect import Task
 from prefect.settings import PREFECT_LOCAL_STORAGE_PATH
@@ -24,7 +23,7 @@ from nnpipe.errors import NnpipeError, OutputError
 from nnpipe.files import sha256, write_json
 from nnpipe.runs import code_version
 
-P = ParamSpec("P")
+Q = TypeVar("Q")
 R = TypeVar("R")
 
 FOLDER = "nnpipe"
@@ -34,51 +33,43 @@ log = logging.getLogger("nnpipe.flows")
 
 
 def once(
-    task: Task[P, R],
-    describe: Callable[..., dict[str, Any] | None],
+    task: Task[[Q], R],
+    request: Q,
     *,
+    inputs: Callable[[Q], dict[str, Any] | None],
     outputs: Callable[[R], dict[Path, str | None]],
     force: bool = False,
-) -> Callable[P, R]:
-    """Return a function that runs the task unless there is a result for the same inputs.
+) -> R:
+    """Run the task of a stage, unless there is a result for the same inputs.
 
     If there is one, Prefect shows a task run in the state "Cached".
 
     Args:
         task: a stage; its result is a dataclass.
-        describe: takes the task's parameters by name and returns everything that the result
-            depends on, with hashes for the content of files; None if the task must run.
+        request: what the stage is to do.
+        inputs: returns everything that the result depends on, with hashes for the content of
+            files; None if the task must run.
         outputs: files of a result and their SHA-256; None accepts any content. If a file was
             removed or changed, the task runs again.
         force: run in any case.
     """
     kind: type[R] = get_type_hints(task.fn)["return"]
-
-    def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        path = None
-        with suppress(NnpipeError, OSError):  # the task itself raises it again
-            path = _path(
-                task, describe(**inspect.signature(task.fn).bind(*args, **kwargs).arguments)
-            )
-        done = _result(path, kind) if path and not force else None
-        if done and all(_is_there(file, digest) for file, digest in outputs(done).items()):
-            # Make the state inside the task: the server drops a state older than "Running".
-            Task(
-                fn=lambda: Completed(name="Cached", data=done),
-                name=task.name,
-                persist_result=False,
-            )()
-            return done
-        done = task(*args, **kwargs)
-        if path:
-            try:
-                content = asdict(done)  # type: ignore[call-overload]  # a stage's dataclass
-                write_json(path, json.loads(json.dumps(content, default=str)))
-            except OutputError as error:
-                log.warning("%s: its result is not stored (%s)", task.name, error)
+    path = None
+    with suppress(NnpipeError, OSError):  # the task itself raises it again
+        path = _path(task, inputs(request))
+    done = _result(path, kind) if path and not force else None
+    if done and all(_is_there(file, digest) for file, digest in outputs(done).items()):
+        # Make the state inside the task: the server drops a state older than "Running".
+        Task(fn=lambda: Completed(name="Cached", data=done), name=task.name, persist_result=False)()
         return done
-
-    return call
+    done = task(request)
+    if path:
+        try:
+            content = asdict(done)  # type: ignore[call-overload]  # a stage's dataclass
+            write_json(path, json.loads(json.dumps(content, default=str)))
+        except OutputError as error:
+            log.warning("%s: its result is not stored (%s)", task.name, error)
+    return done
 
 
 def _path(task: Task[..., Any], inputs: dict[str, Any] | None) -> Path | None:

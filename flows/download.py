@@ -8,8 +8,7 @@ from prefect.assets import materialize
 from prefect.cache_policies import NO_CACHE
 from prefect.tasks import exponential_backoff
 
-from flows.command import described, run
-from flows.hooks import HOOKS
+from flows.interface import HOOKS, described, run_by_hand
 from nnpipe import stages
 from nnpipe.datasets import mnist
 from nnpipe.errors import DatasetError
@@ -56,4 +55,4 @@ def download(
 
 
 if __name__ == "__main__":
-    run(download)
+    run_by_hand(download)

@@ -20,9 +20,8 @@ from prefect.assets import materialize
 from prefect.runtime import flow_run
 
 from flows.caching import once
-from flows.command import described, run
 from flows.export import WEIGHTS_ASSET
-from flows.hooks import HOOKS
+from flows.interface import HOOKS, described, run_by_hand
 from nnpipe import datasets, stages
 from nnpipe.champions import champion_of
 from nnpipe.errors import EvaluationError
@@ -65,7 +64,7 @@ def evaluate_once(request: EvaluateRequest, *, force: bool) -> Evaluated:
     def outputs(evaluated: Evaluated) -> dict[Path, str | None]:
         return {evaluated.report / "metrics.json": evaluated.sha256}
 
-    return once(evaluate_stage, _inputs, outputs=outputs, force=force)(request)
+    return once(evaluate_stage, request, inputs=_inputs, outputs=outputs, force=force)
 
 
 def _show(report: Path, *, plots: bool) -> None:
@@ -128,4 +127,4 @@ def evaluate(
 
 
 if __name__ == "__main__":
-    run(evaluate)
+    run_by_hand(evaluate)

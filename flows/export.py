@@ -7,9 +7,7 @@ from prefect import flow
 from prefect.assets import materialize
 
 from flows.caching import once
-from flows.command import described
-from flows.command import run as run_by_hand
-from flows.hooks import HOOKS
+from flows.interface import HOOKS, described, run_by_hand
 from flows.train import MODEL_ASSET
 from nnpipe import datasets
 from nnpipe.export import Exported
@@ -43,7 +41,7 @@ def export_once(request: ExportRequest, *, force: bool) -> Exported:
     def outputs(exported: Exported) -> dict[Path, str | None]:
         return {exported.weights: exported.sha256}
 
-    return once(export_stage, _inputs, outputs=outputs, force=force)(request)
+    return once(export_stage, request, inputs=_inputs, outputs=outputs, force=force)
 
 
 @flow(name="export", flow_run_name="export-{run.name}", timeout_seconds=3600, **HOOKS)

@@ -10,12 +10,10 @@ from pathlib import Path
 from prefect import flow
 from prefect.runtime import flow_run
 
-from flows.command import described
-from flows.command import run as run_by_hand
 from flows.download import download_stage
 from flows.evaluate import evaluate_once
 from flows.export import export_once
-from flows.hooks import HOOKS
+from flows.interface import HOOKS, described, run_by_hand
 from flows.promote import promote_stage
 from flows.score import score_source
 from flows.train import train_once
@@ -123,17 +121,12 @@ def pipeline(
     trained = train_once(training, force=force)
     exported = export_once(ExportRequest(run=trained.run, data_dir=data_dir), force=force)
     reports = reports_dir / trained.run.name
-    evaluation = EvaluateRequest(
-        weights=exported.weights,
-        dataset=training.dataset,
-        out=reports,
-        weights_dir=weights_dir,
-        data_dir=data_dir,
+    evaluation = EvaluateRequest.pick(
+        parameters, weights=exported.weights, dataset=training.dataset, out=reports
     )
     evaluated = evaluate_once(evaluation, force=force)
-    promoted = None
-    if promote:
-        promoted = promote_stage(PromoteRequest.pick(parameters, run=trained.run))
+    promotion = PromoteRequest.pick(parameters, run=trained.run)
+    promoted = promote_stage(promotion) if promote else None
     scores = reports / "scores.csv"
     scoring = ScoreRequest(
         source=str(source), out=str(scores), weights=exported.weights, incremental=not force

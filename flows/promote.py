@@ -8,9 +8,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 
-from flows.command import described
-from flows.command import run as run_by_hand
-from flows.hooks import HOOKS
+from flows.interface import HOOKS, described, run_by_hand
 from nnpipe.champions import Promotion, Store
 from nnpipe.runs import WEIGHTS_FILE
 from nnpipe.settings import DATA, PromoteRequest

@@ -13,16 +13,14 @@ from prefect.events import emit_event
 from prefect.futures import PrefectFuture
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
-from flows.command import described, run
-from flows.hooks import HOOKS
-from flows.progress import Progress
+from flows.interface import HOOKS, Progress, described, run_by_hand
 from nnpipe.errors import MissingExtraError, NnpipeError, ScoringError
 from nnpipe.places import place
 from nnpipe.processes import cores
 from nnpipe.scoring import Summary
-from nnpipe.scoring.plan import load_plan
+from nnpipe.scoring.plan import open_again
 from nnpipe.scoring.planning import open_plan
-from nnpipe.scoring.pool import run_shards
+from nnpipe.scoring.shards import run_shards
 from nnpipe.scoring.summary import finish
 from nnpipe.settings import Runner, ScoreRequest
 
@@ -69,16 +67,10 @@ def task_runner(kind: Runner, *, workers: int, dask_address: str | None) -> Task
     return DaskTaskRunner(cluster_kwargs={**cluster, "n_workers": workers, "threads_per_worker": 1})
 
 
-@task(
-    name="score-shards",
-    task_run_name="score-shards-from-{shards[0]}",
-    cache_policy=NO_CACHE,
-)
+@task(name="score-shards", task_run_name="score-shards-from-{shards[0]}", cache_policy=NO_CACHE)
 def score_shards(state: str, plan_id: str, *, shards: list[int]) -> int:
     """Score some shards of the plan and return the number of their files."""
-    plan = load_plan(place(state))
-    if plan is None or plan.id != plan_id:
-        raise ScoringError(f"{state}: the plan is missing; can this machine reach the folder?")
+    plan = open_again(place(state), plan_id)
     run_shards(plan, shards, workers=1)
     return plan.files_of(shards)
 
@@ -172,4 +164,4 @@ def score(
 
 
 if __name__ == "__main__":
-    run(score)
+    run_by_hand(score)

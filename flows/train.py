@@ -9,11 +9,8 @@ from prefect.assets import materialize
 from prefect.runtime import flow_run
 
 from flows.caching import once
-from flows.command import described
-from flows.command import run as run_by_hand
 from flows.download import DATA_ASSET
-from flows.hooks import HOOKS
-from flows.progress import Progress
+from flows.interface import HOOKS, Progress, described, run_by_hand
 from nnpipe import datasets, stages
 from nnpipe.champions import Store
 from nnpipe.epochs import Epoch
@@ -68,7 +65,7 @@ def train_once(request: TrainRequest, *, force: bool) -> Trained:
     def outputs(trained: Trained) -> dict[Path, str | None]:
         return {trained.trained: trained.sha256, trained.run / RECORD: None}
 
-    return once(train_stage, _inputs, outputs=outputs, force=force)(request)
+    return once(train_stage, request, inputs=_inputs, outputs=outputs, force=force)
 
 
 def _run_name() -> str:

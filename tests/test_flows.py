@@ -34,7 +34,7 @@ from flows.after_promotion import after_promotion  # noqa: E402
 from flows.download import download  # noqa: E402
 from flows.evaluate import evaluate  # noqa: E402
 from flows.export import export  # noqa: E402
-from flows.hooks import HOOKS  # noqa: E402
+from flows.interface import HOOKS  # noqa: E402
 from flows.pipeline import pipeline  # noqa: E402
 from flows.promote import promote  # noqa: E402
 from flows.score import score as score_folder  # noqa: E402
@@ -50,7 +50,7 @@ from nnpipe.errors import (  # noqa: E402
 from nnpipe.files import sha256  # noqa: E402
 from nnpipe.scoring import planning  # noqa: E402
 from nnpipe.scoring.plan import load_plan  # noqa: E402
-from nnpipe.scoring.pool import run_shards  # noqa: E402
+from nnpipe.scoring.shards import run_shards  # noqa: E402
 from nnpipe.settings import TrainRequest  # noqa: E402
 
 from .conftest import ROOT  # noqa: E402
@@ -597,10 +597,17 @@ def test_a_result_that_is_damaged_is_made_again(tmp_path, quick_training, monkey
     kept = tmp_path / "run"
     kept.mkdir()
 
-    def stage() -> stages.Trained:
-        return stages.train(kept, TrainRequest(), on_epoch=None)
+    def stage(request: TrainRequest) -> stages.Trained:
+        return stages.train(kept, request, on_epoch=None)
 
-    once = flows.caching.once(Plain(stage), dict, outputs=lambda done: {done.weights: done.sha256})
+    def once():
+        return flows.caching.once(
+            Plain(stage),
+            TrainRequest(),
+            inputs=asdict,
+            outputs=lambda done: {done.weights: done.sha256},
+        )
+
     once()
     (path,) = (tmp_path / "storage").rglob("*.json")
     spoil(path)

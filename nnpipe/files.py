@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from nnpipe.errors import OutputError
+from nnpipe.errors import NnpipeError, OutputError
 from nnpipe.places import Place, RemotePath
 
 TEMPORARY = r"\.nnpipe-[0-9a-f]{12}\.tmp"
@@ -58,7 +58,9 @@ def replacing(path: Place, *, scratch: Any = None) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def locked(path: Path, *, wait: bool = True, output: Path | None = None) -> Iterator[None]:
+def locked(
+    path: Path, *, busy: NnpipeError | None = None, output: Path | None = None
+) -> Iterator[None]:
     """Hold a lock file while the block runs. The system releases it when this process ends.
 
     The block may remove the file, as its last step. Windows has no such locks: there nothing is
@@ -66,11 +68,11 @@ def locked(path: Path, *, wait: bool = True, output: Path | None = None) -> Iter
 
     Args:
         path: the lock file. It is made if need be.
-        wait: whether to wait for the process that holds it.
+        busy: what to raise if another process holds it; by default, wait for that process.
         output: what the error names, if the file cannot be made; by default the file.
 
     Raises:
-        BlockingIOError: another process holds it, and ``wait`` is False.
+        NnpipeError: another process holds it, and ``busy`` is given.
         OutputError: the file cannot be made.
     """
     try:
@@ -83,7 +85,7 @@ def locked(path: Path, *, wait: bool = True, output: Path | None = None) -> Iter
         while True:
             path.parent.mkdir(parents=True, exist_ok=True)
             stream = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-            fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(stream, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
             # Its last holder may have removed the file between these two steps.
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(stream), path.lstat()):
@@ -93,8 +95,8 @@ def locked(path: Path, *, wait: bool = True, output: Path | None = None) -> Iter
     except OSError as error:
         if stream >= 0:
             os.close(stream)
-        if isinstance(error, BlockingIOError):
-            raise
+        if busy and isinstance(error, BlockingIOError):
+            raise busy from None
         raise cannot_write(output or path, error) from error
     try:
         yield

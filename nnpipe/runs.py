@@ -77,16 +77,13 @@ def open_run(root: Path, name: str | None, *, label: str) -> Iterator[Path]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise cannot_write(root, error) from error
+    busy = f"{folder}: another process is training in it; wait for it, or name another run"
     try:
-        with locked(folder / LOCK, wait=False):
+        with locked(folder / LOCK, busy=TrainingError(busy)):
             try:
                 yield folder
             finally:
                 (folder / LOCK).unlink(missing_ok=True)
-    except BlockingIOError:
-        raise TrainingError(
-            f"{folder}: another process is training in it; wait for it, or name another run"
-        ) from None
     finally:
         with suppress(OSError):  # not empty
             folder.rmdir()

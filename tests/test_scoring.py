@@ -24,9 +24,8 @@ from nnpipe.evaluation import evaluate
 from nnpipe.scoring import Row, decode_path, encode_path, local, manifest, planning, read_rows
 from nnpipe.scoring.entries import Entry
 from nnpipe.scoring.manifest import Line
-from nnpipe.scoring.pool import run_shards
 from nnpipe.scoring.rows import to_row
-from nnpipe.scoring.shard import score_shard
+from nnpipe.scoring.shards import run_shards, score_shard
 from nnpipe.scoring.summary import finish, summary_file
 
 from .make_samples import SAMPLES, encoded, picture
@@ -734,7 +733,7 @@ def test_a_failing_output_leaves_the_old_one_and_all_that_was_done(folder, tmp_p
     def full(stream, parts):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("nnpipe.scoring.forms._join_csv", full)
+    monkeypatch.setattr("nnpipe.scoring.rows._join_csv", full)
     with pytest.raises(OutputError, match=r"out\.csv: could not be written .No space left"):
         score_here(folder, out)
     assert out.read_bytes() == old

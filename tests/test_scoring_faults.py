@@ -19,7 +19,7 @@ from nnpipe.errors import OutputError, ScoringError
 from nnpipe.preprocess import prepare
 from nnpipe.scoring import local, planning, read_rows
 from nnpipe.scoring.plan import load_plan
-from nnpipe.scoring.pool import run_shards
+from nnpipe.scoring.shards import run_shards
 from nnpipe.scoring.summary import summary_file
 
 from .conftest import ROOT

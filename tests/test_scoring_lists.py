@@ -12,8 +12,7 @@ from PIL import Image
 
 from nnpipe.errors import ScoringError
 from nnpipe.scoring import decode_path
-from nnpipe.scoring.lists import BLOCK, PathList
-from nnpipe.scoring.sources import open_source
+from nnpipe.scoring.sources import BLOCK, PathList, open_source
 
 from .make_samples import SAMPLES, encoded
 from .test_scoring import score_here

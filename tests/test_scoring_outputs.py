@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from nnpipe.classifier import Classifier
 from nnpipe.errors import OutputError, ScoringError
 from nnpipe.files import temporary_folder
-from nnpipe.scoring import Row, forms, local, outputs, plan, planning, read_rows, summary
+from nnpipe.scoring import Row, local, outputs, plan, planning, read_rows, rows, summary
 from nnpipe.scoring.plan import load_plan
-from nnpipe.scoring.shard import score_shard
+from nnpipe.scoring.shards import score_shard
 from nnpipe.scoring.summary import finish, summary_file
 
 from .make_samples import encoded, picture
@@ -618,7 +618,7 @@ def test_escaped_cells_come_back_whatever_they_hold(path, reason):
 
     row = Row(path, "error", *[None] * 12, reason, None, None, None)
     stream = io.BytesIO()
-    form = forms.form(Path("x.csv"), escape_formulas=True)
+    form = rows.form(Path("x.csv"), escape_formulas=True)
     form.write(stream, [[row]])
     form_read = io.BytesIO(",".join(Row._fields).encode() + b"\n" + stream.getvalue())
     if "\r" not in path + reason and "\n" not in path + reason and path and "\0" not in path:

@@ -36,7 +36,7 @@ from nnpipe.errors import OutputError, ScoringError
 from nnpipe.scoring import Row, decode_path, planning, remote
 from nnpipe.scoring.entries import Entry
 from nnpipe.scoring.remote import Remote
-from nnpipe.scoring.shard import score_shard
+from nnpipe.scoring.shards import score_shard
 
 from .make_samples import encoded, picture
 from .scoring import open_plan, score

@@ -22,7 +22,7 @@ from nnpipe.scoring import planning
 from nnpipe.scoring.entries import LITTER, LOST_IN_A_ROW, Entry, is_litter
 from nnpipe.scoring.local import Local
 from nnpipe.scoring.plan import MANIFEST
-from nnpipe.scoring.shard import score_shard
+from nnpipe.scoring.shards import score_shard
 from nnpipe.scoring.sources import open_source
 
 from .make_samples import encoded, picture

@@ -13,8 +13,8 @@ from nnpipe.places import decode_path, encode_path
 from nnpipe.processes import cores
 from nnpipe.scoring.outputs import read_rows
 from nnpipe.scoring.planning import open_plan
-from nnpipe.scoring.pool import run_shards
 from nnpipe.scoring.rows import Row
+from nnpipe.scoring.shards import run_shards
 from nnpipe.scoring.summary import Summary, finish
 from nnpipe.settings import ScoreRequest
 

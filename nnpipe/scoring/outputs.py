@@ -10,8 +10,7 @@ from typing import NamedTuple
 from nnpipe.errors import ScoringError
 from nnpipe.files import copy, open_regular, replacing, sha256, sha256_of, size_of
 from nnpipe.places import Place, RemotePath, in_one_line, is_url, place
-from nnpipe.scoring.forms import FOLDER, form
-from nnpipe.scoring.rows import Row
+from nnpipe.scoring.rows import FOLDER, Row, form
 from nnpipe.settings import ScoreRequest
 
 SUCCESS = "_SUCCESS"

@@ -11,32 +11,56 @@ While an output ``scores.csv`` is made, the folder ``scores.csv.nnpipe`` is besi
     <id>/00000.json         how the shard went: once this is there, the shard is done
 
 A *shard* is a range of the manifest. Any process that can reach the folder may do it. This module
-is what workers need; `planning` makes plans, `state` looks after the folder.
+is what workers need; `planning` makes plans. Only files with the names above are removed, and only
+in a folder with the marker or a valid plan.
 """
 
+import os
 import re
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from nnpipe import records
 from nnpipe.classifier import Classifier
 from nnpipe.errors import ScoringError
-from nnpipe.files import read_range, sha256, size_of, write_json
+from nnpipe.files import (
+    TEMPORARY,
+    locked,
+    read_range,
+    remove_files,
+    replacing,
+    sha256,
+    size_of,
+    temporary_folder,
+    write_json,
+)
 from nnpipe.places import Place, in_one_line
 from nnpipe.scoring import manifest
 from nnpipe.scoring.entries import Reader
 from nnpipe.scoring.local import Local
 from nnpipe.scoring.manifest import Line
-from nnpipe.scoring.outputs import Part
+from nnpipe.scoring.outputs import ELSEWHERE, Part
 from nnpipe.scoring.remote import Remote
+from nnpipe.scoring.rows import SUFFIXES
 from nnpipe.scoring.statistics import load_statistics
 
-PLAN, MANIFEST, WEIGHTS = "plan.json", "manifest.jsonl", "model_weights.npz"
+PLAN, LOCK, MARKER = "plan.json", "lock", "nnpipe-state.txt"
+MANIFEST, WEIGHTS = "manifest.jsonl", "model_weights.npz"
 
 ID = "[0-9a-f]{8}"
 """The id of a plan, as a regular expression."""
+
+MARKER_TEXT = b"nnpipe keeps the state of a scoring in this folder. Remove it to start again.\n"
+"""The content of the marker, for people; its name is what counts."""
+
+_SHARD = rf"\d{{5,}}({'|'.join(map(re.escape, (*SUFFIXES, '.json')))})"
+STATE = re.compile(
+    rf"{re.escape(PLAN)}|{LOCK}|{re.escape(MARKER)}|{TEMPORARY}"
+    rf"|{ID}/({re.escape(MANIFEST)}|{re.escape(WEIGHTS)}|{_SHARD}|{TEMPORARY})?"
+)
+"""The paths of nnpipe's files and folders within a state folder."""
 
 MALFORMED = (OSError, ValueError, TypeError, LookupError, AttributeError)
 """What may be raised by reading a plan or a summary that is damaged or not nnpipe's."""
@@ -57,11 +81,8 @@ class Command:
 
     def reads_as(self, other: "Command") -> bool:
         """Return True if both commands would give every file the same row."""
-        mine, others = (
-            replace(command, incremental=False, retry_errors=False, escape_formulas=False)
-            for command in (self, other)
-        )
-        return mine == others
+        options = ("incremental", "retry_errors", "escape_formulas")
+        return replace(self, **{name: getattr(other, name) for name in options}) == other
 
 
 @dataclass(frozen=True)
@@ -170,13 +191,87 @@ def load_plan(state: Place) -> Plan | None:
         content = records.parse(records.read_bytes(state / PLAN, links=False).decode())
         # Paths need not be UTF-8.
         reader = records.build(list[str], content.pop("reader"), name="reader", printable=False)
-        command = records.build(Command, content.pop("command"), name="command", printable=False)
         kind = Local if len(reader) == len(Local._fields) else Remote
         content = records.build_fields(Plan, content, printable=False)
-        plan = Plan(state=state, out=out, command=command, reader=kind(*reader), **content)
+        plan = Plan(state=state, out=out, reader=kind(*reader), **content)
         linked = isinstance(plan.folder, Path) and plan.folder.is_symlink()
         # A manifest that is cut, or belongs to another plan, has another size.
         is_whole = plan.starts[-1] == size_of(plan.folder / MANIFEST)
         if re.fullmatch(ID, plan.id) and not linked and is_whole:
             return plan if len(plan.starts) == len(plan.counts) + 1 else None
     return None
+
+
+def open_again(state: Place, plan_id: str) -> Plan:
+    """Read the plan in a folder, for a worker.
+
+    Raises:
+        ScoringError: it is not there, or another one has taken its place.
+    """
+    plan = load_plan(state)
+    if plan is None or plan.id != plan_id:
+        raise ScoringError(f"{state}: the plan is missing; can this machine reach the folder?")
+    return plan
+
+
+# --- the folder -----------------------------------------------------------------------------------
+
+
+def clear(state: Place, *, but: str = "") -> None:
+    """Remove nnpipe's files from a state folder.
+
+    The marker, the plan and the lock stay, and so do the manifest and the weights of the plan
+    ``but``.
+    """
+    keep = (MARKER, PLAN, LOCK, f"{but}/{MANIFEST}", f"{but}/{WEIGHTS}")
+    remove_files(state, lambda path: STATE.fullmatch(path) and path not in keep)
+
+
+@contextmanager
+def hold(state: Place, out: str) -> Iterator[None]:
+    """Hold the lock of an output while the block runs. It is released when this process ends.
+
+    It keeps out other processes on this machine, and those on other machines if the folder is
+    shared and its file system supports locks.
+
+    Raises:
+        ScoringError: another process holds it, or the folder is not nnpipe's.
+        OutputError: the folder cannot be written.
+    """
+    linked = isinstance(state, Path) and state.is_symlink()
+    if linked or (state.exists() and not _is_ours(state)):
+        raise ScoringError(f"{state}: was not made by nnpipe, which needs this name; {ELSEWHERE}")
+    lock = state / LOCK
+    if not isinstance(lock, Path):
+        name = f"nnpipe-{os.getuid()}-{sha256(str(state).encode())[:16]}.lock"
+        lock = temporary_folder() / name
+    busy = f"{out}: another process is scoring into it; wait for it, or name another output"
+    with locked(lock, busy=ScoringError(busy), output=Path(out)):
+        try:
+            if not (state / MARKER).exists():
+                with replacing(state / MARKER) as marker:
+                    marker.write(MARKER_TEXT)
+            yield
+        finally:
+            if not (state / PLAN).exists():
+                clear(state)
+                with suppress(OSError):  # the marker stays for what somebody else put there
+                    if {path.name for path in state.iterdir()} <= {LOCK, MARKER}:
+                        remove_files(state, lambda path: path == MARKER)
+                # The lock goes last, so no other process finds a half-removed folder unlocked.
+                lock.unlink(missing_ok=True)
+                if isinstance(state, Path):
+                    with suppress(OSError):
+                        state.rmdir()
+
+
+def _is_ours(state: Place) -> bool:
+    """Return True if nnpipe made a folder, or if there is no more in it than nnpipe begins with."""
+    with suppress(OSError):
+        names = {path.name for path in state.iterdir()}
+        if MARKER in names or load_plan(state):
+            return True
+        if LOCK in names and size_of(state / LOCK):  # nnpipe writes nothing into it
+            return False
+        return all(name == LOCK or re.fullmatch(TEMPORARY, name) for name in names)
+    return False

@@ -19,12 +19,22 @@ from nnpipe.places import Place, in_one_line
 from nnpipe.preprocess import PREPROCESSING_VERSION
 from nnpipe.scoring import manifest
 from nnpipe.scoring.entries import LITTER, Entry, Skip, Source, is_litter
-from nnpipe.scoring.forms import SUFFIXES
 from nnpipe.scoring.manifest import Line
 from nnpipe.scoring.outputs import ELSEWHERE, SUCCESS, check_own, is_part, output_of, read_rows
-from nnpipe.scoring.plan import MALFORMED, MANIFEST, PLAN, WEIGHTS, Command, Plan, load_plan
+from nnpipe.scoring.plan import (
+    MALFORMED,
+    MANIFEST,
+    PLAN,
+    STATE,
+    WEIGHTS,
+    Command,
+    Plan,
+    clear,
+    hold,
+    load_plan,
+)
+from nnpipe.scoring.rows import SUFFIXES
 from nnpipe.scoring.sources import open_source
-from nnpipe.scoring.state import STATE, clear, hold
 from nnpipe.scoring.summary import SUFFIX, WRITTEN_BY_NNPIPE, Finished, load_finished, summary_file
 from nnpipe.settings import ScoreRequest
 

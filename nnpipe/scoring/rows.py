@@ -1,8 +1,34 @@
-"""The row of a file."""
+"""Rows, one for each file: their columns, and how they are written, joined and read back.
 
-from typing import NamedTuple
+The formats are CSV, JSON lines and Parquet. Each shard writes its rows into a part that has the
+format of the output. So joining is little more than copying, and the bytes do not depend on which
+process wrote a part, or when.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import chain
+from typing import IO, Any, NamedTuple
 
 from nnpipe.classifier import Reading
+from nnpipe.errors import ScoringError, needs
+from nnpipe.places import Place
+
+SUFFIXES = (".csv", ".jsonl", ".parquet")
+"""Suffixes of the files that rows are written into."""
+
+FOLDER = ""
+"""The suffix of a folder of Parquet parts."""
+
+ROW_GROUP = 65_536
+"""Rows of a row group in Parquet."""
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20", "'")
+"""First characters by which a spreadsheet takes a cell for a formula, also in full width (OWASP's
+list). The quote itself is among them, so that cells can be read back."""
 
 
 class Row(NamedTuple):
@@ -37,3 +63,132 @@ def to_row(path: str, reading: Reading, *, digest: str | None) -> Row:
     r, shares = reading, reading.probabilities or NO_PROBABILITIES
     about = (r.reason, r.width, r.height, digest)
     return Row._make((path, r.status, r.label, r.confidence, *shares, *about))
+
+
+INTEGERS = ("label", "width", "height")
+FLOATS = ("confidence", *(f"p{digit}" for digit in range(10)))
+"""Columns of integers and of floats; all others are text."""
+
+
+class Form(NamedTuple):
+    """How rows are written and read."""
+
+    write: Callable[[IO[bytes], Iterable[list[Row]]], None]  # batches of rows into a part
+    join: Callable[[IO[bytes], Iterable[bytes]], None]  # parts into an output
+    read: Callable[[IO[bytes]], Iterator[Row]]  # an output's rows
+
+
+def form(out: Place, *, escape_formulas: bool = False) -> Form:
+    """Return the form of an output, by its suffix.
+
+    Args:
+        out: the output.
+        escape_formulas: put a quote before cells that a spreadsheet would take for formulas; CSV
+            only.
+
+    Raises:
+        ScoringError: no form has this suffix.
+        MissingExtraError: it is Parquet, and pyarrow is not installed.
+    """
+    if out.suffix == ".csv":
+        write = partial(_write_csv, escape=escape_formulas)
+        return Form(write, _join_csv, partial(_read_csv, escape=escape_formulas))
+    if escape_formulas:
+        raise ScoringError(f"{out}: formulas are escaped in .csv files only; name one")
+    if out.suffix == ".jsonl":
+        return Form(_write_json_lines, _join_json_lines, _read_json_lines)
+    if out.suffix in (".parquet", FOLDER):
+        _pyarrow()
+        return Form(_write_parquet, _join_parquet, _read_parquet)
+    raise ScoringError(
+        f"{out}: rows are written as .csv, .jsonl, .parquet, or into a folder whose name has no "
+        "suffix"
+    )
+
+
+def _write_csv(stream: IO[bytes], batches: Iterable[list[Row]], *, escape: bool) -> None:
+    rows: Iterable[Row] = chain.from_iterable(batches)
+    if escape:
+        rows = (row._replace(path=_escape(row.path), reason=_escape(row.reason)) for row in rows)
+    text = io.TextIOWrapper(stream, "utf-8", newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    text.detach()
+
+
+def _escape(cell: str) -> str:
+    return f"'{cell}" if cell.startswith(FORMULA) else cell
+
+
+def _join_csv(stream: IO[bytes], parts: Iterable[bytes]) -> None:
+    stream.write((",".join(Row._fields) + "\n").encode())
+    stream.writelines(parts)
+
+
+def _join_json_lines(stream: IO[bytes], parts: Iterable[bytes]) -> None:
+    stream.writelines(parts)
+
+
+def _read_csv(stream: IO[bytes], *, escape: bool) -> Iterator[Row]:
+    parse = dict.fromkeys(INTEGERS, int) | dict.fromkeys(FLOATS, float)
+    lines = (line.decode() for line in stream)
+    for columns in csv.DictReader(lines, strict=True):
+        cells: dict[str, Any] = {
+            name: parse.get(name, str)(columns[name]) if columns[name] or name == "reason" else None
+            for name in Row._fields
+        }
+        row = Row(**cells)
+        if escape:
+            texts = row.path.removeprefix("'"), row.reason.removeprefix("'")
+            row = row._replace(path=texts[0], reason=texts[1])
+        yield row
+
+
+def _write_json_lines(stream: IO[bytes], batches: Iterable[list[Row]]) -> None:
+    for rows in batches:
+        lines = (json.dumps(row._asdict(), ensure_ascii=False) + "\n" for row in rows)
+        stream.write("".join(lines).encode())
+
+
+def _read_json_lines(stream: IO[bytes]) -> Iterator[Row]:
+    return (Row(**json.loads(line)) for line in stream)
+
+
+def _pyarrow() -> tuple[Any, Any]:
+    """Import pyarrow; return it and the schema of rows."""
+    with needs("batch", "Parquet, unlike .csv and .jsonl,"):
+        import pyarrow as pa
+        import pyarrow.parquet
+    types = dict.fromkeys(Row._fields, pa.string()) | dict.fromkeys(FLOATS, pa.float64())
+    types |= {"label": pa.int8(), "width": pa.int32(), "height": pa.int32()}
+    return pa, pa.schema(list(types.items()))
+
+
+def _write_parquet(stream: IO[bytes], batches: Iterable[list[Row]]) -> None:
+    pa, schema = _pyarrow()
+    pylists = ([row._asdict() for row in rows] for rows in batches)
+    _write_tables(stream, (pa.Table.from_pylist(pylist, schema) for pylist in pylists))
+
+
+def _join_parquet(stream: IO[bytes], parts: Iterable[bytes]) -> None:
+    pa, schema = _pyarrow()
+    _write_tables(stream, (pa.parquet.read_table(io.BytesIO(p), schema=schema) for p in parts))
+
+
+def _write_tables(stream: IO[bytes], tables: Iterator[Any]) -> None:
+    """Write tables as row groups of one size, whatever their own; memory holds one row group."""
+    pa, schema = _pyarrow()
+    rest = schema.empty_table()
+    with pa.parquet.ParquetWriter(stream, schema) as writer:
+        for table in tables:
+            rest = pa.concat_tables([rest, table])
+            while len(rest) >= ROW_GROUP:
+                writer.write_table(rest.slice(0, ROW_GROUP).combine_chunks())
+                rest = rest.slice(ROW_GROUP)
+        if len(rest):
+            writer.write_table(rest.combine_chunks())
+
+
+def _read_parquet(stream: IO[bytes]) -> Iterator[Row]:
+    pa, _ = _pyarrow()
+    for batch in pa.parquet.ParquetFile(stream).iter_batches(8192):
+        yield from (Row(**columns) for columns in batch.to_pylist())

@@ -11,8 +11,7 @@ from nnpipe.places import Place
 from nnpipe.runs import now
 from nnpipe.scoring.entries import LITTER
 from nnpipe.scoring.outputs import ELSEWHERE, Part, assemble, bytes_of, check_own, hashes_of
-from nnpipe.scoring.plan import MALFORMED, PLAN, Command, Plan
-from nnpipe.scoring.state import clear
+from nnpipe.scoring.plan import MALFORMED, PLAN, Command, Plan, clear
 from nnpipe.scoring.statistics import REASONS, Statistics, load_statistics
 
 SUFFIX = ".summary.json"

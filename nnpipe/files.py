@@ -5,11 +5,10 @@ import hashlib
 import json
 import os
 import secrets
-import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -80,28 +79,23 @@ def locked(
     except ImportError:
         yield
         return
-    stream = -1
-    try:
-        while True:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            stream = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-            fcntl.flock(stream, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
-            # Its last holder may have removed the file between these two steps.
-            with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(stream), path.lstat()):
-                    break
-            os.close(stream)
-            stream = -1
-    except OSError as error:
-        if stream >= 0:
-            os.close(stream)
-        if busy and isinstance(error, BlockingIOError):
-            raise busy from None
-        raise cannot_write(output or path, error) from error
-    try:
+    with ExitStack() as stack:
+        try:
+            while True:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                stream = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+                stack.callback(os.close, stream)
+                fcntl.flock(stream, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
+                # Its last holder may have removed the file between these two steps.
+                with suppress(FileNotFoundError):
+                    if os.path.samestat(os.fstat(stream), path.lstat()):
+                        break
+                stack.close()
+        except OSError as error:
+            if busy and isinstance(error, BlockingIOError):
+                raise busy from None
+            raise cannot_write(output or path, error) from error
         yield
-    finally:
-        os.close(stream)
 
 
 def temporary_folder() -> Path:
@@ -122,13 +116,10 @@ def check_writable(folder: Path) -> None:
     Raises:
         OutputError: they cannot.
     """
-    existing = folder
-    while not existing.exists():
-        existing = existing.parent
-    if not existing.is_dir():
-        raise cannot_write(folder, OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)))
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise cannot_write(folder, OSError(errno.EACCES, os.strerror(errno.EACCES)))
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    why = errno.EACCES if existing.is_dir() else errno.ENOTDIR
+    if why == errno.ENOTDIR or not os.access(existing, os.W_OK | os.X_OK):
+        raise cannot_write(folder, OSError(why, os.strerror(why)))
 
 
 def cannot_write(path: Place, error: OSError) -> OutputError:
@@ -205,27 +196,6 @@ def read_range(path: Place, begin: int, *, end: int) -> bytes:
     with open_regular(path) as stream:
         stream.seek(begin)
         return stream.read(end - begin)
-
-
-def copy(path: Place, to: Place, *, scratch: Any) -> None:
-    """Copy a file within a file system, whole or not at all.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    if isinstance(to, RemotePath):
-        to.copy_from(path)
-        return
-    temporary = scratch / f".nnpipe-{secrets.token_hex(6)}.tmp"
-    try:
-        to.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.hardlink_to(path)  # the file system may know links, which copy nothing
-        except OSError:
-            shutil.copyfile(str(path), temporary)
-        temporary.replace(to)
-    except OSError as error:
-        raise cannot_write(to, error) from error
 
 
 def remove_files(folder: Place, ours: Callable[[str], object]) -> None:

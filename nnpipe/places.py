@@ -115,11 +115,6 @@ class RemotePath:
         with self._access(writing=True):
             self.fs.put_file(str(file), self.path)
 
-    def copy_from(self, other: Any) -> None:
-        """Write the content of another file of the same file system."""
-        with self._access(writing=True):
-            self.fs.copy(other.path, self.path)
-
     def unlink(self, *, missing_ok: bool = False) -> None:
         """Remove a file."""
         with self._access(writing=True):

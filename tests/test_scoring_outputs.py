@@ -425,15 +425,15 @@ def kill_at(monkeypatch, step):
 
         monkeypatch.setattr(plan.Plan, "save", save)
     elif step == "in the middle of the parts":
-        copy, names = outputs.copy, []
+        replacing, names = outputs.replacing, []
 
-        def copy_two(path, to, *, scratch):
-            names.append(to)
+        def replacing_two(path, *, scratch):
+            names.append(path)
             if len(names) == 3:
                 raise Killed
-            copy(path, to, scratch=scratch)
+            return replacing(path, scratch=scratch)
 
-        monkeypatch.setattr(outputs, "copy", copy_two)
+        monkeypatch.setattr(outputs, "replacing", replacing_two)
     else:
         monkeypatch.setattr(summary, "write_json", killed)
 

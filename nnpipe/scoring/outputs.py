@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nnpipe.errors import ScoringError
-from nnpipe.files import copy, open_regular, replacing, sha256, sha256_of, size_of
+from nnpipe.files import open_regular, replacing, sha256, sha256_of, size_of
 from nnpipe.places import Place, RemotePath, in_one_line, is_url, place
 from nnpipe.scoring.rows import FOLDER, Row, form
 from nnpipe.settings import ScoreRequest
@@ -102,7 +102,8 @@ def assemble(
         if old.name not in named:
             old.unlink()
     for name, part in named.items():
-        copy(part.path, out / name, scratch=scratch)
+        with replacing(out / name, scratch=scratch) as stream:
+            stream.write(part.content())
     with replacing(out / SUCCESS, scratch=scratch):
         pass
 

@@ -42,19 +42,14 @@ class Sgd:
     momentum: float = 0.9  # in [0, 1)
 
     def __post_init__(self) -> None:
-        check_settings(**vars(self))
-
-
-def check_settings(*, epochs: int, batch_size: int, lr: float, momentum: float = 0.0) -> None:
-    """Raise a `TrainingError` if a setting is out of its range."""
-    if epochs < 1:
-        raise TrainingError(f"epochs must be at least 1, not {epochs}")
-    if batch_size < 1:
-        raise TrainingError(f"the batch size must be at least 1, not {batch_size}")
-    if not 0 < lr < math.inf:
-        raise TrainingError(f"the learning rate must be above 0 and finite, not {lr:g}")
-    if not 0 <= momentum < 1:
-        raise TrainingError(f"momentum must be at least 0 and below 1, not {momentum:g}")
+        if self.epochs < 1:
+            raise TrainingError(f"epochs must be at least 1, not {self.epochs}")
+        if self.batch_size < 1:
+            raise TrainingError(f"the batch size must be at least 1, not {self.batch_size}")
+        if not 0 < self.lr < math.inf:
+            raise TrainingError(f"the learning rate must be above 0 and finite, not {self.lr:g}")
+        if not 0 <= self.momentum < 1:
+            raise TrainingError(f"momentum must be at least 0 and below 1, not {self.momentum:g}")
 
 
 def check_loss(loss: float, *, epoch: int, lr: float) -> None:

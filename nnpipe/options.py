@@ -1,7 +1,7 @@
 """A function's parameters as the arguments and options of a command, by the table in `settings`."""
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import wraps
 from typing import Annotated, Any, get_type_hints
 
@@ -16,40 +16,27 @@ def as_command(function: Callable[..., Any]) -> Callable[..., None]:
     Each parameter becomes an argument or an option with its help and its range. A parameter that is
     a request stands for all fields of that request.
     """
-    requests = {
-        name: hint
-        for name, hint in get_type_hints(function).items()
-        if isinstance(hint, type) and issubclass(hint, Request)
-    }
+    hints = get_type_hints(function, include_extras=True)
+    requests = {n: h for n, h in hints.items() if isinstance(h, type) and issubclass(h, Request)}
+    options: list[inspect.Parameter] = []
+    for name, option in inspect.signature(function).parameters.items():
+        if name in requests:
+            types = get_type_hints(requests[name])
+            fields = inspect.signature(requests[name]).parameters.values()
+            options += (field.replace(annotation=types[field.name]) for field in fields)
+        else:
+            options.append(option.replace(annotation=hints[name], kind=option.KEYWORD_ONLY))
+    options = [o.replace(annotation=_annotate(o, function.__name__)) for o in options]
 
     @wraps(function)
     def command(**values: Any) -> None:
         built = {name: kind.pick(values) for name, kind in requests.items()}
-        fields = {name for kind in requests.values() for name in get_type_hints(kind)}
-        function(**built, **{name: v for name, v in values.items() if name not in fields})
+        picked = {name for kind in requests.values() for name in get_type_hints(kind)}
+        function(**built, **{name: v for name, v in values.items() if name not in picked})
 
-    options = [
-        option.replace(annotation=_annotate(option, function.__name__))
-        for option in _flat(function, requests)
-    ]
     command.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
     command.__annotations__ = {option.name: option.annotation for option in options}
     return command
-
-
-def _flat(
-    function: Callable[..., Any], requests: dict[str, type[Request]]
-) -> Iterator[inspect.Parameter]:
-    """The parameters of a function, with the fields of a request in its place."""
-    hints = get_type_hints(function, include_extras=True)
-    for name, option in inspect.signature(function).parameters.items():
-        if name in requests:
-            fields = inspect.signature(requests[name]).parameters.values()
-            types = get_type_hints(requests[name])
-            yield from (field.replace(annotation=types[field.name]) for field in fields)
-        else:
-            keyword = inspect.Parameter.KEYWORD_ONLY
-            yield option.replace(annotation=hints[name], kind=keyword)
 
 
 def _annotate(option: inspect.Parameter, command: str) -> Any:

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-from nnpipe.epochs import check_settings
+from nnpipe.epochs import Sgd
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def recipe(name: str, **changes: Any) -> Recipe:
         TrainingError: a setting is out of its range.
     """
     changed = replace(RECIPES[name], **{k: v for k, v in changes.items() if v is not None})
-    check_settings(epochs=changed.epochs, batch_size=changed.batch_size, lr=changed.lr)
+    Sgd(changed.epochs, changed.batch_size, changed.lr)  # raises if one is out of its range
     return changed
 
 

@@ -7,7 +7,6 @@ ends in a value of the declared type or in an error that names the field.
 import errno
 import json
 import os
-import re
 import reprlib
 from collections import Counter
 from dataclasses import MISSING, fields, is_dataclass
@@ -16,7 +15,7 @@ from types import UnionType
 from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
 from nnpipe.files import open_regular
-from nnpipe.places import Place
+from nnpipe.places import UNSAFE, Place
 
 MOST_BYTES = 256 * 1024 * 1024
 """Largest file that is read into memory, in bytes."""
@@ -32,9 +31,6 @@ LARGEST = 2**63
 
 DEPTH = 20
 """Most nested lists and objects in a record."""
-
-UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-"""Control characters, line separators and lone surrogates, which no text of a record has."""
 
 
 def read_bytes(path: Place, most: int = MOST_BYTES, *, links: bool = True) -> bytes:
@@ -122,7 +118,7 @@ def build(
         return Path(value)
     if type(value) is kind or (kind is float and type(value) is int):
         if isinstance(value, str):
-            right = not printable or not (len(value) > MOST_TEXT or UNPRINTABLE.search(value))
+            right = not printable or not (len(value) > MOST_TEXT or UNSAFE.search(value))
         else:
             right = value is None or abs(value) < LARGEST
         if right:

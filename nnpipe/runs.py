@@ -22,7 +22,7 @@ from nnpipe import records
 from nnpipe.epochs import Epoch
 from nnpipe.errors import TrainingError
 from nnpipe.files import cannot_write, locked, sha256, write_json
-from nnpipe.places import in_one_line
+from nnpipe.places import UNSAFE, in_one_line
 
 RECORD = "training.json"
 MODEL = "pytorch_model.pth"
@@ -69,7 +69,7 @@ def open_run(root: Path, name: str | None, *, label: str) -> Iterator[Path]:
         TrainingError: a folder cannot have this name, or another process trains in it.
         OutputError: the folder cannot be made.
     """
-    odd = name is not None and (Path(name).name != name or records.UNPRINTABLE.search(name))
+    odd = name is not None and (Path(name).name != name or UNSAFE.search(name))
     if odd or name in ("", ".."):
         raise TrainingError(f"'{name}' is no name for a run: use letters, digits and hyphens")
     try:

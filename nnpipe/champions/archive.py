@@ -13,7 +13,7 @@ from nnpipe import records, runs
 from nnpipe.champions.rules import Rule
 from nnpipe.errors import PromotionError
 from nnpipe.files import TEMPORARY, cannot_write, remove_files, replacing, sha256, write_json
-from nnpipe.places import in_one_line
+from nnpipe.places import UNSAFE, in_one_line
 from nnpipe.runs import MODEL, RECORD, WEIGHTS_FILE
 
 COMPANIONS = (RECORD, MODEL)
@@ -111,7 +111,7 @@ class Archive:
         """
         digests = {file: sha256(content) for file, content in files.items()}
         number = max(self.folders(), default=0) + 1
-        name = f"{number:04}-{records.UNPRINTABLE.sub('-', name)}"
+        name = f"{number:04}-{UNSAFE.sub('-', name)}"
         digest = digests.pop(WEIGHTS_FILE)
         former = Former(number, name, runs.now(), digest, digests, run, replaced, rules)
         to, scratch = self.folder / name, self.scratch / name

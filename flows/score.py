@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import asdict
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from prefect.futures import PrefectFuture
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
 from flows.interface import HOOKS, Progress, described, run_by_hand
-from nnpipe.errors import MissingExtraError, NnpipeError, ScoringError
+from nnpipe.errors import NnpipeError, ScoringError, needs
 from nnpipe.places import place
 from nnpipe.processes import cores
 from nnpipe.scoring import Summary
@@ -53,11 +52,8 @@ def task_runner(kind: Runner, *, workers: int, dask_address: str | None) -> Task
         return ThreadPoolTaskRunner(max_workers=workers)
     if kind == "processes":
         return ProcessPoolTaskRunner(max_workers=workers)
-    try:
+    with needs("dask", "Dask"):
         from prefect_dask.task_runners import DaskTaskRunner
-    except ModuleNotFoundError:
-        why = "Dask needs prefect-dask: pip install '.[dask]' in nnpipe's folder"
-        raise MissingExtraError(why) from None
     if dask_address:
         if "://" not in dask_address:
             raise ScoringError(f"{dask_address}: is no address; expected one as tcp://HOST:PORT")
@@ -92,9 +88,10 @@ def score_source(
         for _ in range(TRIES):
             done = plan.files - plan.files_of(left)
             with task_runner(runner, workers=workers, dask_address=dask_address) as tasked:
+                shares = [left[first::tasks] for first in range(min(tasks, len(left)))]
                 futures = [
                     tasked.submit(score_shards, task_arguments | {"shards": share})
-                    for share in _shares(left, most=tasks)
+                    for share in shares
                 ]
                 for future in futures:
                     done += _rows(future)
@@ -122,13 +119,6 @@ def score_source(
             payload=asdict(summary.drift),
         )
     return summary
-
-
-def _shares(shards: list[int], *, most: int) -> list[list[int]]:
-    """Split shards into at most ``most`` groups of about the same size."""
-    number = min(len(shards), most)
-    cuts = [len(shards) * share // number for share in range(number + 1)] if number else []
-    return [shards[begin:end] for begin, end in pairwise(cuts)]
 
 
 def _rows(future: PrefectFuture[int]) -> int:

@@ -22,13 +22,9 @@ def bar(what: str) -> Iterator[Advance]:
     from rich.progress import TimeRemainingColumn as TimeLeft
 
     console = Console(stderr=True)
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeLeft())
-    with Progress(
-        *columns,
-        TextColumn("{task.fields[remark]}"),
-        console=console,
-        disable=not console.is_terminal,
-    ) as shown:
+    remarks = TextColumn("{task.fields[remark]}")
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeLeft(), remarks)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as shown:
         task = shown.add_task(what, total=None, remark="")
         yield lambda done, of, remark: shown.update(task, completed=done, total=of, remark=remark)
 

@@ -133,10 +133,8 @@ def _means_another(fs: Any, path: str) -> bool:
     return bool(fs._strip_protocol(path) != path)
 
 
-@lru_cache(maxsize=1)
-def _opened(url: str) -> tuple[Any, str]:
-    """Return a file system that stays open: reading an archive's list of files takes a while."""
-    return file_system(url)
+_opened = lru_cache(maxsize=1)(file_system)
+"""A file system that stays open: reading an archive's list of files takes a while."""
 
 
 def remote(url: str, outputs: Sequence[Place] = ()) -> Source:
@@ -179,8 +177,10 @@ def _list(fs: Any, root: str, *, shown: str) -> dict[str, dict[str, Any]]:
         kinds = str(type(error.__cause__ or error).mro())  # every package has its own
         verb = "reached" if re.search("Connect|Timeout", kinds) else "listed"
         raise ScoringError(f"{shown}: cannot be {verb} ({in_one_line(error)})") from error
-    if _is_damaged_tar(fs):
-        raise ScoringError(f"{shown}: is damaged (after {len(files):,} files)")
+    if hasattr(fs, "tar"):  # whose reader stops silently at damage
+        fs.fo.seek(fs.tar.offset)
+        if fs.fo.read(512).strip(b"\0"):
+            raise ScoringError(f"{shown}: is damaged (after {len(files):,} files)")
     if root in files and "*" not in root:
         raise ScoringError(f"{shown}: is a single file; name its folder, or a pattern")
     return files
@@ -211,11 +211,3 @@ async def _list_folder(fs: Any, path: str, **options: Any) -> Any:
         if isinstance(error, FileNotFoundError) and path in str(error):
             raise
         raise ScoringError(in_one_line(error)) from error
-
-
-def _is_damaged_tar(fs: Any) -> bool:
-    """Return True if a .tar has more data after the place where its reader stopped silently."""
-    if not hasattr(fs, "tar"):
-        return False
-    fs.fo.seek(fs.tar.offset)
-    return bool(fs.fo.read(512).strip(b"\0"))

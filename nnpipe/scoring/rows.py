@@ -54,13 +54,9 @@ class Row(NamedTuple):
     sha256: str | None  # of the file's bytes; None if they cannot be read
 
 
-NO_PROBABILITIES = (None,) * 10
-"""The probabilities of a file that cannot be read."""
-
-
 def to_row(path: str, reading: Reading, *, digest: str | None) -> Row:
     """Put a file's reading into its row."""
-    r, shares = reading, reading.probabilities or NO_PROBABILITIES
+    r, shares = reading, reading.probabilities or (None,) * 10
     about = (r.reason, r.width, r.height, digest)
     return Row._make((path, r.status, r.label, r.confidence, *shares, *about))
 

@@ -9,13 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from prefect import flow
-from prefect.artifacts import (
-    create_image_artifact,
-    create_link_artifact,
-    create_markdown_artifact,
-    create_table_artifact,
-)
+from prefect import artifacts, flow
 from prefect.assets import materialize
 from prefect.runtime import flow_run
 
@@ -69,19 +63,18 @@ def evaluate_once(request: EvaluateRequest, *, force: bool) -> Evaluated:
 
 def _show(report: Path, *, plots: bool) -> None:
     summary = (report / "report.md").read_text(encoding="utf-8")
-    page = (report / "report.html").resolve()
-    create_markdown_artifact(
-        f"{summary}\nThe whole report: `{page}`\n", key="evaluation", description=str(report)
-    )
-    create_link_artifact(page.as_uri(), "report.html", key="report", description=str(report))
+    page, about = (report / "report.html").resolve(), str(report)
+    text = f"{summary}\nThe whole report: `{page}`\n"
+    artifacts.create_markdown_artifact(text, key="evaluation", description=about)
+    artifacts.create_link_artifact(page.as_uri(), "report.html", key="report", description=about)
     classes = json.loads((report / "metrics.json").read_text(encoding="utf-8"))["classes"]
-    create_table_artifact([_row(c) for c in classes], key="per-class", description=str(report))
+    rows = [_row(figures) for figures in classes]
+    artifacts.create_table_artifact(rows, key="per-class", description=about)
     if plots:
         picture = base64.b64encode((report / "plots" / "confusion.png").read_bytes()).decode()
         # Send the picture itself: the browser may have no access to the files of this machine.
-        create_image_artifact(
-            f"data:image/png;base64,{picture}", key="confusion", description=str(report)
-        )
+        url = f"data:image/png;base64,{picture}"
+        artifacts.create_image_artifact(url, key="confusion", description=about)
 
 
 def _row(figures: dict[str, Any]) -> dict[str, Any]:

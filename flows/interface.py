@@ -99,22 +99,19 @@ def say_what_failed(flow: Flow[..., Any], flow_run: Any, state: Any) -> None:
     if isinstance(error, NnpipeError) and error.advice:
         hint = HINTS[error.advice]
         advice = hint.flow or hint.command_line
-    flow_run_logger(flow_run, flow).error(
-        "%s failed: %s\nWhat to do: %s",
-        flow_run.name,
-        error if advice else state.message,
-        advice or "this is a bug; the traceback above shows where it happened",
-    )
+    what = error if advice else state.message
+    advice = advice or "this is a bug; the traceback above shows where it happened"
+    log = flow_run_logger(flow_run, flow)
+    log.error("%s failed: %s\nWhat to do: %s", flow_run.name, what, advice)
 
 
 def say_what_crashed(flow: Flow[..., Any], flow_run: Any, state: Any) -> None:
     """Log that the process of a run died, and what to do about it."""
     flow_run_logger(flow_run, flow).error(
-        "%s crashed: %s\nWhat to do: if nobody ended it on purpose, check whether the machine ran "
-        "out of memory. Then run it again with the same parameters. Scoring resumes, and so does "
-        "a PyTorch training with a named run. No file is left half written.",
-        flow_run.name,
-        state.message,
+        f"{flow_run.name} crashed: {state.message}\nWhat to do: if nobody ended it on purpose, "
+        "check whether the machine ran out of memory. Then run it again with the same parameters. "
+        "Scoring resumes, and so does a PyTorch training with a named run. No file is left half "
+        "written."
     )
 
 

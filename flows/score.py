@@ -88,10 +88,9 @@ def score_source(
         for _ in range(TRIES):
             done = plan.files - plan.files_of(left)
             with task_runner(runner, workers=workers, dask_address=dask_address) as tasked:
-                shares = [left[first::tasks] for first in range(min(tasks, len(left)))]
                 futures = [
-                    tasked.submit(score_shards, task_arguments | {"shards": share})
-                    for share in shares
+                    tasked.submit(score_shards, task_arguments | {"shards": left[first::tasks]})
+                    for first in range(min(tasks, len(left)))
                 ]
                 for future in futures:
                     done += _rows(future)

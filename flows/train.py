@@ -46,12 +46,8 @@ def train_stage(request: TrainRequest) -> Trained:
             if not epoch.teacher:
                 progress.show(epoch.number / epoch.of)
             log.info(
-                "%sepoch %d of %d: loss %.4f, validation accuracy %.2f %%",
-                epoch.whose,
-                epoch.number,
-                epoch.of,
-                epoch.loss,
-                100 * epoch.validation_accuracy,
+                f"{epoch.whose}epoch {epoch.number} of {epoch.of}: loss {epoch.loss:.4f}, "
+                f"validation accuracy {100 * epoch.validation_accuracy:.2f} %"
             )
 
     with open_run(Store(request.weights_dir).runs, request.run, label=request.name) as folder:

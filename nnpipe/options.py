@@ -43,10 +43,7 @@ def _annotate(option: inspect.Parameter, command: str) -> Any:
     """The type of an option, with what typer shows and checks."""
     about: Parameter = parameter(option.name, command)
     required = option.default is option.empty
-    is_number = about.least is not None or about.most is not None
-    facts: dict[str, Any] = {"help": about.help}
-    if is_number:
-        facts |= {"min": about.least, "max": about.most}
+    facts: dict[str, Any] = {"help": about.help, "min": about.least, "max": about.most}
     if option.default is None:
         facts["show_default"] = about.if_none or True
     if (about.kind or ("argument" if required else "option")) == "argument":

@@ -178,10 +178,9 @@ class Plan:
 
     def save(self) -> None:
         """Make this the plan of its output."""
-        content = {
-            name: value for name, value in vars(self).items() if name not in ("state", "out")
-        }
-        write_json(self.state / PLAN, content | {"command": asdict(self.command)})
+        content = vars(self) | {"command": asdict(self.command)}
+        del content["state"], content["out"]
+        write_json(self.state / PLAN, content)
 
 
 def load_plan(state: Place) -> Plan | None:

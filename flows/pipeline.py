@@ -17,23 +17,11 @@ from flows.interface import HOOKS, described, run_by_hand
 from flows.promote import promote_stage
 from flows.score import score_source
 from flows.train import train_once
+from nnpipe import settings
 from nnpipe.champions import Promotion
 from nnpipe.export import Exported
 from nnpipe.scoring import Summary
 from nnpipe.scoring.sources import open_source
-from nnpipe.settings import (
-    DATA,
-    DEFAULT_RECIPE,
-    REPORTS,
-    DataSource,
-    DownloadRequest,
-    EvaluateRequest,
-    ExportRequest,
-    PromoteRequest,
-    Recipe,
-    ScoreRequest,
-    TrainRequest,
-)
 from nnpipe.stages import Downloaded, Evaluated, Trained
 
 
@@ -96,16 +84,16 @@ def _run_name() -> str:
 @flow(name="pipeline", flow_run_name=_run_name, **HOOKS)
 @described
 def pipeline(
-    dataset: DataSource = "auto",
-    recipe: Recipe = DEFAULT_RECIPE,
+    dataset: settings.DataSource = "auto",
+    recipe: settings.Recipe = settings.DEFAULT_RECIPE,
     seed: int | None = 0,
     epochs: int | None = None,
     source: Path = Path("samples"),
     mirror: str | None = None,
     run: str | None = None,
     weights_dir: Path | None = None,
-    reports_dir: Path = REPORTS,
-    data_dir: Path = DATA,
+    reports_dir: Path = settings.REPORTS,
+    data_dir: Path = settings.DATA,
     promote: bool = False,
     force: bool = False,
 ) -> PipelineResult:
@@ -113,22 +101,22 @@ def pipeline(
     parameters = locals()
     with open_source(str(source)):  # fails before hours of training rather than after
         pass
-    downloaded = download_stage(DownloadRequest.pick(parameters))
+    downloaded = download_stage(settings.DownloadRequest.pick(parameters))
     if seed is None:
         year, week, _ = date.today().isocalendar()
         seed = 100 * year + week
-    training = TrainRequest.pick(parameters, dataset=downloaded.dataset, seed=seed)
+    training = settings.TrainRequest.pick(parameters, dataset=downloaded.dataset, seed=seed)
     trained = train_once(training, force=force)
-    exported = export_once(ExportRequest(run=trained.run, data_dir=data_dir), force=force)
+    exported = export_once(settings.ExportRequest(run=trained.run, data_dir=data_dir), force=force)
     reports = reports_dir / trained.run.name
-    evaluation = EvaluateRequest.pick(
+    evaluation = settings.EvaluateRequest.pick(
         parameters, weights=exported.weights, dataset=training.dataset, out=reports
     )
     evaluated = evaluate_once(evaluation, force=force)
-    promotion = PromoteRequest.pick(parameters, run=trained.run)
+    promotion = settings.PromoteRequest.pick(parameters, run=trained.run)
     promoted = promote_stage(promotion) if promote else None
     scores = reports / "scores.csv"
-    scoring = ScoreRequest(
+    scoring = settings.ScoreRequest(
         source=str(source), out=str(scores), weights=exported.weights, incremental=not force
     )
     scored = score_source(scoring)

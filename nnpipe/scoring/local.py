@@ -32,13 +32,12 @@ class Local(NamedTuple):
         Raises:
             ScoringError: the folder is gone, or too many of its files are.
         """
-        root = os.fsencode(self.root) + b"/"
+        root = os.fsencode(self.root)
         in_a_row = 0
         for entry in entries:
-            name = decode_path(entry.path)
             content: Content
             try:
-                content = read_file(name if name.startswith(b"/") else root + name, regular=True)
+                content = read_file(os.path.join(root, decode_path(entry.path)), regular=True)
             except PictureError as error:
                 content = error
             except MemoryError:

@@ -56,7 +56,7 @@ MARKER_TEXT = b"nnpipe keeps the state of a scoring in this folder. Remove it to
 """The content of the marker, for people; its name is what counts."""
 
 _SHARD = rf"\d{{5,}}({'|'.join(map(re.escape, (*SUFFIXES, '.json')))})"
-STATE = re.compile(
+OURS = re.compile(
     rf"{re.escape(PLAN)}|{LOCK}|{re.escape(MARKER)}|{TEMPORARY}"
     rf"|{ID}/({re.escape(MANIFEST)}|{re.escape(WEIGHTS)}|{_SHARD}|{TEMPORARY})?"
 )
@@ -223,7 +223,7 @@ def clear(state: Place, *, but: str = "") -> None:
     ``but``.
     """
     keep = (MARKER, PLAN, LOCK, f"{but}/{MANIFEST}", f"{but}/{WEIGHTS}")
-    remove_files(state, lambda path: STATE.fullmatch(path) and path not in keep)
+    remove_files(state, lambda path: OURS.fullmatch(path) and path not in keep)
 
 
 @contextmanager

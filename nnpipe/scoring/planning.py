@@ -1,41 +1,26 @@
 """Making a plan, or resuming one: checks of the output, the listing, and the rows to keep."""
 
-import json
 import logging
-import re
 import secrets
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import zip_longest
 from typing import NamedTuple
 
-from nnpipe import records
 from nnpipe.classifier import Classifier, champion
-from nnpipe.errors import PictureError, ScoringError
+from nnpipe.errors import ScoringError
 from nnpipe.files import replacing, sha256
 from nnpipe.places import Place, in_one_line
 from nnpipe.preprocess import PREPROCESSING_VERSION
 from nnpipe.scoring import manifest
-from nnpipe.scoring.entries import LITTER, Entry, Skip, Source, is_litter
+from nnpipe.scoring.entries import LITTER, Entry, Source, is_litter
 from nnpipe.scoring.manifest import Line
-from nnpipe.scoring.outputs import ELSEWHERE, SUCCESS, check_own, is_part, output_of, read_rows
-from nnpipe.scoring.plan import (
-    MALFORMED,
-    MANIFEST,
-    PLAN,
-    STATE,
-    WEIGHTS,
-    Command,
-    Plan,
-    clear,
-    hold,
-    load_plan,
-)
-from nnpipe.scoring.rows import SUFFIXES
+from nnpipe.scoring.outputs import ELSEWHERE, check_own, output_of, read_rows
+from nnpipe.scoring.plan import MANIFEST, PLAN, WEIGHTS, Command, Plan, clear, hold, load_plan
 from nnpipe.scoring.sources import open_source
-from nnpipe.scoring.summary import SUFFIX, WRITTEN_BY_NNPIPE, Finished, load_finished, summary_file
+from nnpipe.scoring.summary import Finished, load_finished, summary_file, without_own
 from nnpipe.settings import ScoreRequest
 
 log = logging.getLogger(__name__)
@@ -53,9 +38,6 @@ MOST_SHARDS = 2000
 
 MOST_SKIPPED_NAMED = 1000
 """How many of the things that get no row are named in the summary; all are counted."""
-
-OUTPUTS = (*SUFFIXES, SUCCESS, SUFFIX)
-"""What the names of outputs and of their summaries end with."""
 
 
 @contextmanager
@@ -179,7 +161,7 @@ def _make(
 
     def entries() -> Iterator[Entry]:
         old = (line.entry for line in earlier.lines(out)) if earlier else iter(())
-        for entry in _without_own(source, skip) if relist else old:
+        for entry in without_own(source, skip) if relist else old:
             # Versions up to 1.0.0 have scored litter. It is left out of their rows as well.
             if source.named or not is_litter(entry.path):
                 yield entry
@@ -223,31 +205,3 @@ def _make(
     plan.save()
     clear(state, but=plan_id)
     return plan
-
-
-def _without_own(source: Source, skip: Skip) -> Iterator[Entry]:
-    """Yield the files of a source except those that nnpipe wrote, which are skipped."""
-    tables: list[Entry] = []
-    for entry in source.entries(skip):
-        if re.search(rf"\.nnpipe/({STATE.pattern})$", entry.path):
-            skip(entry.path, WRITTEN_BY_NNPIPE)
-        elif entry.path.endswith(OUTPUTS):
-            tables.append(entry)
-        else:
-            yield entry
-    summaries = [entry for entry in tables if entry.path.endswith(SUFFIX)]
-    contents = zip(summaries, source.reader.read(summaries), strict=True)
-    outputs = {entry.path.removesuffix(SUFFIX) for entry, text in contents if _is_summary(text)}
-    for entry in tables:
-        folder, _, name = entry.path.rpartition("/")
-        if entry.path.removesuffix(SUFFIX) in outputs or (folder in outputs and is_part(name)):
-            skip(entry.path, WRITTEN_BY_NNPIPE)
-        else:
-            yield entry
-
-
-def _is_summary(content: bytes | PictureError) -> bool:
-    with suppress(*MALFORMED, RecursionError):
-        command = json.loads(content)["command"]  # type: ignore[arg-type]
-        return bool(records.build(Command, command, printable=False))
-    return False

@@ -1,5 +1,12 @@
-"""The end of a run: the output is put together, and the summary of the run is written as JSON."""
+"""The end of a run: the output is put together, and the summary of the run is written as JSON.
 
+By these summaries, a later run knows what nnpipe wrote: see `load_finished` and `without_own`.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -9,9 +16,10 @@ from nnpipe.errors import ScoringError
 from nnpipe.files import write_json
 from nnpipe.places import Place
 from nnpipe.runs import now
-from nnpipe.scoring.entries import LITTER
-from nnpipe.scoring.outputs import ELSEWHERE, Part, assemble, bytes_of, check_own, hashes_of
-from nnpipe.scoring.plan import MALFORMED, PLAN, Command, Plan, clear
+from nnpipe.scoring import outputs
+from nnpipe.scoring.entries import LITTER, Content, Entry, Skip, Source
+from nnpipe.scoring.plan import MALFORMED, OURS, PLAN, Command, Plan, clear
+from nnpipe.scoring.rows import SUFFIXES
 from nnpipe.scoring.statistics import REASONS, Statistics, load_statistics
 
 SUFFIX = ".summary.json"
@@ -19,6 +27,9 @@ SUFFIX = ".summary.json"
 
 WRITTEN_BY_NNPIPE = "written by nnpipe"
 """The reason in the summary for files in a source that nnpipe has written."""
+
+OUTPUTS = (*SUFFIXES, outputs.SUCCESS, SUFFIX)
+"""What the names of outputs and of their summaries end with."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +106,8 @@ def load_finished(out: Place) -> Finished | None:
     try:
         content = records.parse(records.read_bytes(file, links=False).decode())
         if "sha256" not in content:  # version 1.0.0 recorded the size alone
-            hashes = hashes_of(out)
-            same = content["bytes"] == bytes_of(out)
+            hashes = outputs.hashes_of(out)
+            same = content["bytes"] == outputs.bytes_of(out)
             content["sha256"] = hashes if same else dict.fromkeys(hashes, "")
         content = {field.name: content[field.name] for field in fields(Finished)}
         finished: Finished = records.build(Finished, content, printable=False)
@@ -104,7 +115,8 @@ def load_finished(out: Place) -> Finished | None:
     except FileNotFoundError:
         return None
     except MALFORMED as error:
-        raise ScoringError(f"{file}: is not a summary that nnpipe wrote; {ELSEWHERE}") from error
+        why = f"is not a summary that nnpipe wrote; {outputs.ELSEWHERE}"
+        raise ScoringError(f"{file}: {why}") from error
 
 
 def finish(plan: Plan, *, rows: int, seconds: float) -> Summary:
@@ -125,7 +137,7 @@ def finish(plan: Plan, *, rows: int, seconds: float) -> Summary:
         for shard in plan.shards:
             one = load_statistics(plan.statistics(shard))
             total.add(one)
-            parts.append(Part(plan.part(shard), one.sha256))
+            parts.append(outputs.Part(plan.part(shard), one.sha256))
         is_whole = total.files == plan.files
     except ValueError:  # histograms of different lengths
         is_whole = False
@@ -150,19 +162,19 @@ def finish(plan: Plan, *, rows: int, seconds: float) -> Summary:
 
     def announce(new: dict[str, str]) -> None:
         load_finished(plan.out)  # both may have been changed since the plan was made
-        check_own(plan.out, plan.own)
+        outputs.check_own(plan.out, plan.own)
         hashes.update(new)
         own = {name: [*plan.own.get(name, []), new[name]] for name in new}
         replace(plan, own=plan.own | own).save()
         # While there is no summary, the output is not finished, whatever it holds.
         summary_file(plan.out).unlink(missing_ok=True)
 
-    assemble(plan.out, parts, scratch=plan.folder, announce=announce)
+    outputs.assemble(plan.out, parts, scratch=plan.folder, announce=announce)
     about = {
         "plan": plan.id,
         "finished": now(),
         "command": asdict(plan.command),
-        "bytes": bytes_of(plan.out),
+        "bytes": outputs.bytes_of(plan.out),
         "sha256": hashes,
     }
     write_json(summary_file(plan.out), about | asdict(summary), scratch=plan.folder)
@@ -183,3 +195,32 @@ def _drift(plan: Plan, histograms: Counts) -> Drift | None:
         # The reference counts rejections at the threshold of the weights, not at this one.
         histograms = {name: counts for name, counts in histograms.items() if name != "rejections"}
     return compare(metadata.reference or {}, histograms)
+
+
+def without_own(source: Source, skip: Skip) -> Iterator[Entry]:
+    """Yield the files of a source except those that nnpipe wrote, which are skipped."""
+    tables: list[Entry] = []
+    for entry in source.entries(skip):
+        if re.search(rf"\.nnpipe/({OURS.pattern})$", entry.path):
+            skip(entry.path, WRITTEN_BY_NNPIPE)
+        elif entry.path.endswith(OUTPUTS):
+            tables.append(entry)
+        else:
+            yield entry
+    summaries = [entry for entry in tables if entry.path.endswith(SUFFIX)]
+    contents = zip(summaries, source.reader.read(summaries), strict=True)
+    written = {entry.path.removesuffix(SUFFIX) for entry, text in contents if _is_summary(text)}
+    for entry in tables:
+        folder, _, name = entry.path.rpartition("/")
+        table = entry.path.removesuffix(SUFFIX)
+        if table in written or (folder in written and outputs.is_part(name)):
+            skip(entry.path, WRITTEN_BY_NNPIPE)
+        else:
+            yield entry
+
+
+def _is_summary(content: Content) -> bool:
+    with suppress(*MALFORMED, RecursionError):
+        command = json.loads(content)["command"]  # type: ignore[arg-type]
+        return bool(records.build(Command, command, printable=False))
+    return False

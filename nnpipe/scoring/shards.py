@@ -116,8 +116,7 @@ def score_shard(
             read, statistics = _read(
                 plan, unread, classifier=classifier, blamed=blamed or {}, on_item=on_item
             )
-            rest = iter(read)
-            rows = [lines[number].row or next(rest) for number in batch]
+            rows = [lines[number].row or read[number] for number in batch]
             total.add(statistics)
             total.add(Statistics.of(rows, kept=len(batch) - len(unread)))
             yield rows
@@ -137,9 +136,9 @@ def _read(
     classifier: Classifier,
     blamed: Mapping[int, str],
     on_item: OnItem,
-) -> tuple[list[Row], Statistics]:
+) -> tuple[dict[int, Row], Statistics]:
     """Make the rows of some files, by their numbers in the shard; see `score_shard`."""
-    numbers, paths = list(entries), [entry.path for entry in entries.values()]
+    numbers = list(entries)
     digests: list[str | None] = []
 
     def contents() -> Iterator[Content]:
@@ -165,9 +164,9 @@ def _read(
     readings = classifier.read_prepared([picture.result for picture in timed])
     reference = classifier.weights.metadata.reference
     histograms = drift.count(feature_values(readings), reference) if reference else {}
-    slowest = [(picture.seconds, path) for picture, path in zip(timed, paths, strict=True)]
-    rows = [
-        to_row(path, reading, digest=digest)
-        for path, reading, digest in zip(paths, readings, digests, strict=True)
-    ]
+    slowest = [(t.seconds, e.path) for t, e in zip(timed, entries.values(), strict=True)]
+    rows = {
+        number: to_row(entries[number].path, reading, digest=digest)
+        for number, reading, digest in zip(numbers, readings, digests, strict=True)
+    }
     return rows, Statistics(slowest=slowest, histograms=histograms)

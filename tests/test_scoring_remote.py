@@ -234,8 +234,10 @@ def bucket(store, pictures) -> Store:
 def memory() -> Iterator[MemoryFileSystem]:
     """An empty memory."""
     MemoryFileSystem.store.clear()
+    MemoryFileSystem.pseudo_dirs[:] = [""]
     yield MemoryFileSystem()
     MemoryFileSystem.store.clear()
+    MemoryFileSystem.pseudo_dirs[:] = [""]
 
 
 def rows_of(content: bytes) -> dict[bytes, dict[str, str]]:

@@ -152,8 +152,10 @@ def test_a_folder_that_vanishes_while_it_is_listed_is_one_sentence(folder):
 def memory():
     """An empty memory that takes the place of a server."""
     MemoryFileSystem.store.clear()
+    MemoryFileSystem.pseudo_dirs[:] = [""]
     yield MemoryFileSystem()
     MemoryFileSystem.store.clear()
+    MemoryFileSystem.pseudo_dirs[:] = [""]
 
 
 def test_a_server_that_gives_nothing_any_more_stops_the_run(memory, monkeypatch, tmp_path):

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from nnpipe import datasets
 from nnpipe.classifier import Classifier
 from nnpipe.errors import DatasetError, ExportError, WeightsError, needs
-from nnpipe.evaluation.comparison import compare
+from nnpipe.evaluation.statistics import compare
 from nnpipe.runs import MODEL
 
 SIGNIFICANCE = 0.05

@@ -1,9 +1,10 @@
 """The figures of a report, from labels and logits.
 
-    classes      confusion, precision, recall, F1      intervals    Wilson, bootstrap
-    reliability  log loss, Brier, calibration          coverage     share read at an error budget
-    robustness   accuracy on changed pictures          comparison   with another network
-    cases        pictures to look at                   duplicates   identical pictures
+    classes      confusion, precision, recall, F1
+    confidence   log loss, Brier, calibration, and the share read at an error budget
+    robustness   accuracy on changed pictures
+    cases        pictures to look at, and identical ones
+    statistics   intervals (Wilson, bootstrap), and the comparison of two networks
 
 `evaluate` takes labels and logits alone; robustness and duplicates take pictures.
 """
@@ -26,9 +27,8 @@ from nnpipe.evaluation.classes import (
     confusion_shares,
     macro_f1,
 )
-from nnpipe.evaluation.coverage import Coverage, apply_budgets
-from nnpipe.evaluation.intervals import Estimate, share, wilson
-from nnpipe.evaluation.reliability import Calibration, calibration
+from nnpipe.evaluation.confidence import Calibration, Coverage, apply_budgets, calibration
+from nnpipe.evaluation.statistics import Estimate, share, wilson
 from nnpipe.network import softmax
 
 __all__ = ["CLASSES", "Evaluation", "evaluate"]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from nnpipe.evaluation.intervals import Estimate, percentiles, share
+from nnpipe.evaluation.statistics import Estimate, percentiles, share
 
 CLASSES = 10
 

@@ -12,10 +12,10 @@ from nnpipe import __version__
 from nnpipe.champions import Decision
 from nnpipe.classifier import Classifier
 from nnpipe.datasets import Dataset
-from nnpipe.evaluation import Evaluation, comparison, duplicates, evaluate, robustness
-from nnpipe.evaluation.comparison import Comparison
-from nnpipe.evaluation.duplicates import Duplicate
+from nnpipe.evaluation import Evaluation, evaluate, robustness
+from nnpipe.evaluation.cases import Duplicate, find_duplicates
 from nnpipe.evaluation.robustness import Series
+from nnpipe.evaluation.statistics import Comparison, compare
 from nnpipe.files import sha256
 from nnpipe.labelled import Labelled
 from nnpipe.network import Array, softmax
@@ -125,7 +125,7 @@ def measure(
         champion=rival,
         is_champion=champion_digest == digest,
         decision=decision,
-        duplicates=duplicates.find(images, labels, earlier=data.training if data else None),
+        duplicates=find_duplicates(images, labels, earlier=data.training if data else None),
         data=data,
         reproduce=["# this report", command, "# the weights", *_training(metadata)],
     )
@@ -146,7 +146,7 @@ def _champion(path: Path, metadata: Metadata, *, labelled: Labelled, logits: Arr
             "accuracy": float((answers == labels).mean()),
         },
         answers=answers,
-        comparison=comparison.compare(logits.argmax(axis=1) == labels, answers == labels),
+        comparison=compare(logits.argmax(axis=1) == labels, answers == labels),
     )
 
 

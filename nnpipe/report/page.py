@@ -5,7 +5,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from nnpipe.evaluation.reliability import BINS
+from nnpipe.evaluation.confidence import BINS
 
 NARROW = "\N{NARROW NO-BREAK SPACE}"
 

@@ -20,7 +20,6 @@ from flows.promote import promote_stage
 from flows.score import score_source
 from flows.train import train_once
 from nnpipe.champions import Promotion
-from nnpipe.export import Exported
 from nnpipe.scoring import Summary
 from nnpipe.scoring.sources import open_source
 from nnpipe.settings import (
@@ -36,7 +35,7 @@ from nnpipe.settings import (
     ScoreRequest,
     TrainRequest,
 )
-from nnpipe.stages import Downloaded, Evaluated, Trained
+from nnpipe.stages import Downloaded, Evaluated, Exported, Trained
 
 
 def _command() -> str:

@@ -272,9 +272,9 @@ def export(request: ExportRequest) -> None:
 
     Training writes the weights, too. This is for models that were trained or changed elsewhere.
     """
-    from nnpipe import export
+    from nnpipe import stages
 
-    done = export.export(request)
+    done = stages.export(request)
     _say(
         f"{done.weights}: NumPy and PyTorch read all {done.digits:,} test digits alike "
         f"(probabilities within {done.largest_difference:.1e})"

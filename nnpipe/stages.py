@@ -263,6 +263,17 @@ class Evaluated:
     sha256: str  # of metrics.json
 
 
+def find_weights(request: EvaluateRequest) -> tuple[Path, Path, str]:
+    """Return the weights to measure, the champion's, and the data set they were trained on.
+
+    Raises:
+        WeightsError: the weights file is missing or damaged.
+    """
+    champion = champion_of(request.weights_dir)
+    path = request.weights or champion
+    return path, champion, weights.load(path).metadata.dataset
+
+
 def evaluate(request: EvaluateRequest) -> Evaluated:
     """Measure weights on test digits, or on a folder of labelled pictures, and write a report.
 
@@ -275,11 +286,10 @@ def evaluate(request: EvaluateRequest) -> Evaluated:
     """
     with needs("report", "writing a report"):
         from nnpipe import report
-    folder, champion = request.folder, champion_of(request.weights_dir)
+    folder = request.folder
     if folder and request.dataset:
         raise EvaluationError("name a data set to measure on, or a folder, not both")
-    path = request.weights or champion
-    trained_on = weights.load(path).metadata.dataset
+    path, champion, trained_on = find_weights(request)
     dataset = request.dataset or trained_on
     name = "champion" if path.resolve() == champion.resolve() else path.resolve().parent.name
     measured_on = folder.resolve().name if folder else "" if dataset == trained_on else dataset
@@ -289,10 +299,9 @@ def evaluate(request: EvaluateRequest) -> Evaluated:
     check_writable(out)
     report.check_folder(out)
     if folder:
-        data, pictures = None, labelled.from_folder(folder)
+        pictures = labelled.from_folder(folder)
     else:
-        data = datasets.load(dataset, request.data_dir)
-        pictures = labelled.from_dataset(data)
+        pictures = labelled.from_dataset(datasets.load(dataset, request.data_dir))
     decision = None
     is_champion = champion.is_file() and path.read_bytes() == champion.read_bytes()
     if dataset == trained_on and not folder and not is_champion:
@@ -304,7 +313,6 @@ def evaluate(request: EvaluateRequest) -> Evaluated:
         path,
         pictures,
         champion=champion,
-        data=data,
         name=name,
         command=in_one_line(command_line("evaluate", reproduce)),
         decision=decision,

@@ -46,11 +46,7 @@ def raw_folder(folder: Path) -> Path:
 
 
 def fetch(
-    folder: Path,
-    mirror: str | None = None,
-    *,
-    seconds: float = 600,
-    silence: float = 30,
+    folder: Path, mirror: str | None = None, *, seconds: float = 600, silence: float = 30
 ) -> None:
     """Download the official files that are missing in a folder of data sets.
 

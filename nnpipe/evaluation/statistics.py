@@ -4,7 +4,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
+
+from nnpipe.network import Array
 
 Z = 1.959963984540054
 """97.5 % quantile of the normal distribution: 95 % of it lie in ±Z."""
@@ -38,7 +39,7 @@ def wilson(hits: int, n: int) -> Estimate:
     return Estimate(p, min(max(low, 0.0), p), max(min(high, 1.0), p))
 
 
-def percentiles(value: float, resampled: npt.NDArray[np.float64]) -> Estimate:
+def percentiles(value: float, resampled: Array) -> Estimate:
     """Return a figure with the middle 95 % of its values on resampled data.
 
     This is the percentile bootstrap (Efron & Tibshirani 1993, chapter 13).
@@ -58,7 +59,7 @@ class Comparison:
     p_value: float  # of the exact McNemar test
 
 
-def compare(new: npt.NDArray[np.bool_], old: npt.NDArray[np.bool_]) -> Comparison:
+def compare(new: Array, old: Array) -> Comparison:
     """Compare two masks of the pictures that are read right, shape (n,) each."""
     gained, lost = int((new & ~old).sum()), int((old & ~new).sum())
     return Comparison(

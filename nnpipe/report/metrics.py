@@ -14,7 +14,6 @@ from nnpipe import __version__
 from nnpipe.champions import Decision
 from nnpipe.champions.rules import SIGNIFICANCE
 from nnpipe.classifier import Classifier
-from nnpipe.datasets import Dataset
 from nnpipe.evaluation import CLASSES, Evaluation, evaluate, robustness
 from nnpipe.evaluation.cases import MOST, Duplicate, find_duplicates, first
 from nnpipe.evaluation.robustness import Series
@@ -60,7 +59,6 @@ class Measured:
     is_champion: bool
     decision: Decision | None  # of the rules of promotion; None: not asked for
     duplicates: tuple[Duplicate, ...]  # of training pictures; in a folder, of earlier ones
-    data: Dataset | None  # None for a folder
     reproduce: list[str]  # commands
 
 
@@ -69,7 +67,6 @@ def measure(
     labelled: Labelled,
     *,
     champion: Path,
-    data: Dataset | None,
     name: str,
     command: str,
     decision: Decision | None = None,
@@ -80,7 +77,6 @@ def measure(
         path: the weights file.
         labelled: the pictures.
         champion: the champion's weights file, which may be missing.
-        data: the data set whose test pictures they are; None for a folder.
         name: the name of the run, or "champion".
         command: the command that reproduces the report.
         decision: of the rules of promotion; None: not asked for.
@@ -90,7 +86,7 @@ def measure(
     """
     classifier = Classifier.load(path)
     metadata = classifier.weights.metadata
-    images, labels = labelled.digits
+    (images, labels), data = labelled.digits, labelled.data
     start = time.perf_counter()
     logits = classifier.logits(images)
     seconds = time.perf_counter() - start
@@ -140,7 +136,6 @@ def measure(
         is_champion=champion_digest == digest,
         decision=decision,
         duplicates=find_duplicates(images, labels, earlier=data.training if data else None),
-        data=data,
         reproduce=["# this report", command, "# the weights", *_training(metadata)],
     )
 
@@ -166,9 +161,8 @@ def _champion(path: Path, metadata: Metadata, *, labelled: Labelled, logits: Arr
 
 def _training(metadata: Metadata) -> list[str]:
     """Return the commands that train the same weights."""
-    engine = {"engine": metadata.engine}
-    if metadata.engine == "torch":
-        engine = {"recipe": metadata.recipe}
+    by_torch = metadata.engine == "torch"
+    engine = {"recipe": metadata.recipe} if by_torch else {"engine": metadata.engine}
     parameters = metadata.parameters or {}
     changes = {name: parameters.get(name) for name in ("epochs", "batch_size", "lr")}
     data = {"dataset": metadata.dataset}
@@ -278,7 +272,7 @@ def _picture(measured: Measured, i: int) -> dict[str, Any]:
 
 
 def _data(measured: Measured) -> dict[str, Any]:
-    data, names = measured.data, measured.labelled.names
+    data, names = measured.labelled.data, measured.labelled.names
     parts = {"folder": measured.labelled.digits}
     if data:
         parts = {"training": data.training, "validation": data.validation, "test": data.test}

@@ -9,13 +9,12 @@ from prefect.assets import materialize
 from flows.caching import once
 from flows.interface import HOOKS, described, run_by_hand
 from flows.train import MODEL_ASSET
-from nnpipe import datasets
-from nnpipe.export import Exported
-from nnpipe.export import export as export_run
+from nnpipe import datasets, stages
 from nnpipe.files import sha256
 from nnpipe.records import read_bytes
 from nnpipe.runs import MODEL, read_record
 from nnpipe.settings import DATA, ExportRequest
+from nnpipe.stages import Exported
 
 WEIGHTS_ASSET = "nnpipe://weights"
 
@@ -32,7 +31,7 @@ def _inputs(request: ExportRequest) -> dict[str, Any]:
 @materialize(WEIGHTS_ASSET, name="export", asset_deps=[MODEL_ASSET], persist_result=False)
 def export_stage(request: ExportRequest) -> Exported:
     """Export, and check that NumPy and PyTorch read alike."""
-    return export_run(request)
+    return stages.export(request)
 
 
 def export_once(request: ExportRequest, *, force: bool) -> Exported:

@@ -19,10 +19,9 @@ from flows.score import score_source
 from flows.train import train_once
 from nnpipe import settings
 from nnpipe.champions import Promotion
-from nnpipe.export import Exported
 from nnpipe.scoring import Summary
 from nnpipe.scoring.sources import open_source
-from nnpipe.stages import Downloaded, Evaluated, Trained
+from nnpipe.stages import Downloaded, Evaluated, Exported, Trained
 
 
 def _command() -> str:

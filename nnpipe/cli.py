@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 import typer
 
-from nnpipe import __version__
+from nnpipe import __version__, settings
 from nnpipe.classifier import Classifier, Reading
 from nnpipe.errors import NnpipeError, PictureError, PromotionError, needs
 from nnpipe.files import replacing
@@ -27,16 +27,6 @@ from nnpipe.places import encode_path, in_one_line, printable, printable_name
 from nnpipe.preprocess import SECONDS, Picture, prepare, read_file
 from nnpipe.processes import Function, over
 from nnpipe.progress import bar, rate
-from nnpipe.settings import (
-    DownloadRequest,
-    EvaluateRequest,
-    ExportRequest,
-    ProgressStyle,
-    PromoteRequest,
-    ScoreRequest,
-    TrainRequest,
-    command_line,
-)
 
 INCOMPLETE = 3
 INTERRUPTED = 130  # as shells have it for Ctrl-C
@@ -199,7 +189,7 @@ def _as_blocks(pixels: Any) -> str:
 
 @app.command()
 @as_command
-def score(request: ScoreRequest, *, progress: ProgressStyle = "auto") -> None:
+def score(request: settings.ScoreRequest, *, progress: settings.ProgressStyle = "auto") -> None:
     """Read every picture of a folder, or of another source, and write one row for each file.
 
     Rows come in the order of the paths. Every file has a row except hidden files and system litter;
@@ -221,7 +211,7 @@ def score(request: ScoreRequest, *, progress: ProgressStyle = "auto") -> None:
 
 @app.command()
 @as_command
-def download(request: DownloadRequest) -> None:
+def download(request: settings.DownloadRequest) -> None:
     """Download MNIST, or draw digits where it cannot be reached."""
     from nnpipe import stages
 
@@ -231,7 +221,7 @@ def download(request: DownloadRequest) -> None:
 
 @app.command()
 @as_command
-def train(request: TrainRequest) -> None:
+def train(request: settings.TrainRequest) -> None:
     """Train the network into a folder of its own below weights/runs, and write its weights."""
     from nnpipe import stages
     from nnpipe.champions import Store
@@ -262,19 +252,19 @@ def train(request: TrainRequest) -> None:
         f"digits, after {trained.seconds:.0f} s"
     )
     folders = {"weights_dir": request.weights_dir, "data_dir": request.data_dir}
-    _say(f"next: {command_line('evaluate', {'weights': trained.weights} | folders)}")
+    _say(f"next: {settings.command_line('evaluate', {'weights': trained.weights} | folders)}")
 
 
 @app.command()
 @as_command
-def export(request: ExportRequest) -> None:
+def export(request: settings.ExportRequest) -> None:
     """Turn a run's PyTorch model into NumPy weights again, and check that both answer alike.
 
     Training writes the weights, too. This is for models that were trained or changed elsewhere.
     """
-    from nnpipe import export
+    from nnpipe import stages
 
-    done = export.export(request)
+    done = stages.export(request)
     _say(
         f"{done.weights}: NumPy and PyTorch read all {done.digits:,} test digits alike "
         f"(probabilities within {done.largest_difference:.1e})"
@@ -284,7 +274,7 @@ def export(request: ExportRequest) -> None:
 
 @app.command()
 @as_command
-def evaluate(request: EvaluateRequest) -> None:
+def evaluate(request: settings.EvaluateRequest) -> None:
     """Measure weights on the test digits, or on your own pictures, and write a report.
 
     The report is one page, report.html; its figures lie beside it as JSON, CSV, Parquet and PNG.
@@ -369,7 +359,7 @@ def list_models(*, as_json: bool = False, weights_dir: Path | None = None) -> No
 
 @models_app.command()
 @as_command
-def promote(request: PromoteRequest) -> None:
+def promote(request: settings.PromoteRequest) -> None:
     """Make a run the champion if it is as good on the validation digits.
 
     The run must have learned from the same data set and be whole. An exact McNemar test must not

@@ -42,6 +42,7 @@ class Labelled:
     digits: Digits  # n pictures as the network sees them, and labels
     names: Sequence[str]  # n: "test[947]", or the path below the folder
     refusals: Sequence[str]  # n: why preprocessing refuses it as one digit; or empty
+    data: Dataset | None = None  # whose test digits they are; None for a folder
     files: Sequence[Path] | None = None  # n, of a folder
     unreadable: tuple[Unread, ...] = ()  # labelled, but no pictures
     unlabelled: tuple[str, ...] = ()  # files in no digit's folder, or hidden
@@ -56,6 +57,7 @@ def from_dataset(data: Dataset) -> Labelled:
         digits=data.test,
         names=[f"test[{i}]" for i in range(n)],
         refusals=[""] * n,
+        data=data,
         disputed=DISPUTED if data.name == "mnist" else frozenset(),
     )
 

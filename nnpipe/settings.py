@@ -8,7 +8,6 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from types import UnionType
 from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
 from nnpipe.errors import SettingError
@@ -173,9 +172,7 @@ class Request:
 
 def _choices(hint: Any) -> tuple[str, ...]:
     """The choices of a `Literal` type, also of an optional one."""
-    if get_origin(hint) is Literal:
-        return get_args(hint)
-    parts = get_args(hint) if get_origin(hint) is UnionType or type(None) in get_args(hint) else ()
+    parts = (hint, *get_args(hint))
     return next((get_args(part) for part in parts if get_origin(part) is Literal), ())
 
 

@@ -1,36 +1,39 @@
 """The stages of the pipeline, one plain function each: a request in, a small record out.
 
-    download → train → evaluate → score
+    download → train → export → evaluate → score
 
-`export.export`, which `train` includes, and `scoring.score` are stages as well. The command line
-and the flows are thin layers over them. A stage imports what it needs beyond NumPy and Pillow when
-it runs.
+`train` includes the export. `scoring.score` is a stage as well. The command line and the flows are
+thin layers over them. A stage imports what it needs beyond NumPy and Pillow when it runs.
 """
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from nnpipe import datasets, labelled, runs, weights
-from nnpipe.champions import Decision, champion_of
+import numpy as np
+
+from nnpipe import calibration, datasets, drift, labelled, runs, weights
+from nnpipe.champions import champion_of
 from nnpipe.champions.rules import judge
-from nnpipe.datasets import Dataset, mnist
+from nnpipe.classifier import Classifier, feature_values
+from nnpipe.datasets import Dataset, drawn, mnist
 from nnpipe.epochs import Epoch, OnEpoch
-from nnpipe.errors import EvaluationError, MissingExtraError, TrainingError, needs
-from nnpipe.export import write_weights
+from nnpipe.errors import EvaluationError, ExportError, MissingExtraError, TrainingError, needs
 from nnpipe.files import check_writable, sha256
-from nnpipe.network import Network
+from nnpipe.network import Network, softmax
 from nnpipe.places import in_one_line
+from nnpipe.preprocess import PREPROCESSING_VERSION, as_inputs
 from nnpipe.records import read_bytes
-from nnpipe.runs import WEIGHTS_FILE
+from nnpipe.runs import MODEL, WEIGHTS_FILE, Record
 from nnpipe.settings import (
     REPORTS,
     DataSet,
     DownloadRequest,
     Engine,
     EvaluateRequest,
+    ExportRequest,
     TrainRequest,
     command_line,
 )
@@ -103,7 +106,7 @@ def train(folder: Path, request: TrainRequest, *, on_epoch: OnEpoch | None = Non
     else:
         data = datasets.load(request.dataset, request.data_dir)
         network, history = trainer.train(data, request, folder=folder, on_epoch=on_epoch)
-        record = runs.Record(
+        record = Record(
             engine=request.engine,
             recipe=recipe,
             seed=request.seed,
@@ -118,7 +121,7 @@ def train(folder: Path, request: TrainRequest, *, on_epoch: OnEpoch | None = Non
         write_weights(folder, network, record=record, data=data)
         runs.write_record(folder, record)
         runs.remove_checkpoints(folder)
-    trained = folder / (runs.MODEL if request.engine == "torch" else WEIGHTS_FILE)
+    trained = folder / (MODEL if request.engine == "torch" else WEIGHTS_FILE)
     return Trained(
         run=folder,
         weights=folder / WEIGHTS_FILE,
@@ -142,6 +145,113 @@ def _trainer(engine: Engine) -> Trainer:
 
 
 @dataclass(frozen=True)
+class Exported:
+    """A weights file that computes what the trained network computes."""
+
+    weights: Path
+    digits: int  # test digits that NumPy and PyTorch read alike; 0: NumPy trained the network
+    largest_difference: float  # of any probability
+    test_accuracy: float  # in [0, 1]
+    sha256: str  # of the weights
+
+
+def export(request: ExportRequest) -> Exported:
+    """Turn a run's PyTorch model into weights again; training does so at its end.
+
+    Raises:
+        ExportError: the model is missing or damaged, or NumPy does not compute what PyTorch does.
+        TrainingError: the run is not finished.
+        DatasetError: the data set is missing.
+        MissingExtraError: torch is not installed.
+    """
+    run = request.run
+    record = runs.read_record(run)
+    if record.engine == "numpy":
+        raise ExportError(f"{run}: was trained with NumPy, so it needs no export")
+    with needs("train", "exporting a PyTorch model"):
+        from nnpipe.torch_training import model
+    network = model.to_network(model.load_model(run / MODEL))
+    data = datasets.load(record.dataset, request.data_dir)
+    if data.checksum != record.dataset_checksum:
+        raise ExportError(
+            f"{run}: was trained on other {record.dataset} digits than those in {request.data_dir}",
+            advice="data_dir",
+        )
+    return write_weights(run, network, record=record, data=data, out=request.out)
+
+
+def write_weights(
+    run: Path, network: Network, *, record: Record, data: Dataset, out: Path | None = None
+) -> Exported:
+    """Write the weights of a run after checking that they compute what its PyTorch model does.
+
+    The file also holds the calibration, which says what a probability is worth, and the reference,
+    which says what the validation digits are like; `drift` compares pictures with it.
+
+    Args:
+        run: folder of the run, with the PyTorch model if its engine is "torch".
+        network: the trained network.
+        record: the record of the training.
+        data: the data set of the training. Its validation digits give the calibration and the
+            reference, its test digits the check.
+        out: the file to write; by default ``model_weights.npz`` in the run.
+
+    Raises:
+        ExportError: NumPy does not compute what PyTorch does.
+        OutputError: the file cannot be written.
+    """
+    out = out or run / WEIGHTS_FILE
+    digits, difference = 0, 0.0
+    if record.engine == "torch":
+        from nnpipe.torch_training import model
+
+        parity = model.check_parity(model.load_model(run / MODEL), network, digits=data.test)
+        digits, difference = parity.digits, parity.largest_difference
+    answers = network.logits(as_inputs(data.test.images)).argmax(axis=1)
+    accuracy = float((answers == data.test.labels).mean())
+    metadata = _describe(network, record, validation=data.validation, test_accuracy=accuracy)
+    # The reference needs the digits as a scoring run reads them, preprocessing included.
+    reader = Classifier(weights.Weights(network, metadata), metadata.rejection_threshold or 0.0)
+    readings = reader.read_many(data.validation.images)
+    weights.save(
+        out,
+        network,
+        metadata=replace(metadata, reference=drift.describe(feature_values(readings))),
+        golden=drawn.draw(np.arange(10), np.random.default_rng(0)).reshape(10, -1),
+    )
+    return Exported(out, digits, difference, accuracy, sha256(out.read_bytes()))
+
+
+def _describe(
+    network: Network, record: Record, *, validation: datasets.Digits, test_accuracy: float
+) -> weights.Metadata:
+    """Return the metadata of a network, with its calibration and without a reference."""
+    logits = network.logits(as_inputs(validation.images))
+    temperature = calibration.fit_temperature(logits, validation.labels)
+    p = softmax(logits / temperature)
+    confidences, right = p.max(axis=1), p.argmax(axis=1) == validation.labels
+    thresholds = calibration.thresholds(confidences)
+    return weights.Metadata(
+        layer_sizes=network.sizes,
+        preprocessing_version=PREPROCESSING_VERSION,
+        dataset=record.dataset,
+        dataset_checksum=record.dataset_checksum,
+        recipe=record.recipe,
+        seed=record.seed,
+        engine=record.engine,
+        created=record.created,
+        git_commit=record.git_commit,
+        parameters=record.parameters,
+        validation_accuracy=record.best.validation_accuracy,
+        test_accuracy=test_accuracy,
+        temperature=temperature,
+        rejection_threshold=thresholds[str(calibration.DEFAULT_RATE)],
+        rejection_thresholds=thresholds,
+        error_thresholds=calibration.error_thresholds(confidences, right),
+    )
+
+
+@dataclass(frozen=True)
 class Evaluated:
     """A report that was written."""
 
@@ -151,6 +261,17 @@ class Evaluated:
     accuracy: float
     unreadable: int  # files of a folder
     sha256: str  # of metrics.json
+
+
+def find_weights(request: EvaluateRequest) -> tuple[Path, Path, str]:
+    """Return the weights to measure, the champion's, and the data set they were trained on.
+
+    Raises:
+        WeightsError: the weights file is missing or damaged.
+    """
+    champion = champion_of(request.weights_dir)
+    path = request.weights or champion
+    return path, champion, weights.load(path).metadata.dataset
 
 
 def evaluate(request: EvaluateRequest) -> Evaluated:
@@ -165,11 +286,10 @@ def evaluate(request: EvaluateRequest) -> Evaluated:
     """
     with needs("report", "writing a report"):
         from nnpipe import report
-    folder, champion = request.folder, champion_of(request.weights_dir)
+    folder = request.folder
     if folder and request.dataset:
         raise EvaluationError("name a data set to measure on, or a folder, not both")
-    path = request.weights or champion
-    trained_on = weights.load(path).metadata.dataset
+    path, champion, trained_on = find_weights(request)
     dataset = request.dataset or trained_on
     name = "champion" if path.resolve() == champion.resolve() else path.resolve().parent.name
     measured_on = folder.resolve().name if folder else "" if dataset == trained_on else dataset
@@ -179,20 +299,20 @@ def evaluate(request: EvaluateRequest) -> Evaluated:
     check_writable(out)
     report.check_folder(out)
     if folder:
-        data, pictures = None, labelled.from_folder(folder)
+        pictures = labelled.from_folder(folder)
     else:
-        data = datasets.load(dataset, request.data_dir)
-        pictures = labelled.from_dataset(data)
+        pictures = labelled.from_dataset(datasets.load(dataset, request.data_dir))
     decision = None
-    if dataset == trained_on and not folder:
-        decision = _judge(path, champion, data_dir=request.data_dir)
+    is_champion = champion.is_file() and path.read_bytes() == champion.read_bytes()
+    if dataset == trained_on and not folder and not is_champion:
+        with suppress(MissingExtraError):  # the report then has no decision
+            decision = judge(path, champion, data_dir=request.data_dir)
     reproduce = {"weights": request.weights, "dataset": None if folder else dataset}
     reproduce |= {"folder": folder, "data_dir": request.data_dir}
     measured = report.measure(
         path,
         pictures,
         champion=champion,
-        data=data,
         name=name,
         command=in_one_line(command_line("evaluate", reproduce)),
         decision=decision,
@@ -207,12 +327,3 @@ def evaluate(request: EvaluateRequest) -> Evaluated:
         unreadable=len(pictures.unreadable),
         sha256=sha256((out / report.METRICS).read_bytes()),
     )
-
-
-def _judge(path: Path, champion: Path, *, data_dir: Path) -> Decision | None:
-    """Judge the weights for promotion; None if they are the champion, or torch is missing."""
-    if champion.is_file() and path.read_bytes() == champion.read_bytes():
-        return None
-    with suppress(MissingExtraError):
-        return judge(path, champion, data_dir=data_dir)
-    return None

@@ -20,7 +20,7 @@ import uvicorn
 from PIL import Image, ImageFile
 
 from nnpipe import Classifier
-from nnpipe.demo import answers, limits, server
+from nnpipe.demo import answers, server
 from nnpipe.demo import app as application
 from nnpipe.demo.app import HEADERS, STATIC, create_app
 from nnpipe.errors import NnpipeError
@@ -197,7 +197,7 @@ NOT_READ = {
     "too many pixels": (flat_png(5001), "image/png", 413, "25 million pixels"),
     "a bomb": (flat_png(20000), "image/png", 413, "25 million pixels"),
     "too many scans": (many_scans(100), "image/jpeg", 413, "100 scans"),
-    "too many bytes": (bytes(limits.MAX_BODY + 1), "", 413, "10 MiB"),
+    "too many bytes": (bytes(answers.MAX_BODY + 1), "", 413, "10 MiB"),
     "no JSON": (b"[[1, 2], [3", "application/json", 400, "not JSON"),
     "not UTF-8": (b"[[\xff]]", "application/json", 400, "not JSON"),
     "deep JSON": (b"[" * 100_000, "application/json", 400, "not JSON"),
@@ -269,7 +269,7 @@ def test_a_client_that_leaves_early_is_no_error(here, caplog):
 
 
 def test_a_body_that_does_not_come_is_not_waited_for(here, monkeypatch):
-    monkeypatch.setattr(limits, "SECONDS", 0.3)
+    monkeypatch.setattr(answers, "SECONDS", 0.3)
     connection = http.client.HTTPConnection("127.0.0.1", here.port, timeout=SECONDS)
     connection.putrequest("POST", PREDICT)
     connection.putheader("Content-Length", "99")
@@ -282,9 +282,9 @@ def test_a_body_that_does_not_come_is_not_waited_for(here, monkeypatch):
 
 def test_a_picture_that_takes_long_is_given_up(here, monkeypatch):
     """And its thread soon is free again."""
-    monkeypatch.setattr(limits, "SECONDS", 0.3)
+    monkeypatch.setattr(answers, "SECONDS", 0.3)
     long = many_frames(500_000)
-    assert len(long) < limits.MAX_BODY
+    assert len(long) < answers.MAX_BODY
     start = time.monotonic()
     for _ in range(2 * application.cores()):
         response = here.post(long)
@@ -311,8 +311,8 @@ def test_a_reader_that_hangs_is_not_waited_for(monkeypatch):
 
     monkeypatch.setattr(answers, "answer", hang_on_short_bodies)
     monkeypatch.setattr(application, "cores", lambda: 2)
-    monkeypatch.setattr(limits, "SECONDS", 0.3)
-    monkeypatch.setattr(limits, "WAIT", 0.1)
+    monkeypatch.setattr(answers, "SECONDS", 0.3)
+    monkeypatch.setattr(answers, "WAIT", 0.1)
     try:
         with serving(create_app(Classifier.load())) as client:
             response = client.post(b"x")
@@ -335,7 +335,7 @@ def test_reading_does_not_keep_others_waiting(monkeypatch):
 
     monkeypatch.setattr(answers, "answer", hang)
     monkeypatch.setattr(application, "cores", lambda: 1)
-    monkeypatch.setattr(limits, "MAX_UNDER_WAY", 2)
+    monkeypatch.setattr(answers, "MAX_UNDER_WAY", 2)
     with serving(create_app(Classifier.load())) as client, ThreadPoolExecutor(2) as threads:
         try:
             waiting = [threads.submit(client.post, THREE) for _ in range(2)]
@@ -364,7 +364,7 @@ def hanging(monkeypatch, **settings):
     monkeypatch.setattr(answers, "answer", hang)
     monkeypatch.setattr(application, "cores", lambda: 1)
     for name, value in settings.items():
-        monkeypatch.setattr(limits, name, value, raising=False)
+        monkeypatch.setattr(answers, name, value, raising=False)
     app = create_app(Classifier.load())
     with serving(app) as client, ThreadPoolExecutor(2) as threads:
         client.get("/healthz")  # now the application has started

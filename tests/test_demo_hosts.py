@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from nnpipe.demo.hosts import answers_to
+from nnpipe.demo.app import answers_to
 
 ALLOWED = [
     "localhost",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import chi2, entropy, norm
 
-from nnpipe import drift, export, runs, weights
+from nnpipe import drift, runs, stages, weights
 from nnpipe.classifier import Classifier, champion, feature_values
 from nnpipe.datasets import drawn
 from nnpipe.epochs import Epoch
@@ -210,7 +210,7 @@ def test_weights_carry_what_their_validation_digits_are_like(tmp_path, small_dat
         seconds=1.0,
         history=[Epoch(1, 1, 2.3, 2.3, 0.1, 1.0)],
     )
-    export.write_weights(
+    stages.write_weights(
         tmp_path, network, record=record, data=small_dataset, out=tmp_path / "w.npz"
     )
     classifier = Classifier.load(tmp_path / "w.npz")

@@ -13,14 +13,25 @@ from sklearn.calibration import calibration_curve
 
 from nnpipe.errors import EvaluationError
 from nnpipe.evaluation import evaluate, robustness
-from nnpipe.evaluation.cases import MOST
+from nnpipe.evaluation.cases import MOST, Duplicate, find_duplicates
 from nnpipe.evaluation.classes import Pair, f1
-from nnpipe.evaluation.comparison import Comparison, compare, mcnemar
-from nnpipe.evaluation.coverage import Point, apply_budgets
-from nnpipe.evaluation.duplicates import Duplicate, find
-from nnpipe.evaluation.intervals import Estimate, percentiles, share, wilson
-from nnpipe.evaluation.reliability import BINS, class_reliability, reliability
+from nnpipe.evaluation.confidence import (
+    BINS,
+    Point,
+    apply_budgets,
+    class_reliability,
+    reliability,
+)
 from nnpipe.evaluation.robustness import CHANGES, Change, measure, through, warp
+from nnpipe.evaluation.statistics import (
+    Comparison,
+    Estimate,
+    compare,
+    mcnemar,
+    percentiles,
+    share,
+    wilson,
+)
 from nnpipe.network import Layer, Network, cross_entropy, softmax
 
 DIGITS = range(10)
@@ -809,30 +820,30 @@ def test_copies_among_others_are_found_with_both_labels():
     almost[27, 27] ^= 1
     pictures, labels = np.array([c, a, almost, b, a]), np.array([0, 1, 2, 3, 4])
     others, other_labels = np.array([d, a, b, a]), np.array([5, 6, 3, 7])
-    found = find(pictures, labels, earlier=(others, other_labels))
+    found = find_duplicates(pictures, labels, earlier=(others, other_labels))
     assert found == (Duplicate(1, 1, 1, 6), Duplicate(3, 2, 3, 3), Duplicate(4, 1, 4, 6))
-    assert find(others, other_labels, earlier=(pictures, labels)) == (
+    assert find_duplicates(others, other_labels, earlier=(pictures, labels)) == (
         Duplicate(1, 1, 6, 1),
         Duplicate(2, 3, 3, 3),
         Duplicate(3, 1, 7, 1),
     )
-    assert find(pictures, labels, earlier=(others[:0], other_labels[:0])) == ()
-    assert find(pictures[:0], labels[:0], earlier=(others, other_labels)) == ()
+    assert find_duplicates(pictures, labels, earlier=(others[:0], other_labels[:0])) == ()
+    assert find_duplicates(pictures[:0], labels[:0], earlier=(others, other_labels)) == ()
 
 
 def test_copies_in_one_set_are_found_but_for_the_first():
     a, b, c = np.random.default_rng(0).integers(0, 256, (3, 28, 28), np.uint8)
     pictures, labels = np.array([a, b, a, c, b, a]), np.array([0, 1, 0, 3, 4, 5], np.uint8)
-    assert find(pictures, labels) == (
+    assert find_duplicates(pictures, labels) == (
         Duplicate(2, 0, 0, 0),
         Duplicate(4, 1, 4, 1),
         Duplicate(5, 0, 5, 0),
     )
-    assert find(pictures[1:4], labels[1:4]) == ()
+    assert find_duplicates(pictures[1:4], labels[1:4]) == ()
 
 
 def test_copies_are_found_however_they_lie_in_memory(pictures):
     whole = (255 * pictures).astype(np.uint8)
     turned = np.asfortranarray(whole)
-    found = find(turned, np.zeros(40), earlier=(whole[::-1], np.ones(40)))
+    found = find_duplicates(turned, np.zeros(40), earlier=(whole[::-1], np.ones(40)))
     assert [(of.index, of.earlier) for of in found] == [(i, 39 - i) for i in range(40)]

@@ -23,7 +23,7 @@ LAYERS = [
     {"weights", "training", "calibration", "attribution"},
     {"classifier", "datasets", "runs", "evaluation", "explain"},
     {"scoring", "torch_training", "numpy_training"},
-    {"labelled", "champions", "export"},
+    {"labelled", "champions"},
     {"report"},
     {"stages"},
     {"demo"},

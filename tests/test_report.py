@@ -34,14 +34,13 @@ PLOTS = [
 ]
 
 
-def report_on(pictures, path=None, *, data=None, name="few"):
+def report_on(pictures, path=None, *, name="few"):
     """Measure weights, by default the champion's, beside the champion."""
     champion_path = champion()
     return measure(
         path or champion_path,
         pictures,
         champion=champion_path,
-        data=data,
         name=name,
         command="nnpipe evaluate",
     )
@@ -76,7 +75,7 @@ def written(small_dataset, tmp_path_factory):
     pictures = labelled.from_dataset(small_dataset)
     reports = {}
     for name, path in (("champion", champion()), ("other", other)):
-        measured = report_on(pictures, path, data=small_dataset, name=name)
+        measured = report_on(pictures, path, name=name)
         reports[name] = (measured, write(folder / name, measured), folder / name)
     return reports
 
@@ -199,9 +198,7 @@ def test_the_champion_is_compared_with_on_the_same_digits(written, small_dataset
 
 def test_without_a_champion_there_is_no_comparison(tmp_path, small_dataset):
     pictures = of(*(part[:10] for part in small_dataset.test))
-    measured = measure(
-        champion(), pictures, champion=tmp_path / "none.npz", data=None, name="few", command=""
-    )
+    measured = measure(champion(), pictures, champion=tmp_path / "none.npz", name="few", command="")
     metrics = write(tmp_path, measured, plots=False)
     assert metrics["comparison"] is None
     assert metrics["summary"]["against_champion"] == "There is no champion to compare with."

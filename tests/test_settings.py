@@ -99,7 +99,7 @@ OWN_WORDS = {
     "nnpipe/settings.py",
     # A report says by which commands it was made.
     "nnpipe/stages.py",
-    "nnpipe/report/measure.py",
+    "nnpipe/report/metrics.py",
 }
 
 

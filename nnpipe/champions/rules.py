@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from nnpipe import datasets
 from nnpipe.classifier import Classifier
 from nnpipe.errors import DatasetError, ExportError, WeightsError, needs
-from nnpipe.evaluation.comparison import compare
+from nnpipe.evaluation.statistics import compare
 from nnpipe.runs import MODEL
 
 SIGNIFICANCE = 0.05
@@ -54,7 +53,12 @@ def judge(candidate: Path, champion: Path, *, data_dir: Path) -> Decision:
         DatasetError: the digits are missing, damaged, or others than it was trained on.
         MissingExtraError: there is a PyTorch model, and torch is not installed.
     """
-    old = _champion(champion)
+    old = None
+    try:
+        if os.path.lexists(champion):
+            old = Classifier.load(champion)
+    except WeightsError as error:
+        raise WeightsError(f"{error}; it is the champion", advice="rollback") from error
     try:
         new = Classifier.load(candidate)
     except WeightsError as error:
@@ -72,15 +76,6 @@ def judge(candidate: Path, champion: Path, *, data_dir: Path) -> Decision:
         if rules[1].passed:
             rules += _compared(new, old, validation=data.validation)
     return Decision(all(rule.passed for rule in rules), tuple(rules))
-
-
-def _champion(path: Path) -> Classifier | None:
-    if not os.path.lexists(path):
-        return None
-    try:
-        return Classifier.load(path)
-    except WeightsError as error:
-        raise WeightsError(f"{error}; it is the champion", advice="rollback") from error
 
 
 def _same_dataset(new: Classifier, old: Classifier | None) -> Rule:
@@ -125,30 +120,20 @@ def _compared(
     comparison = compare(right, was_right)
     gained, lost, p = comparison.gained, comparison.lost, comparison.p_value
     worse = lost > gained and p < SIGNIFICANCE
-    reason = (
+    totals = (
         f"of {len(labels):,} validation digits it gains {gained:,} and loses {lost:,} "
         f"(p = {p:.2g}, exact McNemar test), which is {'' if worse else 'not '}worse "
         f"at {SIGNIFICANCE:.0%}"
     )
-    return [Rule("not worse", not worse, reason), _recall(labels, right=right, was_right=was_right)]
-
-
-def _recall(
-    labels: npt.NDArray[np.uint8],
-    *,
-    right: npt.NDArray[np.bool_],
-    was_right: npt.NDArray[np.bool_],
-) -> Rule:
-    """Check that no digit's recall falls too much; all arrays have the shape (n,)."""
     recalls = [
         (was_right[labels == digit].mean(), right[labels == digit].mean(), digit)
         for digit in np.unique(labels)
     ]
     before, now, digit = max(recalls, key=lambda recall: recall[0] - recall[1])
     passed = bool(before - now <= RECALL_LOSS + 1e-9)  # as floats, 0.99 − 0.98 is more than 0.01
-    reason = (
+    each = (
         f"{'no digit loses more than' if passed else 'the most that a digit may lose is'} "
         f"{RECALL_LOSS:.0%} of its recall; digit {digit} does worst, {before:.2%} before and "
         f"{now:.2%} now"
     )
-    return Rule("recall", passed, reason)
+    return [Rule("not worse", not worse, totals), Rule("recall", passed, each)]

@@ -115,8 +115,8 @@ class Store:
                 return Promotion(decision, False, None, digest)
             if _read(run) != files:
                 raise PromotionError(f"{run}: was changed while it was judged; promote it again")
-            order = self._with_champion(order)
-            replaced = order[0].number if order else None
+            present = self._present(order) or (order[0] if order else None)
+            replaced = present.number if present else None
             # A change that failed, or was rolled back, may have archived it.
             again = (f for f in order if (f.sha256, f.replaced) == (digest, replaced))
             former = next((f for f in again if self.archive.is_whole(f, files)), None)
@@ -140,9 +140,7 @@ class Store:
         """
         with self._locked():
             order = self._settled()
-            if order:
-                order = self._with_champion(order)
-            present = order[0] if order and order[0].sha256 == _digest(self.champion) else None
+            present = self._present(order) if order else None
             if name is not None:
                 matches = [f for f in order if name in (f.name, str(f.number), f"{f.number:04}")]
             elif present is not None:
@@ -168,7 +166,9 @@ class Store:
         self._check_root()
         digest, order = _digest(self.champion), self.archive.order()
         name = next((former.name for former in order if former.sha256 == digest), "champion")
-        listed = [_listed(name, "champion", path=self.champion)] if digest else []
+        listed = []
+        if os.path.lexists(self.champion):
+            listed.append(_listed(name, "champion", path=self.champion))
         for folder in self.archive.folders().values():
             try:
                 if folder.name != name:
@@ -176,7 +176,7 @@ class Store:
                     listed.append(_listed(folder.name, "former", path=folder / WEIGHTS_FILE))
             except PromotionError as error:
                 listed.append(ListedModel(folder.name, "damaged", reason=in_one_line(error)))
-        archived = {digest} - {"unreadable"} | {former.sha256 for former in order}
+        archived = {digest, *(former.sha256 for former in order)} - {None}
         candidates = (folder / WEIGHTS_FILE for folder in sorted(self.runs.glob("*")))
         new = (p for p in candidates if os.path.lexists(p) and _digest(p) not in archived)
         return [*listed, *(_listed(path.parent.name, "candidate", path=path) for path in new)]
@@ -203,25 +203,25 @@ class Store:
         present = next((former for former in order if former.sha256 == digest), None)
         if present is None:
             return order
-        companions = {name: _digest(self.root / name) for name in COMPANIONS}
-        fits = all(present.companions.get(name) == digest for name, digest in companions.items())
+        paths = [self.root / name for name in COMPANIONS if os.path.lexists(self.root / name)]
+        fits = present.companions == {path.name: _digest(path) for path in paths}
         if not fits or present is not order[0]:
             with suppress(PromotionError):  # nothing can be mended from a damaged one
                 self._install(present, None)
         return [present, *(former for former in order if former is not present)]
 
-    def _with_champion(self, order: list[Former]) -> list[Former]:
-        """Archive the present champion if it came from elsewhere and is whole."""
+    def _present(self, order: list[Former]) -> Former | None:
+        """The champion, archived if it came from elsewhere; None: it is missing or damaged."""
         if order and order[0].sha256 == _digest(self.champion):
-            return order
+            return order[0]
         try:
             weights.load(self.champion)
         except WeightsError:
-            return order
+            return None
         # The first came with nnpipe; a later one was put there by hand, or by git.
         name = "replaced-by-hand" if order else "shipped"
         replaced = order[0].number if order else None
-        return [self.archive.add(name, _read(self.root), replaced=replaced), *order]
+        return self.archive.add(name, _read(self.root), replaced=replaced)
 
     def _change(self, to: Former, before: int | None) -> None:
         try:
@@ -272,13 +272,10 @@ def _read(folder: Path) -> dict[str, bytes]:
 
 
 def _digest(path: Path) -> str | None:
-    """The SHA-256 of a file, "unreadable", or None if there is none."""
-    try:
+    """The SHA-256 of a file; None: it is missing or cannot be read."""
+    with suppress(OSError):
         return sha256(records.read_bytes(path))
-    except FileNotFoundError:
-        return None
-    except OSError:
-        return "unreadable"
+    return None
 
 
 def _listed(name: str, state: str, *, path: Path) -> ListedModel:

@@ -27,10 +27,7 @@ MD5 = {
     "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
     "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
 }
-MIRRORS = (
-    "https://ossci-datasets.s3.amazonaws.com/mnist/",
-    "http://yann.lecun.com/exdb/mnist/",
-)
+MIRRORS = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "http://yann.lecun.com/exdb/mnist/")
 DISPUTED = frozenset(
     (947, 1621, 1901, 2130, 2462, 2597, 2654, 3520, 3558, 5937, 6651, 6783, 8527, 9679, 9729)
 )
@@ -46,11 +43,7 @@ def raw_folder(folder: Path) -> Path:
 
 
 def fetch(
-    folder: Path,
-    mirror: str | None = None,
-    *,
-    seconds: float = 600,
-    silence: float = 30,
+    folder: Path, mirror: str | None = None, *, seconds: float = 600, silence: float = 30
 ) -> None:
     """Download the official files that are missing in a folder of data sets.
 

@@ -11,13 +11,16 @@ separate them. Requests never name a file: the files of the page are listed at t
 import asyncio
 import os
 import re
+import socket
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
 from functools import partial
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -29,8 +32,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nnpipe import __version__
 from nnpipe.classifier import Classifier
-from nnpipe.demo import answers, limits, schema
-from nnpipe.demo.hosts import answers_to
+from nnpipe.demo import answers, schema
 from nnpipe.errors import NnpipeError
 from nnpipe.processes import cores
 
@@ -113,39 +115,29 @@ def create_app(
     return app
 
 
-async def predict(
-    request: Request,
-    *,
-    activations: Annotated[bool, Query(description="Add the output of each layer.")] = False,
-    evidence: Annotated[bool, Query(description="Add the pixels for and against.")] = False,
-    rival: Annotated[
-        int | None,
-        Query(ge=0, le=9, description="Compare with this digit; by default, with all others."),
-    ] = None,
-) -> Response:
+async def predict(request: Request, extras: Annotated[schema.Extras, Query()]) -> Response:
     """Read the digit in a picture, as `nnpipe predict` does."""
     state = request.app.state
-    if state.under_way >= limits.MAX_UNDER_WAY:
-        raise HTTPException(429, "the server has too many requests; try again", limits.BUSY)
+    if state.under_way >= answers.MAX_UNDER_WAY:
+        raise HTTPException(429, "the server has too many requests; try again", answers.BUSY)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     as_json = kind == "application/json"
-    extras = answers.Extras(activations, evidence, rival)
     state.under_way += 1
     try:
-        body = await limits.receive(request, limits.MAX_JSON if as_json else limits.MAX_BODY)
+        body = await answers.receive(request, answers.MAX_JSON if as_json else answers.MAX_BODY)
         read = partial(answers.answer, as_json=as_json, extras=extras)
         work = state.pool.submit(read, state.classifier, body)
         reading, leaving = asyncio.wrap_future(work), asyncio.ensure_future(request.receive())
         first = asyncio.FIRST_COMPLETED
-        await asyncio.wait((reading, leaving), timeout=limits.WAIT, return_when=first)
+        await asyncio.wait((reading, leaving), timeout=answers.WAIT, return_when=first)
         leaving.cancel()
         if work.cancel():  # no reader has started it
-            why = f"all readers have been busy for {limits.WAIT:g} seconds; try again"
-            raise HTTPException(503, why, limits.BUSY)
-        async with asyncio.timeout(limits.SECONDS):
+            why = f"all readers have been busy for {answers.WAIT:g} seconds; try again"
+            raise HTTPException(503, why, answers.BUSY)
+        async with asyncio.timeout(answers.SECONDS):
             content = await reading
     except TimeoutError:
-        raise HTTPException(422, limits.TOO_LONG.format(limits.SECONDS)) from None
+        raise HTTPException(422, answers.TOO_LONG.format(answers.SECONDS)) from None
     except ClientDisconnect:
         raise HTTPException(400, "the body is incomplete") from None
     finally:
@@ -183,6 +175,24 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
 async def _failed(request: Request, error: Exception) -> JSONResponse:
     """Answer after a bug; no middleware sees this answer. The log has the details."""
     return JSONResponse({"detail": "a bug in the server; its log has details"}, 500, HEADERS)
+
+
+def answers_to(host: str, names: set[str]) -> bool:
+    """Return True if a ``Host`` header is an IP address, a name of this machine, or in `names`.
+
+    A malicious page can point its own name to this machine (DNS rebinding), and then the browser
+    lets it read the answers of this server. The ``Host`` header of such a request has the name of
+    that page. Requests by IP address are safe, because an address cannot be redirected.
+
+    Args:
+        host: the header, with or without a port.
+        names: further names, in lower case; "*" stands for all.
+    """
+    with suppress(ValueError):
+        name = urlsplit(f"//{host}").hostname or ""
+        allowed = {"localhost", socket.gethostname().lower(), *names}
+        return bool({name, "*"} & allowed or ip_address(name))
+    return False
 
 
 class _Door:

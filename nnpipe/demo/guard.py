@@ -35,8 +35,8 @@ MAX_CONNECTIONS = 200
 """Open connections. Beyond this, a new one replaces one that waits for its client."""
 
 MAX_PER_CLIENT = 50
-"""Open connections from one address, likewise. This is less than `limits.MAX_UNDER_WAY`, so that no
-client can take all of those places."""
+"""Open connections from one address, likewise. This is less than `answers.MAX_UNDER_WAY`, so that
+no client can take all of those places."""
 
 NOT_HTTP = (
     "this is not an HTTP/1.1 request, or its head has more than "

@@ -17,6 +17,16 @@ Rows = Annotated[list[Annotated[list[Brightness], Some]], Some]
 Flat = Annotated[list[Brightness], Field(min_length=SIDE * SIDE, max_length=SIDE * SIDE)]
 
 
+class Extras(BaseModel):
+    """The optional parts of an answer that are requested."""
+
+    activations: bool = Field(False, description="Add the output of each layer.")
+    evidence: bool = Field(False, description="Add the pixels for and against.")
+    rival: Digit | None = Field(
+        None, description="Compare with this digit; by default, with all others."
+    )
+
+
 class Activations(BaseModel):
     """The outputs of the layers."""
 

@@ -1,9 +1,10 @@
 """The figures of a report, from labels and logits.
 
-    classes      confusion, precision, recall, F1      intervals    Wilson, bootstrap
-    reliability  log loss, Brier, calibration          coverage     share read at an error budget
-    robustness   accuracy on changed pictures          comparison   with another network
-    cases        pictures to look at                   duplicates   identical pictures
+    classes      confusion, precision, recall, F1
+    confidence   log loss, Brier, calibration, and the share read at an error budget
+    robustness   accuracy on changed pictures
+    cases        pictures to look at, and identical ones
+    statistics   intervals (Wilson, bootstrap), and the comparison of two networks
 
 `evaluate` takes labels and logits alone; robustness and duplicates take pictures.
 """
@@ -18,7 +19,6 @@ from nnpipe.evaluation.cases import Cases, choose
 from nnpipe.evaluation.classes import (
     CLASSES,
     ClassFigures,
-    Counts,
     Pair,
     class_figures,
     confused_pairs,
@@ -26,10 +26,9 @@ from nnpipe.evaluation.classes import (
     confusion_shares,
     macro_f1,
 )
-from nnpipe.evaluation.coverage import Coverage, apply_budgets
-from nnpipe.evaluation.intervals import Estimate, share, wilson
-from nnpipe.evaluation.reliability import Calibration, calibration
-from nnpipe.network import softmax
+from nnpipe.evaluation.confidence import Calibration, Coverage, apply_budgets, calibration
+from nnpipe.evaluation.statistics import Estimate, share, wilson
+from nnpipe.network import Array, softmax
 
 __all__ = ["CLASSES", "Evaluation", "evaluate"]
 
@@ -64,7 +63,7 @@ class Evaluation:
     accuracy: Estimate
     macro_f1: Estimate  # mean F1 of the digits that occur
     classes: tuple[ClassFigures, ...]  # ten, by label
-    confusion: Counts  # (10, 10): row = label, column = answer
+    confusion: Array  # (10, 10): row = label, column = answer
     confusion_shares: tuple[tuple[float | None, ...], ...]  # of each row; None: no such label
     confused_pairs: tuple[Pair, ...]  # the most frequent first
     calibration: Calibration
@@ -145,15 +144,13 @@ def evaluate(
     )
 
 
-def _reject(
-    threshold: float, wrong: npt.NDArray[np.bool_], *, rejected: npt.NDArray[np.bool_]
-) -> Rejection:
+def _reject(threshold: float, wrong: Array, *, rejected: Array) -> Rejection:
     accepted, errors = int((~rejected).sum()), int((wrong & ~rejected).sum())
     accuracy = share(accepted - errors, accepted)
     return Rejection(threshold, int(rejected.sum()), accepted, errors, accuracy)
 
 
-def _without(disputed: frozenset[int], wrong: npt.NDArray[np.bool_]) -> Disputed:
+def _without(disputed: frozenset[int], wrong: Array) -> Disputed:
     indices = sorted(disputed)
     errors, others = int(wrong[indices].sum()), np.delete(wrong, indices)
     accuracy = share(int((~others).sum()), others.size)

@@ -1,6 +1,9 @@
-"""Pictures to look at: the worst errors, the narrowest hits, and labels that may be wrong."""
+"""Pictures to look at: the worst errors, the narrowest hits, labels that may be wrong, and
+pictures that occur twice.
+"""
 
 from dataclasses import dataclass
+from hashlib import blake2b
 
 import numpy as np
 
@@ -45,3 +48,37 @@ def first(mask: Array, *, by: Array, most: int = MOST) -> tuple[int, ...]:
     """Return the indices of masked pictures in ascending order of a key; mask and key are (n,)."""
     indices = np.flatnonzero(mask)
     return tuple(indices[np.argsort(by[indices], kind="stable")[:most]].tolist())
+
+
+@dataclass(frozen=True)
+class Duplicate:
+    """A picture with the same pixels as an earlier one."""
+
+    index: int
+    earlier: int  # index in the other set, or an earlier one in the same set
+    label: int
+    earlier_label: int
+
+
+def find_duplicates(
+    pixels: Array, labels: Array, *, earlier: tuple[Array, Array] | None = None
+) -> tuple[Duplicate, ...]:
+    """Find pictures that also occur earlier; only the first copy there counts.
+
+    Args:
+        pixels: uint8, shape (n, 28, 28).
+        labels: shape (n,).
+        earlier: pixels and labels of another set; by default, earlier pictures of the same set.
+    """
+    others, other_labels = earlier or (pixels, labels)
+    first = {_hash(picture): i for i, picture in reversed(list(enumerate(others)))}
+    pairs = ((i, first.get(_hash(picture))) for i, picture in enumerate(pixels))
+    return tuple(
+        Duplicate(i, j, int(labels[i]), int(other_labels[j]))
+        for i, j in pairs
+        if j is not None and (earlier or j < i)
+    )
+
+
+def _hash(picture: Array) -> bytes:
+    return blake2b(picture.tobytes(), digest_size=16).digest()

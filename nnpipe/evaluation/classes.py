@@ -3,16 +3,14 @@
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from nnpipe.evaluation.intervals import Estimate, percentiles, share
+from nnpipe.evaluation.statistics import Estimate, percentiles, share
+from nnpipe.network import Array
 
 CLASSES = 10
 
 RESAMPLES = 2000
 """Bootstrap samples."""
-
-Counts = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -38,27 +36,27 @@ class Pair:
     count: int
 
 
-def confusion_matrix(labels: npt.ArrayLike, answers: npt.ArrayLike) -> Counts:
+def confusion_matrix(labels: Array, answers: Array) -> Array:
     """Count pictures by label (row) and answer (column): shape (10, 10)."""
-    cells = np.asarray(labels, np.int64) * CLASSES + np.asarray(answers)
-    return np.bincount(cells, minlength=CLASSES**2).reshape(CLASSES, CLASSES)
+    cells = np.bincount(labels * CLASSES + answers, minlength=CLASSES**2)
+    return cells.reshape(CLASSES, CLASSES)
 
 
-def confusion_shares(confusion: Counts) -> tuple[tuple[float | None, ...], ...]:
+def confusion_shares(confusion: Array) -> tuple[tuple[float | None, ...], ...]:
     """Return each count as a share of its label; None if the label does not occur."""
     return tuple(
         tuple(count / sum(row) if sum(row) else None for count in row) for row in confusion.tolist()
     )
 
 
-def confused_pairs(confusion: Counts) -> tuple[Pair, ...]:
+def confused_pairs(confusion: Array) -> tuple[Pair, ...]:
     """Return the counts above 0 off the diagonal, the largest first."""
     counts = np.ndenumerate(_errors(confusion))
     pairs = [Pair(label, answer, int(n)) for (label, answer), n in counts if n]
     return tuple(sorted(pairs, key=lambda pair: -pair.count))
 
 
-def class_figures(confusion: Counts) -> tuple[ClassFigures, ...]:
+def class_figures(confusion: Array) -> tuple[ClassFigures, ...]:
     """Return the figures of the ten digits."""
     figures = []
     for label, errors in enumerate(_errors(confusion)):
@@ -79,12 +77,12 @@ def class_figures(confusion: Counts) -> tuple[ClassFigures, ...]:
     return tuple(figures)
 
 
-def _errors(confusion: Counts) -> Counts:
+def _errors(confusion: Array) -> Array:
     """Return a confusion matrix without its diagonal."""
-    return confusion - np.diag(confusion.diagonal())
+    return np.where(np.eye(CLASSES, dtype=bool), 0, confusion)
 
 
-def macro_f1(confusion: Counts) -> Estimate:
+def macro_f1(confusion: Array) -> Estimate:
     """Return the mean F1 of the digits that occur.
 
     The interval is a bootstrap: it draws the pictures 2,000 times with replacement. F1 depends on
@@ -101,12 +99,12 @@ def macro_f1(confusion: Counts) -> Estimate:
     return percentiles(float(_f1(confusion[np.newaxis])[0, occurring].mean()), means)
 
 
-def _f1(confusion: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+def _f1(confusion: Array) -> Array:
     """Return F1 for n matrices, shape (n, 10); NaN for a digit that is neither label nor answer."""
     hits = confusion.diagonal(axis1=1, axis2=2)
     total = confusion.sum(axis=1) + confusion.sum(axis=2)
     with np.errstate(invalid="ignore"):  # 0 / 0 is NaN
-        f1: npt.NDArray[np.float64] = 2 * hits / total
+        f1: Array = 2 * hits / total
     return f1
 
 

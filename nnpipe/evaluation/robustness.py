@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnpipe.evaluation.classes import CLASSES
-from nnpipe.evaluation.intervals import Estimate, wilson
+from nnpipe.evaluation.statistics import Estimate, wilson
 from nnpipe.network import Array, Layer, Network
 
 SIDE = 28

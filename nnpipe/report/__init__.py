@@ -18,10 +18,8 @@ import pandas as pd
 
 from nnpipe.errors import OutputError
 from nnpipe.files import cannot_write, write_json
-from nnpipe.report.contents import contents
-from nnpipe.report.measure import Measured, measure
-from nnpipe.report.page import render
-from nnpipe.report.pictures import encode_pictures
+from nnpipe.report.metrics import Measured, contents, measure
+from nnpipe.report.page import encode_pictures, render
 
 __all__ = ["Measured", "measure", "write"]
 

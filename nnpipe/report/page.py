@@ -1,13 +1,26 @@
-"""The page of a report, and its summary in Markdown."""
+"""The page of a report, its summary in Markdown, and the pictures in it."""
 
+import base64
+import io
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from PIL import Image
 
-from nnpipe.evaluation.reliability import BINS
+from nnpipe.errors import PictureError
+from nnpipe.evaluation import CLASSES
+from nnpipe.evaluation.confidence import BINS
+from nnpipe.network import Array
+from nnpipe.preprocess.pictures import open_picture
+from nnpipe.report.metrics import Measured
 
 NARROW = "\N{NARROW NO-BREAK SPACE}"
+
+THUMBNAIL = 112
+"""Largest side of a file's picture, in pixels."""
 
 
 def render(
@@ -17,9 +30,9 @@ def render(
 
     Args:
         name: of the file.
-        metrics: see `contents.contents`.
+        metrics: see `metrics.contents`.
         plots: SVGs by the name of the plot; without them the page shows tables.
-        pictures: data URIs, see `pictures.encode_pictures`.
+        pictures: data URIs, see `encode_pictures`.
     """
     environment = Environment(
         loader=PackageLoader("nnpipe.report", "."),
@@ -59,3 +72,41 @@ def estimate(value: dict[str, float] | None, digits: int = 2) -> str:
     return Markup('{} <span class="interval">{} to {}</span>').format(
         percent(value["value"], digits), low, high
     )
+
+
+def encode_pictures(metrics: dict[str, Any], measured: Measured) -> dict[str, Any]:
+    """Return the pictures of a report as data URIs.
+
+    Returns:
+        ``seen``: index → the 28×28 pixels that the network sees; ``files``: index → a thumbnail of
+        the file, for a folder; ``means``: the mean picture of each digit, None if it does not
+        occur.
+    """
+    indices = [int(i) for i in metrics["pictures"]]
+    images, labels = measured.labelled.digits
+    files = measured.labelled.files
+    by_digit = [images[labels == digit] for digit in range(CLASSES)]
+    return {
+        "seen": {str(i): _data_uri(images[i]) for i in indices},
+        "files": {str(i): _thumbnail(files[i]) for i in indices} if files else {},
+        "means": [_data_uri(some.mean(axis=0).round()) if len(some) else None for some in by_digit],
+    }
+
+
+def _thumbnail(path: Path) -> str | None:
+    try:
+        image = open_picture(path).image
+        image.thumbnail((THUMBNAIL, THUMBNAIL))
+        return _encode(image.convert("RGBA" if image.has_transparency_data else "RGB"))
+    except (PictureError, OSError, ValueError):  # the file has changed since it was read
+        return None
+
+
+def _data_uri(pixels: Array) -> str:
+    return _encode(Image.fromarray(pixels.astype(np.uint8)))
+
+
+def _encode(image: Image.Image) -> str:
+    stream = io.BytesIO()
+    image.save(stream, "PNG")
+    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()

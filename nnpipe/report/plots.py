@@ -55,7 +55,7 @@ def draw_all(metrics: dict[str, Any], folder: Path) -> dict[str, list[str]]:
     """Draw all plots.
 
     Args:
-        metrics: see `contents.contents`.
+        metrics: see `metrics.contents`.
         folder: where the PNGs are written.
 
     Returns:
@@ -141,9 +141,7 @@ def _classes(figures: list[dict[str, Any]], ax: Axes) -> None:
             markersize=4,
             capsize=2,
         )
-    ax.set_xticks(range(10))
-    ax.set_xlabel("digit")
-    ax.set_ylabel("%")
+    ax.set(xticks=range(10), xlabel="digit", ylabel="%")
     ax.legend(loc="upper left", bbox_to_anchor=(0, -0.16), ncols=2)
 
 
@@ -161,10 +159,7 @@ def _confusion(
     for (row, column), value in np.ndenumerate(table):
         if value:
             ax.text(column, row, text(value), ha="center", va="center", fontsize=7.5)
-    ax.set_xticks(range(10))
-    ax.set_yticks(range(10))
-    ax.set_xlabel("read as")
-    ax.set_ylabel("label")
+    ax.set(xticks=range(10), yticks=range(10), xlabel="read as", ylabel="label")
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
 
@@ -206,10 +201,8 @@ def _coverage(figures: dict[str, Any], ax: Axes) -> None:
             ax.annotate(text, (x, y), (-6, 5), textcoords="offset points", ha="right")
     # The axis starts shortly before the first error; before that the curve is 0.
     errors = curve.coverage[curve.error > 0]
-    ax.set_xlim(max(0, errors.min() - 10) if len(errors) else 0, 101)
-    ax.set_ylim(bottom=0)
-    ax.set_xlabel("% read, the most confident first")
-    ax.set_ylabel("% of them wrong")
+    ax.set(xlim=(max(0, errors.min() - 10) if len(errors) else 0, 101), ylim=(0, None))
+    ax.set(xlabel="% read, the most confident first", ylabel="% of them wrong")
 
 
 def _robustness(figures: dict[str, Any], ax: Axes) -> None:
@@ -227,5 +220,4 @@ def _robustness(figures: dict[str, Any], ax: Axes) -> None:
     ):
         ax.annotate(str(digit), (x[worst], share), fontsize=8, va=va, ha="center")
     ax.axvline(figures["unchanged"], color=GREY, linewidth=0.8, linestyle=":")
-    ax.set_ylim(-4, 104)
-    ax.set_xlabel(figures["unit"])
+    ax.set(ylim=(-4, 104), xlabel=figures["unit"])

@@ -1,20 +1,20 @@
-"""The quality of probabilities: log loss, Brier score and calibration error."""
+"""What a confidence is worth: log loss, Brier score, calibration error, and the share of pictures
+that can be read automatically within an error budget.
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from nnpipe.evaluation.classes import CLASSES
-from nnpipe.evaluation.intervals import Estimate, wilson
-from nnpipe.network import softmax
+from nnpipe.evaluation.statistics import Estimate, share, wilson
+from nnpipe.network import Array, softmax
 
 BINS = 15
 """Bins of confidence, as in Guo et al. 2017."""
 
-Labels = npt.NDArray[np.integer]
-Probabilities = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
+POINTS = 200
+"""Points of the risk-coverage curve, at most."""
 
 
 @dataclass(frozen=True)
@@ -57,28 +57,27 @@ class Calibration:
     classes: tuple[ClassReliability, ...]
 
 
-def calibration(labels: npt.ArrayLike, logits: npt.ArrayLike, *, temperature: float) -> Calibration:
+def calibration(labels: Array, logits: Array, *, temperature: float) -> Calibration:
     """Measure probabilities before and after division of the logits by a temperature.
 
     Args:
         labels: shape (n,), integers in 0…9.
-        logits: shape (n, 10).
+        logits: float64, shape (n, 10).
         temperature: fitted on validation pictures, above 0.
     """
-    y, z = np.asarray(labels), np.asarray(logits, np.float64)
-    before, after = softmax(z), softmax(z / temperature)
+    before, after = softmax(logits), softmax(logits / temperature)
     return Calibration(
         temperature=temperature,
-        before=reliability(y, before),
-        after=reliability(y, after),
+        before=reliability(labels, before),
+        after=reliability(labels, after),
         classes=tuple(
-            ClassReliability(k, *(class_reliability(y, p, label=k) for p in (before, after)))
+            ClassReliability(k, *(class_reliability(labels, p, label=k) for p in (before, after)))
             for k in range(CLASSES)
         ),
     )
 
 
-def reliability(labels: Labels, p: Probabilities) -> Reliability:
+def reliability(labels: Array, p: Array) -> Reliability:
     """Measure all ten probabilities; bins hold the largest one (Guo et al. 2017, section 2).
 
     Args:
@@ -92,7 +91,7 @@ def reliability(labels: Labels, p: Probabilities) -> Reliability:
     return _measure(of_label, squares, confidence=p.max(axis=1), right=right)
 
 
-def class_reliability(labels: Labels, p: Probabilities, *, label: int) -> Reliability:
+def class_reliability(labels: Array, p: Array, *, label: int) -> Reliability:
     """Measure one digit against all others.
 
     Source: Nixon et al. 2019, "Measuring Calibration", section 3.2.
@@ -108,9 +107,7 @@ def class_reliability(labels: Labels, p: Probabilities, *, label: int) -> Reliab
     return _measure(of_label, (own - positive) ** 2, confidence=own, right=positive)
 
 
-def _measure(
-    of_label: Probabilities, squares: Probabilities, *, confidence: Probabilities, right: Mask
-) -> Reliability:
+def _measure(of_label: Array, squares: Array, *, confidence: Array, right: Array) -> Reliability:
     """Measure probabilities of true labels, squared errors and confidences, shape (n,) each."""
     # A probability may underflow to 0, which has no logarithm; a rounded sum may exceed 1.
     logs = np.log(np.clip(of_label, np.finfo(np.float64).tiny, 1))
@@ -120,7 +117,7 @@ def _measure(
     return Reliability(float(-logs.mean()) + 0.0, float(squares.mean()), ece, bins)
 
 
-def _bins(confidence: Probabilities, right: Mask) -> tuple[Bin, ...]:
+def _bins(confidence: Array, right: Array) -> tuple[Bin, ...]:
     edges = np.linspace(0, 1, BINS + 1)
     number = np.searchsorted(edges[1:-1], confidence)
     n = np.bincount(number, minlength=BINS)
@@ -132,3 +129,58 @@ def _bins(confidence: Probabilities, right: Mask) -> tuple[Bin, ...]:
         for low, high, n, confidences, hits in zip(*columns, strict=True)
         if n
     )
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What is read if at most a given share of it may be wrong."""
+
+    budget: float  # the allowed share of errors
+    threshold: float | None  # chosen on validation; None: none keeps the budget there
+    read: int  # pictures of at least this confidence
+    coverage: float  # their share of all
+    errors: int  # those read wrong
+    error: Estimate | None  # their share of what is read
+    kept: bool | None  # True or False if the whole interval of that says so, else None
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point of the risk-coverage curve (El-Yaniv & Wiener 2010, section 2)."""
+
+    coverage: float  # the share of the pictures that is read, the most confident first
+    error: float  # the share of those that is wrong
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Coverage at error budgets, and the whole curve."""
+
+    budgets: tuple[Budget, ...]
+    curve: tuple[Point, ...]
+
+
+def apply_budgets(
+    confidences: Array, wrong: Array, *, thresholds: dict[float, float | None]
+) -> Coverage:
+    """Apply thresholds that were chosen on validation pictures.
+
+    Args:
+        confidences: of the answers, shape (n,), in [0, 1]; −1 for an answer that is never taken.
+        wrong: which answers are wrong, shape (n,).
+        thresholds: budget → threshold.
+    """
+    c, errors = np.asarray(confidences, np.float64), np.asarray(wrong, bool)
+    n, budgets = len(c), []
+    for budget, threshold in thresholds.items():
+        taken = c >= (np.inf if threshold is None else threshold)
+        read, misread = int(taken.sum()), int(errors[taken].sum())
+        error = share(misread, read)
+        kept = None
+        if error and (error.high <= budget or error.low > budget):
+            kept = error.high <= budget
+        budgets.append(Budget(budget, threshold, read, read / n, misread, error, kept))
+    errors_so_far = np.cumsum(errors[np.argsort(-c, kind="stable")])
+    counts = np.unique(np.linspace(1, n, min(n, POINTS)).round().astype(int)).tolist()
+    curve = (Point(k / n, int(errors_so_far[k - 1]) / k) for k in counts)
+    return Coverage(tuple(budgets), tuple(curve))

@@ -17,13 +17,11 @@ from flows.caching import once
 from flows.export import WEIGHTS_ASSET
 from flows.interface import HOOKS, described, run_by_hand
 from nnpipe import datasets, stages
-from nnpipe.champions import champion_of
 from nnpipe.errors import EvaluationError
 from nnpipe.files import sha256
 from nnpipe.records import read_bytes
 from nnpipe.settings import DATA, DataSet, EvaluateRequest
 from nnpipe.stages import Evaluated
-from nnpipe.weights import load
 
 REPORT_ASSET = "nnpipe://report"
 
@@ -31,13 +29,11 @@ REPORT_ASSET = "nnpipe://report"
 def _inputs(request: EvaluateRequest) -> dict[str, Any] | None:
     if request.folder:
         return None  # hashing its pictures takes as long as reading them
-    champion = champion_of(request.weights_dir)
-    path = request.weights or champion
-    dataset = request.dataset or load(path).metadata.dataset
+    path, champion, trained_on = stages.find_weights(request)
     return {
         "weights": sha256(read_bytes(path)),
         "champion": sha256(read_bytes(champion)) if os.path.lexists(champion) else None,
-        "data": datasets.load(dataset, request.data_dir).checksum,
+        "data": datasets.load(request.dataset or trained_on, request.data_dir).checksum,
         "out": request.out.resolve() if request.out else None,
         "name": path.resolve().parent.name,
         "plots": request.plots,

@@ -1,7 +1,9 @@
 import os
+import resource
 import subprocess
 import sys
 import zipfile
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from itertools import pairwise
 
@@ -9,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
+from nnpipe import weights
 from nnpipe.datasets import Digits
-from nnpipe.errors import ExportError, SettingError, TrainingError
+from nnpipe.errors import ExportError, OutputError, SettingError, TrainingError
 from nnpipe.network import Layer, Network
 from nnpipe.preprocess import as_inputs
 from nnpipe.settings import TrainRequest
@@ -146,6 +149,36 @@ def test_a_checkpoint_of_another_training_is_refused(small_dataset, tmp_path, mo
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(TrainingError, match=r"checkpoint\.pth: is damaged"):
         torch_train.train(small_dataset, recipe("classic", epochs=1), checkpoint=path)
+
+
+@contextmanager
+def full_disk():
+    """Let no file grow beyond a few bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+WRITERS = {
+    "checkpoint": lambda path, digits, network, **rest: torch_train.train(
+        digits, recipe("classic", epochs=1), checkpoint=path
+    ),
+    "model": lambda path, digits, network, **rest: save_model(path, to_state_dict(network)),
+    "weights": lambda path, digits, network, **rest: weights.save(path, network, **rest),
+}
+
+
+@pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
+def test_a_full_disk_ends_a_training_in_one_sentence(
+    small_dataset, network, tmp_path, metadata, golden, write
+):
+    path = tmp_path / "file"
+    with full_disk(), pytest.raises(OutputError, match=r"file: could not be written \(File too"):
+        write(path, small_dataset, network, metadata=metadata, golden=golden)
+    assert not list(tmp_path.iterdir())
 
 
 def test_divergence_stops_with_the_cause(small_dataset):

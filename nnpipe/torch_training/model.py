@@ -4,7 +4,7 @@ import io
 import zipfile
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -82,10 +82,16 @@ def to_network(state: StateDict) -> Network:
     return Network(tuple(layers))
 
 
-def save_model(path: Path, state: StateDict) -> None:
-    """Write a state dict, completely or not at all."""
+def save_model(path: Path, state: dict[str, Any]) -> None:
+    """Write a state dict, or a checkpoint, completely or not at all.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    content = io.BytesIO()
+    torch.save(state, content)  # into a file, its errors are no OSErrors
     with replacing(path) as stream:
-        torch.save(state, stream)
+        stream.write(content.getbuffer())
 
 
 def load_model(path: Path) -> StateDict:

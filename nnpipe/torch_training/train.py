@@ -15,11 +15,10 @@ from torch.nn import functional
 from nnpipe.datasets import Dataset
 from nnpipe.epochs import Epoch, OnEpoch, check_loss
 from nnpipe.errors import TrainingError
-from nnpipe.files import replacing
 from nnpipe.network import Network
 from nnpipe.torch_training.examples import Answered, Fresh
 from nnpipe.torch_training.mixture import Pool, draw_pools, to_pool
-from nnpipe.torch_training.model import StateDict, build, to_state_dict
+from nnpipe.torch_training.model import StateDict, build, save_model, to_state_dict
 from nnpipe.torch_training.precision import products
 from nnpipe.torch_training.recipes import Recipe
 from nnpipe.torch_training.teachers import build_teacher
@@ -162,8 +161,7 @@ def _fit(
                 "best": best,
                 "history": [asdict(epoch) for epoch in history],
             }
-            with replacing(checkpoint) as stream:
-                torch.save(progress, stream)
+            save_model(checkpoint, progress)
             saved = time.monotonic()
         if on_epoch:
             on_epoch(epoch)

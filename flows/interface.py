@@ -26,9 +26,10 @@ log = logging.getLogger(__name__)
 def described(function: F) -> F:
     """Add the help of a flow's parameters to its docstring, where Prefect's page reads it."""
     lines = [inspect.cleandoc(function.__doc__ or ""), "", "Args:"]
-    for name in inspect.signature(function).parameters:
+    for name, option in inspect.signature(function).parameters.items():
         about = parameter(name, function.__name__)
-        otherwise = f" By default {about.if_none}." if about.if_none else ""
+        says = about.if_none and option.default is None
+        otherwise = f" By default {about.if_none}." if says else ""
         lines.append(f"    {name}: {about.help}{otherwise}")
     function.__doc__ = "\n".join(lines)
     return function

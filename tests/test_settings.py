@@ -186,6 +186,12 @@ def test_flows_and_requests_have_the_same_defaults_and_types(flows):
         for name, given in inspect.signature(flow.fn).parameters.items():
             described = flow.parameters.properties[name]["description"]
             assert described.startswith(parameter(name, flow.fn.__name__).help)
+            where = f"{flow.name}: {name}"
+            assert ("By default" in described) == (given.default is None), where
+            is_default = given.default in (None, inspect.Parameter.empty)
+            if type(None) in get_args(hints[name]) and not is_default:
+                assert "null: " in described, where
+            assert "null" not in described or type(None) in get_args(hints[name]), where
             if name in fields:
                 assert given.default == fields[name].default, f"{flow.name}: {name}"
                 assert hints[name] == get_type_hints(kind)[name], f"{flow.name}: {name}"

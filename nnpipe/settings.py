@@ -4,11 +4,14 @@ A *request* says what one stage is to do. The command line and the flows take th
 requests and from `PARAMETERS`, build a request, and hand it to the stage.
 """
 
+import reprlib
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
+from types import NoneType
+from typing import Any, Literal, Self, get_args, get_type_hints
 
 from nnpipe.errors import SettingError
 
@@ -40,6 +43,13 @@ class Parameter:
     kind: Literal["argument", "option"] | None = None  # None: an argument if it has no default
     metavar: str | None = None
     flag: str = ""  # by default the name
+
+    def check(self, name: str, value: Any) -> None:
+        """Raise a `SettingError` if the value of the parameter ``name`` is out of its range."""
+        if self.least is not None and not value >= self.least:
+            raise SettingError(f"{name} is {value}, expected at least {self.least:,}")
+        if self.most is not None and not value <= self.most:
+            raise SettingError(f"{name} is {value}, expected at most {self.most:,}")
 
 
 PARAMETERS = {
@@ -133,6 +143,16 @@ def command_line(command: str, options: Mapping[str, Any]) -> str:
     return shlex.join(["nnpipe", command, *words])
 
 
+TYPES: dict[type, tuple[tuple[type, ...], str]] = {
+    bool: ((bool,), "True or False"),
+    int: ((Integral,), "a whole number"),
+    float: ((Real,), "a number"),
+    str: ((str, Path), "text"),
+    Path: ((str, Path), "a path"),
+}
+"""Type of a field → the types that are taken for it, and what an error calls them."""
+
+
 def parameter(name: str, command: str = "") -> Parameter:
     """Look up a parameter of a command.
 
@@ -144,39 +164,39 @@ def parameter(name: str, command: str = "") -> Parameter:
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What a stage is to do. Each choice and number is checked when a request is made.
+    """What a stage is to do. Each value is checked when a request is made.
+
+    A path may be given as text, and text as a path.
 
     Raises:
-        SettingError: a value is none of the choices, or out of its range.
+        SettingError: a value has another type, is none of the choices, or is out of its range.
     """
 
     def __post_init__(self) -> None:
         command = type(self).__name__.removesuffix("Request").lower()
         hints = get_type_hints(type(self))
         for field in fields(self):
-            value = getattr(self, field.name)
-            if value is None:
+            value, hint = getattr(self, field.name), hints[field.name]
+            optional = NoneType in get_args(hint)
+            if optional and value is None:
                 continue
-            about = parameter(field.name, command)
-            choices = _choices(hints[field.name])
-            if choices and value not in choices:
-                raise SettingError(f"{field.name} is '{value}', expected {', '.join(choices)}")
-            if about.least is not None and not value >= about.least:
-                raise SettingError(f"{field.name} is {value}, expected at least {about.least:,}")
-            if about.most is not None and not value <= about.most:
-                raise SettingError(f"{field.name} is {value}, expected at most {about.most:,}")
+            kind = get_args(hint)[0] if optional else hint
+            if choices := get_args(kind):
+                if value not in choices:
+                    raise SettingError(f"{field.name} is '{value}', expected {', '.join(choices)}")
+                continue
+            types, what = TYPES[kind]
+            # True is an int for Python.
+            if not isinstance(value, types) or (isinstance(value, bool) and kind is not bool):
+                raise SettingError(f"{field.name} is {reprlib.repr(value)}, expected {what}")
+            parameter(field.name, command).check(field.name, value)
+            object.__setattr__(self, field.name, kind(value))
 
     @classmethod
     def pick(cls, values: Mapping[str, Any], **changes: Any) -> Self:
         """Make a request from the values that it has fields for; ``changes`` replace some."""
         names = {field.name for field in fields(cls)}
         return cls(**{name: value for name, value in values.items() if name in names} | changes)
-
-
-def _choices(hint: Any) -> tuple[str, ...]:
-    """The choices of a `Literal` type, also of an optional one."""
-    parts = (hint, *get_args(hint))
-    return next((get_args(part) for part in parts if get_origin(part) is Literal), ())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,8 +4,10 @@ import ast
 import inspect
 import re
 import sys
+from pathlib import Path
 from typing import get_args, get_type_hints
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -61,6 +63,46 @@ def test_the_choices_of_recipes_are_the_recipes():
 def test_a_request_refuses_values_out_of_range(values, message):
     with pytest.raises(SettingError, match=message):
         TrainRequest(**values)
+
+
+WRONG = {
+    bool: (None, 1, "no"),
+    int: (None, True, 1.5, "3", float("nan")),
+    float: (None, True, "x", 1j, float("nan")),
+    str: (None, b"x", 3, True),
+    Path: (None, b"x", 3, True),
+}
+RIGHT = {
+    bool: (True, True),
+    int: (np.int64(3), 3),
+    float: (np.float32(0.0625), 0.0625),
+    str: (Path("a"), "a"),
+    Path: ("a", Path("a")),
+}
+FIELDS = [(kind, name) for kind in REQUESTS for name in get_type_hints(kind)]
+
+
+def of(kind, **values):
+    """A request with these values and any for the fields that have no default."""
+    fields = inspect.signature(kind).parameters.values()
+    return kind(**{f.name: "a" for f in fields if f.default is f.empty} | values)
+
+
+@pytest.mark.parametrize(("kind", "name"), FIELDS)
+def test_a_request_takes_the_types_of_its_fields_and_no_others(kind, name):
+    hint = get_type_hints(kind)[name]
+    optional = type(None) in get_args(hint)
+    plain = get_args(hint)[0] if optional else hint
+    for value in WRONG.get(plain, (None, 1, ["mnist"])):
+        if value is None and optional:
+            assert getattr(of(kind, **{name: None}), name) is None
+            continue
+        with pytest.raises(SettingError, match=rf"^{name} is .*, expected \w+"):
+            of(kind, **{name: value})
+    if plain in RIGHT:
+        value, expected = RIGHT[plain]
+        made = getattr(of(kind, **{name: value}), name)
+        assert (type(made), made) == (type(expected), expected)
 
 
 def test_a_request_picks_its_fields():

@@ -6,9 +6,6 @@ from dataclasses import dataclass
 
 from nnpipe.errors import TrainingError
 
-LARGEST_RATE = 1e30
-"""Largest learning rate. PyTorch keeps it as a float32, which ends at 3.4e38."""
-
 
 @dataclass(frozen=True)
 class Epoch:
@@ -41,7 +38,7 @@ class Sgd:
 
     epochs: int = 10  # passes over the training data, at least 1
     batch_size: int = 128  # pictures per step, at least 1
-    lr: float = 0.01  # learning rate, above 0, at most `LARGEST_RATE`
+    lr: float = 0.01  # learning rate, above 0, at most 1e30
     momentum: float = 0.9  # in [0, 1)
 
     def __post_init__(self) -> None:
@@ -49,9 +46,8 @@ class Sgd:
             raise TrainingError(f"epochs must be at least 1, not {self.epochs}")
         if self.batch_size < 1:
             raise TrainingError(f"the batch size must be at least 1, not {self.batch_size}")
-        if not 0 < self.lr <= LARGEST_RATE:
-            limits = f"above 0 and at most {LARGEST_RATE:g}"
-            raise TrainingError(f"the learning rate must be {limits}, not {self.lr:g}")
+        if not 0 < self.lr <= 1e30:  # PyTorch keeps it as a float32, which ends at 3.4e38
+            raise TrainingError(f"the learning rate must be above 0, at most 1e30, not {self.lr:g}")
         if not 0 <= self.momentum < 1:
             raise TrainingError(f"momentum must be at least 0 and below 1, not {self.momentum:g}")
 

@@ -113,6 +113,7 @@ PARAMETERS = {
     ),
     "runner": Parameter("What runs the tasks: threads, processes, or dask."),
     "seed": Parameter("Seed of all random numbers.", None, 0, 2**32 - 1),
+    "pipeline.seed": Parameter("Seed; null: another one each week.", None, 0, 2**32 - 1),
     "show_input": Parameter("Show the 28×28 pixels that the network sees."),
     "source": Parameter(
         "Folder, pattern, list of paths (- reads one from stdin), .zip, .tar, or URL."
@@ -131,9 +132,6 @@ PARAMETERS = {
 
 PARAMETERS["pipeline.run"] = PARAMETERS["train.run"]
 PARAMETERS["pipeline.epochs"] = replace(PARAMETERS["epochs"], if_none="the recipe's")
-PARAMETERS["pipeline.seed"] = replace(
-    PARAMETERS["seed"], help="Seed of all random numbers; null: another one each week."
-)
 
 
 def command_line(command: str, options: Mapping[str, Any]) -> str:

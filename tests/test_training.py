@@ -107,9 +107,9 @@ def test_divergence_stops_with_epoch_rate_and_cause(small_dataset, network, lr):
     [
         ({"epochs": 0}, "epochs must be at least 1, not 0"),
         ({"batch_size": 0}, "batch size must be at least 1, not 0"),
-        ({"lr": 0}, r"learning rate must be above 0 and at most 1e\+30, not 0"),
-        ({"lr": float("nan")}, r"learning rate must be above 0 and at most 1e\+30, not nan"),
-        ({"lr": 1e308}, r"learning rate must be above 0 and at most 1e\+30, not 1e\+308"),
+        ({"lr": 0}, "learning rate must be above 0, at most 1e30, not 0"),
+        ({"lr": float("nan")}, "learning rate must be above 0, at most 1e30, not nan"),
+        ({"lr": 1e308}, r"learning rate must be above 0, at most 1e30, not 1e\+308"),
         ({"momentum": 1}, "momentum must be at least 0 and below 1, not 1"),
     ],
 )

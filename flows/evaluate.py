@@ -20,7 +20,7 @@ from nnpipe import datasets, stages
 from nnpipe.errors import EvaluationError
 from nnpipe.files import sha256
 from nnpipe.records import read_bytes
-from nnpipe.settings import DATA, DataSet, EvaluateRequest
+from nnpipe.settings import DATA, PARAMETERS, DataSet, EvaluateRequest
 from nnpipe.stages import Evaluated
 
 REPORT_ASSET = "nnpipe://report"
@@ -105,6 +105,7 @@ def evaluate(
     at_least: float = 0.0,
 ) -> Evaluated:
     """Measure weights on test digits or a folder of labelled pictures, and write a report."""
+    PARAMETERS["at_least"].check("at_least", at_least)  # before the work, not after it
     done = evaluate_once(EvaluateRequest.pick(locals()), force=force)
     if done.accuracy < at_least:
         raise EvaluationError(

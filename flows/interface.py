@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import typer
 from prefect import Flow
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.exceptions import ParameterTypeError
 from prefect.logging.loggers import flow_run_logger
 from prefect.settings import PREFECT_API_URL
 
@@ -84,6 +85,7 @@ def _attempt(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
 # Advice for errors that have none of their own. The first class that matches counts.
 ADVICE = {
+    ParameterTypeError: "choose another value for this parameter, then run it again",
     DatasetError: "get the data set again with the flow 'download'",
     OutputError: "free some space or name another place, then run it again to resume",
     WeightsError: "name other weights, or export them again; if the champion is damaged, "

@@ -29,6 +29,7 @@ from prefect.results import ResultRecord  # noqa: E402
 
 import flows.caching  # noqa: E402
 import flows.download  # noqa: E402
+import flows.evaluate  # noqa: E402
 import flows.score  # noqa: E402
 from flows.after_promotion import after_promotion  # noqa: E402
 from flows.download import download  # noqa: E402
@@ -45,6 +46,7 @@ from nnpipe.errors import (  # noqa: E402
     NnpipeError,
     OutputError,
     ScoringError,
+    SettingError,
     WeightsError,
 )
 from nnpipe.files import sha256  # noqa: E402
@@ -452,6 +454,25 @@ def test_a_run_that_failed_says_what_to_do(caplog, error, advice):
     assert advice in said[0]
 
 
+@pytest.mark.parametrize(
+    ("flow", "wrong"),
+    [
+        (download, {"dataset": "emnist"}),
+        (train, {"epochs": "many"}),
+        (train, {"seed": None}),
+        (pipeline, {"recipe": "best"}),
+    ],
+    ids=lambda value: getattr(value, "name", None) or "-".join(value),
+)
+def test_a_wrong_parameter_is_no_bug(caplog, flow, wrong):
+    with caplog.at_level("ERROR"):
+        assert flow(**wrong, return_state=True).is_failed()
+    said = [record.message for record in caplog.records if "What to do" in record.message]
+    assert len(said) == 1
+    assert next(iter(wrong)) in said[0]
+    assert "choose another value for this parameter" in said[0]
+
+
 def test_a_drawn_candidate_never_replaces_the_champion(tmp_path, few_digits):
     weights_dir = tmp_path / "weights"
     shutil.copytree(ROOT / "weights", weights_dir, ignore=shutil.ignore_patterns("runs", "former"))
@@ -490,6 +511,13 @@ def test_an_accuracy_below_what_is_expected_fails_the_run(tmp_path, few_digits):
     assert state.is_failed()
     assert "digits were read right, expected at least 100.00%" in state.message
     assert (tmp_path / "report" / "report.html").exists()
+
+
+@pytest.mark.parametrize("share", [2, -0.1, float("nan")])
+def test_an_impossible_accuracy_is_refused_before_the_evaluation(tmp_path, share, monkeypatch):
+    monkeypatch.setattr(flows.evaluate, "evaluate_once", None)
+    with pytest.raises(SettingError, match=r"at_least is .*, expected at (least 0|most 1)"):
+        evaluate(out=tmp_path / "report", at_least=share)
 
 
 class Harmful:

@@ -11,6 +11,7 @@ from nnpipe.epochs import Epoch, OnEpoch, Sgd
 from nnpipe.errors import TrainingError
 from nnpipe.network import Array, Network
 from nnpipe.preprocess import SIDE, as_inputs
+from nnpipe.runs import belongs_to_another, checkpoints
 from nnpipe.settings import NUMPY_RECIPE, TrainRequest
 from nnpipe.training import fold_standardisation
 from nnpipe.training import train as train_from_scratch
@@ -37,12 +38,15 @@ def train(
     Args:
         data: its validation digits choose the best epoch.
         request: the settings.
-        folder: not used; training is too short to need checkpoints.
+        folder: of the run; training is too short to need checkpoints in it.
         on_epoch: called after every epoch.
 
     Raises:
-        TrainingError: a setting is out of its range, or training diverged.
+        TrainingError: a setting is out of its range, training diverged, or the folder has the
+            checkpoint of another training.
     """
+    for checkpoint in checkpoints(folder):
+        raise belongs_to_another(checkpoint)
     X, V = as_inputs(data.training.images), as_inputs(data.validation.images)
     mean, deviation = X.mean(), X.std()
     network, history = train_from_scratch(

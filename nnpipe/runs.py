@@ -130,12 +130,24 @@ def read_record(run: Path) -> Record:
         ) from error
 
 
+def checkpoints(run: Path) -> list[Path]:
+    """The checkpoints that nnpipe writes into a run."""
+    return [path for path in sorted(run.glob("*")) if CHECKPOINTS.fullmatch(path.name)]
+
+
 def remove_checkpoints(run: Path) -> None:
     """Remove the checkpoints that nnpipe writes into a run, and no other file."""
-    for path in run.iterdir():
-        if CHECKPOINTS.fullmatch(path.name):
-            with suppress(OSError):  # a folder, maybe
-                path.unlink()
+    for path in checkpoints(run):
+        with suppress(OSError):  # a folder, maybe
+            path.unlink()
+
+
+def belongs_to_another(checkpoint: Path) -> TrainingError:
+    """Return the error for a checkpoint that a training cannot resume, and must not remove."""
+    return TrainingError(
+        f"{checkpoint}: belongs to a training with other settings; give the run another name, or "
+        "remove it to train from the beginning"
+    )
 
 
 def now() -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from nnpipe import weights
+from nnpipe import datasets, stages, weights
 from nnpipe.datasets import Digits
 from nnpipe.errors import ExportError, OutputError, SettingError, TrainingError
 from nnpipe.network import Layer, Network
@@ -149,6 +149,22 @@ def test_a_checkpoint_of_another_training_is_refused(small_dataset, tmp_path, mo
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(TrainingError, match=r"checkpoint\.pth: is damaged"):
         torch_train.train(small_dataset, recipe("classic", epochs=1), checkpoint=path)
+
+
+@pytest.mark.parametrize("checkpoint", ["checkpoint.pth", "checkpoint-teacher-1.pth"])
+@pytest.mark.parametrize("other", [{"engine": "numpy"}, {"recipe": "classic"}])
+def test_a_training_keeps_the_checkpoint_of_another(
+    small_dataset, tmp_path, monkeypatch, checkpoint, other
+):
+    """Whatever the engine and the recipe of either: hours of training may be in it."""
+    monkeypatch.setattr(datasets, "load", lambda name, folder: small_dataset)
+    chosen = recipe("augmented", epochs=1)
+    torch_train.train(small_dataset, chosen, checkpoint=tmp_path / checkpoint)
+    before = (tmp_path / checkpoint).read_bytes()
+    with pytest.raises(TrainingError, match=f"{checkpoint}: belongs to a training with other"):
+        stages.train(tmp_path, TrainRequest(dataset="drawn", epochs=1, **other))
+    assert [path.name for path in tmp_path.iterdir()] == [checkpoint]
+    assert (tmp_path / checkpoint).read_bytes() == before
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from nnpipe.datasets import Dataset
 from nnpipe.epochs import Epoch, OnEpoch, check_loss
 from nnpipe.errors import TrainingError
 from nnpipe.network import Network
+from nnpipe.runs import belongs_to_another
 from nnpipe.torch_training.examples import Answered, Fresh
 from nnpipe.torch_training.mixture import Pool, draw_pools, to_pool
 from nnpipe.torch_training.model import StateDict, build, save_model, to_state_dict
@@ -192,8 +193,5 @@ def _load_checkpoint(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
             f"{path}: is damaged ({type(error).__name__}); remove it to train from the beginning"
         ) from error
     if not is_same:
-        raise TrainingError(
-            f"{path}: belongs to a training with other settings; give the run another name, or "
-            "remove it to train from the beginning"
-        )
+        raise belongs_to_another(path)
     return progress

@@ -7,7 +7,7 @@ from typing import Any
 from nnpipe.datasets import Dataset
 from nnpipe.epochs import Epoch, OnEpoch
 from nnpipe.network import Network
-from nnpipe.runs import CHECKPOINT, MODEL
+from nnpipe.runs import CHECKPOINT, MODEL, belongs_to_another, checkpoints
 from nnpipe.settings import DEFAULT_RECIPE, TrainRequest
 from nnpipe.torch_training import model, recipes
 from nnpipe.torch_training.train import train as train_model
@@ -35,12 +35,16 @@ def train(
         on_epoch: called after every epoch.
 
     Raises:
-        TrainingError: see `train.train`.
+        TrainingError: see `train.train`; or the folder has the checkpoint of another training.
         OutputError: the model or a checkpoint cannot be written.
     """
+    recipe = _recipe(request)
+    for checkpoint in checkpoints(folder):
+        if not recipe.distillation and checkpoint.name != CHECKPOINT:  # a teacher's
+            raise belongs_to_another(checkpoint)
     state, history = train_model(
         data,
-        _recipe(request),
+        recipe,
         seed=request.seed,
         device=request.device,
         checkpoint=folder / CHECKPOINT,

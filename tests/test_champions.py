@@ -719,6 +719,36 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(root):
         promote(root / "runs/r1", root, root)
 
 
+@pytest.mark.parametrize("name", [RECORD, MODEL, "former/champion.json"])
+def test_a_file_that_cannot_be_replaced_is_named(root, name):
+    up(root, "r1")
+    (root / name).unlink(missing_ok=True)
+    (root / name).mkdir()
+    before = (root / WEIGHTS_FILE).read_bytes()
+    with pytest.raises(OutputError, match=f"^{root / name}: could not be written"):
+        rollback(root)
+    assert (root / WEIGHTS_FILE).read_bytes() == before
+
+
+@pytest.mark.parametrize("number", ["123456789012345678", "9" * 19, "9" * 240])
+def test_a_folder_with_a_huge_number_leaves_a_way_back(root, number):
+    """Records have no numbers beyond 2**63."""
+    before = content(root)
+    (root / f"former/{number}-mine").mkdir(parents=True)
+    up(root, "r1")
+    rollback(root)
+    assert content(root) == before
+    assert models(root)[0].state == "champion"
+
+
+def test_after_the_last_number_nothing_is_promoted(root):
+    before = content(root)
+    (root / f"former/{'9' * 18}-mine").mkdir(parents=True)
+    with pytest.raises(PromotionError, match="-mine: has the last number; move it elsewhere"):
+        up(root, "r1")
+    assert content(root) == before
+
+
 # --- the list, and the command line ----------------------------------------------------------
 
 

@@ -19,8 +19,8 @@ from nnpipe.runs import MODEL, RECORD, WEIGHTS_FILE
 COMPANIONS = (RECORD, MODEL)
 INSTALLED, PROMOTION = "champion.json", "promotion.json"
 SCRATCH = ".new"
-NAME = re.compile(r"([0-9]{4,})-[^/]+")
-"""Name of a former champion's folder: its number and the name of its run."""
+NAME = re.compile(r"([0-9]{4,18})-[^/]+")
+"""Name of a former champion's folder: its number, below `records.LARGEST`, and its run's name."""
 
 _FILES = "|".join(map(re.escape, (WEIGHTS_FILE, *COMPANIONS, INSTALLED, PROMOTION)))
 SCRATCH_PATHS = re.compile(rf"(\./)?({NAME.pattern}/)?({_FILES}|{TEMPORARY})?")
@@ -107,11 +107,15 @@ class Archive:
         """Archive the files of a champion, all of them or nothing.
 
         Raises:
+            PromotionError: there is no number left.
             OutputError: they cannot be written.
         """
         digests = {file: sha256(content) for file, content in files.items()}
-        number = max(self.folders(), default=0) + 1
+        folders = self.folders()
+        number = max(folders, default=0) + 1
         name = f"{number:04}-{UNSAFE.sub('-', name)}"
+        if number >= 10**18:
+            raise PromotionError(f"{folders[number - 1]}: has the last number; move it elsewhere")
         digest = digests.pop(WEIGHTS_FILE)
         former = Former(number, name, runs.now(), digest, digests, run, replaced, rules)
         to, scratch = self.folder / name, self.scratch / name

@@ -244,16 +244,16 @@ class Store:
         for name, content in files.items():
             with replacing(scratch / name) as stream:
                 stream.write(content)
-        try:
-            # The rest needs no space on the disk.
-            for name in (INSTALLED, *COMPANIONS, WEIGHTS_FILE):
-                folder = self.archive.folder if name == INSTALLED else self.root
+        # The rest needs no space on the disk.
+        for name in (INSTALLED, *COMPANIONS, WEIGHTS_FILE):
+            to = (self.archive.folder if name == INSTALLED else self.root) / name
+            try:
                 if name in files:
-                    (scratch / name).replace(folder / name)
+                    (scratch / name).replace(to)
                 else:
-                    (folder / name).unlink(missing_ok=True)
-        except OSError as error:
-            raise cannot_write(self.champion, error) from error
+                    to.unlink(missing_ok=True)
+            except OSError as error:
+                raise cannot_write(to, error) from error
 
 
 def _read(folder: Path) -> dict[str, bytes]:

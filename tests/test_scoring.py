@@ -725,6 +725,17 @@ def test_what_cannot_be_scored_is_one_sentence(folder, tmp_path):
     assert not list(tmp_path.glob("*.nnpipe"))
 
 
+@pytest.mark.parametrize(
+    "out", ["memory://", "memory:///", "file://", "file:///", "s3://", "", "/"]
+)
+def test_an_output_without_a_name_is_one_sentence(folder, tmp_path, monkeypatch, out):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ScoringError, match=f"^{out}: is no name for a file or a folder; add one"):
+        score(str(folder), out)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_a_failing_output_leaves_the_old_one_and_all_that_was_done(folder, tmp_path, monkeypatch):
     out = tmp_path / "out.csv"
     score_here(folder / "sub", out)

@@ -52,7 +52,8 @@ def output_of(request: ScoreRequest) -> Place:
     name = request.out
     if name == "-":
         raise ScoringError("-: rows cannot go to stdout; name a file")
-    out = place(name.rstrip("/"))
+    short = name.rstrip("/")
+    out = place(short if is_url(short) or not is_url(name) else "")  # memory:// names nothing
     form(out, escape_formulas=request.escape_formulas)
     if not out.name:
         raise ScoringError(f"{name}: is no name for a file or a folder; add one")

@@ -53,7 +53,7 @@ class Classifier:
 
     @classmethod
     def load(
-        cls, source: str | Path | bytes | None = None, reject_rate: float | None = None
+        cls, source: str | Path | bytes | bytearray | None = None, reject_rate: float | None = None
     ) -> "Classifier":
         """Load a weights file, by default the champion that comes with nnpipe.
 
@@ -68,8 +68,9 @@ class Classifier:
                 rate is given and the file holds no thresholds.
             NnpipeError: the rate is out of its range.
         """
-        if not isinstance(source, bytes):
-            source = Path(source or champion())
+        if source is None:
+            source = champion()
+        source = bytes(source) if isinstance(source, (bytes, bytearray)) else Path(source)
         name = source if isinstance(source, Path) else "the weights"
         weights = load(source)
         metadata, sizes = weights.metadata, weights.network.sizes

@@ -110,8 +110,13 @@ def test_the_content_of_a_weights_file_is_loaded_like_the_file(doubting):
     of_file, of_content = Classifier.load(doubting), Classifier.load(doubting.read_bytes())
     assert of_content.threshold == of_file.threshold == 0.6
     assert of_content.read(picture(3)) == of_file.read(picture(3))
-    with pytest.raises(WeightsError, match=r"^the weights: is not a whole"):
-        Classifier.load(b"")
+    assert Classifier.load(bytearray(doubting.read_bytes())).threshold == 0.6
+
+
+@pytest.mark.parametrize("source", [b"", bytearray(), "", "none.npz"])
+def test_what_is_named_is_never_the_champion_instead(source):
+    with pytest.raises(WeightsError, match=r"^(the weights|\.|none\.npz): "):
+        Classifier.load(source)
 
 
 def test_one_and_many_are_the_same_to_the_last_bit(classifier):

@@ -269,7 +269,8 @@ def export(request: settings.ExportRequest) -> None:
         f"{done.weights}: NumPy and PyTorch read all {done.digits:,} test digits alike "
         f"(probabilities within {done.largest_difference:.1e})"
     )
-    _say(f"next: nnpipe evaluate --weights {done.weights}")
+    folder = {"data_dir": request.data_dir}
+    _say(f"next: {settings.command_line('evaluate', {'weights': done.weights} | folder)}")
 
 
 @app.command()

@@ -162,6 +162,8 @@ def _read(path: Path) -> bytes:
         return records.read_bytes(path, MAX_BYTES)
     except FileNotFoundError:
         raise WeightsError(f"{path}: there is no such weights file", advice="train") from None
+    except IsADirectoryError:
+        raise WeightsError(f"{path}: is a folder; name the weights file in it") from None
     except OSError as error:
         why = error.strerror or error
         raise WeightsError(f"{path}: could not be read ({why}); name a weights file") from error

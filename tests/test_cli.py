@@ -1,10 +1,12 @@
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -448,6 +450,23 @@ def test_download_train_export_evaluate(run, tmp_path, small_drawn, engine):
 
 
 @pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        (["train"], ["--weights-dir", "my weights", "--data-dir", "my data"]),
+        (["export", "r"], ["--data-dir", "my data"]),
+    ],
+)
+def test_what_comes_next_has_the_folders_of_what_was_done(run, monkeypatch, command, options):
+    trained = stages.Trained(Path("r"), Path("a b.npz"), Path("r"), 1, 0.9, 1.0, "")
+    exported = stages.Exported(Path("a b.npz"), 500, 1e-7, 0.9, "")
+    monkeypatch.setattr(stages, "train", lambda *_, **__: trained)
+    monkeypatch.setattr(stages, "export", lambda *_, **__: exported)
+    _, _, err = run(*command, *options)
+    following = ["next:", "nnpipe", "evaluate", "--weights", "a b.npz", *options]
+    assert shlex.split(err.splitlines()[-1]) == following
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["train", "--dataset", "mnist"], "is missing; get it with 'nnpipe download"),
@@ -462,9 +481,10 @@ def test_download_train_export_evaluate(run, tmp_path, small_drawn, engine):
         (["evaluate", "--dataset", "mnist"], "is missing; get it with 'nnpipe download"),
         (
             ["download", "--dataset", "mnist", "--mirror", "file:///none/"],
-            "could not be downloaded",
+            "name another place with --mirror or $NNPIPE_MNIST_MIRROR",
         ),
         (["inspect", "none.npz"], "there is no such weights file"),
+        (["evaluate", "--weights", "."], ".: is a folder; name the weights file in it"),
     ],
 )
 def test_failures_are_one_sentence_and_leave_nothing(run, tmp_path, arguments, message):

@@ -22,6 +22,7 @@ from nnpipe.preprocess import (
     as_inputs,
     prepare_many,
 )
+from nnpipe.settings import PARAMETERS
 from nnpipe.weights import Weights, load
 
 BATCH = 512
@@ -66,7 +67,7 @@ class Classifier:
         Raises:
             WeightsError: the file is damaged, for another preprocessing, or not for digits; or a
                 rate is given and the file holds no thresholds.
-            NnpipeError: the rate is out of its range.
+            SettingError: the rate is out of its range.
         """
         if source is None:
             source = champion()
@@ -84,11 +85,7 @@ class Classifier:
             raise WeightsError(f"{name}: has layers {sizes}, expected 784 inputs and 10 outputs")
         if reject_rate is None:
             return cls(weights, metadata.rejection_threshold or 0.0)
-        if not 0 <= reject_rate <= max(calibration.RATES):
-            raise NnpipeError(
-                f"the rate of rejected digits must lie in 0…{max(calibration.RATES)}, "
-                f"not {reject_rate}"
-            )
+        PARAMETERS["reject_rate"].check("reject_rate", reject_rate)
         if reject_rate == 0:
             return cls(weights)
         if not metadata.rejection_thresholds:

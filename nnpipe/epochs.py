@@ -4,7 +4,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from nnpipe.errors import TrainingError
+from nnpipe.errors import SettingError, TrainingError
+from nnpipe.settings import PARAMETERS
 
 
 @dataclass(frozen=True)
@@ -33,23 +34,19 @@ class Sgd:
     """Settings of stochastic gradient descent with momentum; see `training.train`.
 
     Raises:
-        TrainingError: a setting is out of its range.
+        SettingError: a setting is out of its range.
     """
 
     epochs: int = 10  # passes over the training data, at least 1
     batch_size: int = 128  # pictures per step, at least 1
-    lr: float = 0.01  # learning rate, above 0, at most 1e30
+    lr: float = 0.01  # learning rate; PyTorch keeps it as a float32, which ends at 3.4e38
     momentum: float = 0.9  # in [0, 1)
 
     def __post_init__(self) -> None:
-        if self.epochs < 1:
-            raise TrainingError(f"epochs must be at least 1, not {self.epochs}")
-        if self.batch_size < 1:
-            raise TrainingError(f"the batch size must be at least 1, not {self.batch_size}")
-        if not 0 < self.lr <= 1e30:  # PyTorch keeps it as a float32, which ends at 3.4e38
-            raise TrainingError(f"the learning rate must be above 0, at most 1e30, not {self.lr:g}")
+        for name in ("epochs", "batch_size", "lr"):
+            PARAMETERS[name].check(name, getattr(self, name))
         if not 0 <= self.momentum < 1:
-            raise TrainingError(f"momentum must be at least 0 and below 1, not {self.momentum:g}")
+            raise SettingError(f"momentum must be at least 0 and below 1, not {self.momentum:g}")
 
 
 def check_loss(loss: float, *, epoch: int, lr: float) -> None:

@@ -25,10 +25,8 @@ HINTS = {
         "make the weights with 'nnpipe export RUN'", "make the weights with the flow 'export'"
     ),
     "mirror": Hint(
-        "name another place with --mirror or $NNPIPE_MNIST_MIRROR, or use drawn digits with "
-        "--dataset drawn",
-        "name another place with 'mirror' or $NNPIPE_MNIST_MIRROR, or use drawn digits with "
-        "dataset 'drawn'",
+        "name another with --mirror or $NNPIPE_MNIST_MIRROR, or draw digits with --dataset drawn",
+        "name another with 'mirror' or $NNPIPE_MNIST_MIRROR, or draw digits with dataset 'drawn'",
     ),
     "models": Hint("'nnpipe models list' shows all champions and runs"),
     "out": Hint("name another one with --out", "name another one with 'out'"),

@@ -21,7 +21,8 @@ def settings(request: TrainRequest) -> tuple[str, dict[str, Any]]:
     """Return the name of the recipe and its settings, changed as requested.
 
     Raises:
-        TrainingError: a setting is out of its range, or a recipe is requested.
+        SettingError: a setting is out of its range.
+        TrainingError: a recipe is requested.
     """
     if request.recipe:
         raise TrainingError(
@@ -42,8 +43,7 @@ def train(
         on_epoch: called after every epoch.
 
     Raises:
-        TrainingError: a setting is out of its range, training diverged, or the folder has the
-            checkpoint of another training.
+        TrainingError: training diverged, or the folder has the checkpoint of another training.
     """
     for checkpoint in checkpoints(folder):
         raise belongs_to_another(checkpoint)

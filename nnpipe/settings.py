@@ -76,7 +76,7 @@ PARAMETERS = {
     "incremental": Parameter("Score only new and changed files."),
     "as_json": Parameter("Print JSON, one object per line for each picture.", flag="--json"),
     "list_models.as_json": Parameter("Print a JSON list.", flag="--json"),
-    "lr": Parameter("Learning rate.", "the recipe's; numpy: 0.01", 0),
+    "lr": Parameter("Learning rate.", "the recipe's; numpy: 0.01", 1e-30, 1e30),
     "mirror": Parameter(
         "Where to get MNIST: https://…/ or file:///…/.",
         "$NNPIPE_MNIST_MIRROR, or the public mirrors",
@@ -141,14 +141,11 @@ def command_line(command: str, options: Mapping[str, Any]) -> str:
     return shlex.join(["nnpipe", command, *words])
 
 
-TYPES: dict[type, tuple[tuple[type, ...], str]] = {
-    bool: ((bool,), "True or False"),
-    int: ((Integral,), "a whole number"),
-    float: ((Real,), "a number"),
-    str: ((str, Path), "text"),
-    Path: ((str, Path), "a path"),
-}
-"""Type of a field → the types that are taken for it, and what an error calls them."""
+TAKEN: dict[type, Any] = {bool: bool, int: Integral, float: Real, str: str | Path, Path: str | Path}
+"""Type of a field → the types that are taken for it."""
+
+NAMED = {bool: "True or False", int: "an integer", float: "a number", str: "text", Path: "a path"}
+"""Type of a field → what an error calls it."""
 
 
 def parameter(name: str, command: str = "") -> Parameter:
@@ -175,20 +172,16 @@ class Request:
         hints = get_type_hints(type(self))
         for field in fields(self):
             value, hint = getattr(self, field.name), hints[field.name]
-            optional = NoneType in get_args(hint)
-            if optional and value is None:
+            kind = get_args(hint)[0] if NoneType in get_args(hint) else hint
+            if value is None and kind is not hint:
                 continue
-            kind = get_args(hint)[0] if optional else hint
-            if choices := get_args(kind):
-                if value not in choices:
-                    raise SettingError(f"{field.name} is '{value}', expected {', '.join(choices)}")
-                continue
-            types, what = TYPES[kind]
-            # True is an int for Python.
-            if not isinstance(value, types) or (isinstance(value, bool) and kind is not bool):
-                raise SettingError(f"{field.name} is {reprlib.repr(value)}, expected {what}")
+            choices = get_args(kind)
+            right = value in choices if choices else isinstance(value, TAKEN[kind])
+            if not right or isinstance(value, bool) != (kind is bool):  # True is an int for Python
+                expected = ", ".join(choices) or NAMED[kind]
+                raise SettingError(f"{field.name} is {reprlib.repr(value)}, expected {expected}")
             parameter(field.name, command).check(field.name, value)
-            object.__setattr__(self, field.name, kind(value))
+            object.__setattr__(self, field.name, value if choices else kind(value))
 
     @classmethod
     def pick(cls, values: Mapping[str, Any], **changes: Any) -> Self:

@@ -91,7 +91,9 @@ def train(folder: Path, request: TrainRequest, *, on_epoch: OnEpoch | None = Non
         on_epoch: called after every epoch.
 
     Raises:
-        TrainingError: a setting is wrong, or training diverged.
+        SettingError: a setting is out of its range.
+        TrainingError: the settings contradict each other, the folder holds a training with others,
+            or training diverged.
         DatasetError: the data set is missing or damaged.
         ExportError: the weights do not compute what PyTorch does.
         MissingExtraError: torch is requested and not installed.

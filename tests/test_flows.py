@@ -433,7 +433,7 @@ def test_the_code_version_is_that_of_the_files(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("error", "advice"),
     [
-        (MirrorError("no mirror"), "name another place with 'mirror'"),
+        (MirrorError("no mirror"), "name another with 'mirror'"),
         (OutputError("disk full"), "then run it again to resume"),
         (WeightsError("damaged"), "if the champion is damaged"),
         (ScoringError("no such folder"), "check the source and the output"),

@@ -306,7 +306,7 @@ def test_a_mirror_that_is_down_is_tried_again_and_then_said(site):
     state = site.ended(run, 180)
     assert state["type"] == "FAILED"
     assert "could not be downloaded" in state["message"]
-    advice = "What to do: name another place with 'mirror'"
+    advice = "What to do: name another with 'mirror'"
     until("advice", lambda: advice in site.logs_of(run), 30)
     assert site.logs_of(run).count("Retry") >= 2
 

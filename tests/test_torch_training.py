@@ -209,7 +209,7 @@ def test_unknown_recipes_and_devices_are_refused():
         torch_train.choose_device("tpu")
     with pytest.raises(TrainingError, match="no device 'cpu:abc'"):
         torch_train.choose_device("cpu:abc")
-    with pytest.raises(TrainingError, match="epochs must be at least 1"):
+    with pytest.raises(SettingError, match="epochs is 0, expected at least 1"):
         recipe("classic", epochs=0)
 
 

@@ -117,7 +117,7 @@ def recipe(name: str, **changes: Any) -> Recipe:
     """Look up a recipe, and replace settings by those changes that are not None.
 
     Raises:
-        TrainingError: a setting is out of its range.
+        SettingError: a setting is out of its range.
     """
     changed = replace(RECIPES[name], **{k: v for k, v in changes.items() if v is not None})
     Sgd(changed.epochs, changed.batch_size, changed.lr)  # raises if one is out of its range

@@ -17,7 +17,7 @@ def settings(request: TrainRequest) -> tuple[str, dict[str, Any]]:
     """Return the name of the recipe and its settings, changed as requested.
 
     Raises:
-        TrainingError: a setting is out of its range.
+        SettingError: a setting is out of its range.
     """
     recipe = _recipe(request)
     return recipe.name, asdict(recipe)

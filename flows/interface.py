@@ -29,8 +29,7 @@ def described(function: F) -> F:
     lines = [inspect.cleandoc(function.__doc__ or ""), "", "Args:"]
     for name, option in inspect.signature(function).parameters.items():
         about = parameter(name, function.__name__)
-        says = about.if_none and option.default is None
-        otherwise = f" By default {about.if_none}." if says else ""
+        otherwise = f" By default {about.if_none}." if option.default is None else ""
         lines.append(f"    {name}: {about.help}{otherwise}")
     function.__doc__ = "\n".join(lines)
     return function

@@ -341,9 +341,8 @@ def list_models(*, as_json: bool = False, weights_dir: Path | None = None) -> No
     if as_json:
         print(json.dumps([asdict(model) for model in models], indent=2))
         return
-    table: list[tuple[str, ...]] = [
-        ("name", "state", "data", "recipe", "seed", "validation", "test", "created")
-    ]
+    head = ("name", "state", "data", "recipe", "seed", "validation", "test", "created")
+    table: list[tuple[str, ...]] = [head]
     for model in models:
         accuracies = (model.validation_accuracy, model.test_accuracy)
         shares = ("-" if share is None else f"{share:.2%}" for share in accuracies)

@@ -144,10 +144,8 @@ def remove_checkpoints(run: Path) -> None:
 
 def belongs_to_another(checkpoint: Path) -> TrainingError:
     """Return the error for a checkpoint that a training cannot resume, and must not remove."""
-    return TrainingError(
-        f"{checkpoint}: belongs to a training with other settings; give the run another name, or "
-        "remove it to train from the beginning"
-    )
+    why = "belongs to a training with other settings; give the run another name, or remove it"
+    return TrainingError(f"{checkpoint}: {why}")
 
 
 def now() -> str:

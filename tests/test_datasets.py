@@ -373,7 +373,7 @@ def test_a_damaged_drawing_says_what_to_do(tmp_path, quick_drawing):
     datasets.load_drawn(tmp_path)
     (path,) = (tmp_path / "drawn").iterdir()
     path.write_bytes(path.read_bytes()[:5000])
-    with pytest.raises(DatasetError, match=r"is damaged .*remove it, and it will be drawn again"):
+    with pytest.raises(DatasetError, match=r"is damaged .*remove it to draw it again"):
         datasets.load_drawn(tmp_path)
 
 

@@ -111,8 +111,7 @@ class Archive:
             OutputError: they cannot be written.
         """
         digests = {file: sha256(content) for file, content in files.items()}
-        folders = self.folders()
-        number = max(folders, default=0) + 1
+        number = max(folders := self.folders(), default=0) + 1
         name = f"{number:04}-{UNSAFE.sub('-', name)}"
         if number >= 10**18:
             raise PromotionError(f"{folders[number - 1]}: has the last number; move it elsewhere")

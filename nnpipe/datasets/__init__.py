@@ -70,10 +70,8 @@ def prepare(
         except MirrorError as error:
             if name == "mnist":
                 raise
-            log.warning(
-                "NOT MNIST, but digits that nnpipe draws, so figures say nothing about MNIST: %s",
-                error,
-            )
+            what = "digits that nnpipe draws, so figures say nothing about MNIST"
+            log.warning("NOT MNIST, but %s: %s", what, error)
     load_drawn(folder)
     return "drawn"
 
@@ -136,6 +134,4 @@ def load_drawn(folder: Path) -> tuple[Digits, Digits]:
             training, test = (Digits(file[f"{p}_images"], file[f"{p}_labels"]) for p in sizes)
             return training, test
     except Exception as error:  # NumPy can raise anything for a damaged file
-        raise DatasetError(
-            f"{path}: is damaged ({error}); remove it, and it will be drawn again"
-        ) from error
+        raise DatasetError(f"{path}: is damaged ({error}); remove it to draw it again") from error

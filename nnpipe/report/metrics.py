@@ -224,13 +224,11 @@ def mistakes(evaluation: Evaluation) -> str:
     )
     recalls = [(c.recall.value, c.label) for c in evaluation.classes if c.recall]
     worst, best = min(recalls), max(recalls)
-    extremes = ""
+    text = f"Most frequent mistakes: {frequent}."
     if worst[0] != best[0]:
-        extremes = (
-            f" The digit with the lowest recall is {worst[1]} ({worst[0]:.2%}), "
-            f"the one with the highest {best[1]} ({best[0]:.2%})."
-        )
-    return f"Most frequent mistakes: {frequent}.{extremes}"
+        text += f" The digit with the lowest recall is {worst[1]} ({worst[0]:.2%}), "
+        text += f"the one with the highest {best[1]} ({best[0]:.2%})."
+    return text
 
 
 def against(measured: Measured) -> str:

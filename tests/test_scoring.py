@@ -690,6 +690,18 @@ def test_a_folder_of_parts_that_shrinks_keeps_no_old_part(folder, tmp_path, smal
     assert len(list((tmp_path / "out").glob("part-*"))) == 2
 
 
+def test_the_summary_says_how_much_it_leaves_out(folder, tmp_path):
+    summary = score_here(folder, tmp_path / "out.csv")
+    many = {f"reason {number}": 1 for number in range(8)}
+    pipes = {f"pipe {number}": "pipe" for number in range(8)}
+    long = replace(summary, reasons=many, skipped={"pipe": 2000}, skipped_named=pipes)
+    assert "  and 3 other reasons" in long.lines()
+    assert "    and 1,995 more" in long.lines()
+    few = {"pipe": "pipe"}
+    short = replace(summary, reasons={"a": 1}, skipped={"pipe": 1}, skipped_named=few)
+    assert not [line for line in short.lines() if line.strip().startswith("and ")]
+
+
 def test_progress_is_told(folder, tmp_path, small_shards):
     told = []
     score(str(folder), str(tmp_path / "out.csv"), on_progress=lambda *counts: told.append(counts))

@@ -1,5 +1,6 @@
 """The classifier: weights and preprocessing together, pictures in, digits out."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,6 +17,7 @@ from nnpipe.places import in_one_line
 from nnpipe.preprocess import (
     PREPROCESSING_VERSION,
     SIDE,
+    Candidate,
     Picture,
     Pixels,
     Prepared,
@@ -27,6 +29,14 @@ from nnpipe.weights import Weights, load
 
 BATCH = 512
 """Pictures per matrix product: the activations of that many fit a processor's cache."""
+
+
+SURE = 1.003
+"""Confidence that leaves no doubt. It lies above 1, so that of two candidates with nearly the same
+confidence the one with the better odds is chosen."""
+
+REFUSED = 0.5
+"""Doubt at which a refusal is more likely than a digit that is understood in a less simple way."""
 
 
 @dataclass(frozen=True)
@@ -117,11 +127,13 @@ class Classifier:
 
     def read_prepared(self, prepared: Sequence[Prepared | NnpipeError]) -> list[Reading]:
         """Read what `prepare` returned or raised for each picture, in their order."""
-        pixels = [p.pixels for p in prepared if isinstance(p, Prepared)]
-        exact = self.probabilities(np.array(pixels, np.uint8).reshape(-1, SIDE, SIDE))
-        probabilities = iter(exact.round(6).tolist())
+        found = [p for p in prepared if isinstance(p, Prepared)]
+        pixels = [candidate.pixels for p in found for candidate in p.candidates]
+        shares = self.probabilities(np.array(pixels, np.uint8).reshape(-1, SIDE, SIDE)).round(6)
+        ends = np.cumsum([len(p.candidates) for p in found])[:-1] if found else []
+        parts = iter(np.split(shares, ends))
         return [
-            self._reading(p, tuple(next(probabilities)))
+            self._reading(p, next(parts))
             if isinstance(p, Prepared)
             else Reading("error", reason=in_one_line(p))
             for p in prepared
@@ -148,8 +160,11 @@ class Classifier:
         logits = [self.network.logits(as_inputs(batch)) for batch in batches]
         return np.concatenate([np.empty((0, 10)), *logits])
 
-    def _reading(self, prepared: Prepared, probabilities: tuple[float, ...]) -> Reading:
-        pixels, width, height, refusal, note = prepared
+    def _reading(self, prepared: Prepared, shares: np.ndarray) -> Reading:
+        """Read a picture, given the probabilities, (n, 10), of its n candidates."""
+        chosen = choose(prepared.candidates, shares.max(axis=1).tolist())
+        _, pixels, refusal, _ = prepared.candidates[chosen]
+        probabilities = tuple(shares[chosen].tolist())
         confidence = max(probabilities)
         if not refusal and confidence < self.threshold:
             refusal = f"unlike any digit: the confidence is below {self.threshold:.0%}"
@@ -158,11 +173,26 @@ class Classifier:
             label=None if refusal else probabilities.index(confidence),
             confidence=confidence,
             probabilities=probabilities,
-            reason="; ".join(filter(None, (refusal, note))),
-            width=width,
-            height=height,
+            reason="; ".join(filter(None, (refusal, prepared.note))),
+            width=prepared.width,
+            height=prepared.height,
             pixels=pixels,
         )
+
+
+def choose(candidates: Sequence[Candidate], confidences: Sequence[float]) -> int:
+    """Return the index of the candidate that leaves the least doubt.
+
+    The doubt of a candidate is what its confidence lacks to a little more than 1, times its odds. A
+    refusal is chosen only if it is the simplest way and all others leave more doubt than
+    `REFUSED`.
+    """
+    def doubt(index: int) -> float:
+        if candidates[index].refusal:
+            return REFUSED if index == 0 else math.inf
+        return (SURE - confidences[index]) * candidates[index].odds
+
+    return min(range(len(candidates)), key=doubt)
 
 
 def _check_type(picture: Picture) -> Picture:

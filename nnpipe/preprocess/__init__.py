@@ -2,10 +2,12 @@
 
 MNIST's makers scaled each digit to fit 20×20 pixels, kept its shape, and put its centre of mass
 in the middle of 28×28 (LeCun et al. 1998, "Gradient-Based Learning Applied to Document
-Recognition", section III.A). A network trained on MNIST reads only what looks like that. Each step
-is a module, or a small function with a name:
+Recognition", section III.A). A network trained on MNIST reads only what looks like that. A picture
+that looks like it passes unchanged; any other can be understood in several ways, and each is a
+candidate. Each step is a module:
 
-    pictures.open_picture → paper.ink → components.choose → drawing.draw
+    pictures.open_picture → paper.ink → lines.remove → marks.choose → drawing.draw
+                            ╰────────────── hypotheses.ways ─────╯
 """
 
 import time
@@ -17,22 +19,28 @@ import numpy.typing as npt
 from PIL import Image
 
 from nnpipe.errors import PictureError
-from nnpipe.preprocess import paper
-from nnpipe.preprocess.components import choose
 from nnpipe.preprocess.decoders import Opened, damaged
-from nnpipe.preprocess.drawing import SIDE, as_mnist, draw
+from nnpipe.preprocess.mnist_like import SIDE, as_mnist
 from nnpipe.preprocess.pictures import Grey, Picture, Pixels, grey, open_picture, read_file
 
-__all__ = ["SIDE", "Grey", "Picture", "Pixels", "Prepared", "prepare", "prepare_many", "read_file"]
+__all__ = [
+    "SIDE",
+    "Candidate",
+    "Grey",
+    "Picture",
+    "Pixels",
+    "Prepared",
+    "prepare",
+    "prepare_many",
+    "read_file",
+]
 
-PREPROCESSING_VERSION = 2
+PREPROCESSING_VERSION = 3
 """Version of the preprocessing, which weights files record. After a change it is raised together
 with the first champion that was trained on the changed pictures."""
 
 SECONDS = 30
 """Time limit of one picture, where a process of its own prepares it."""
-
-BLANK: Pixels = np.zeros((SIDE, SIDE), np.uint8)
 
 NOT_YET = PictureError("not looked at yet")
 """Stands in the place of a picture that waits."""
@@ -40,17 +48,28 @@ NOT_YET = PictureError("not looked at yet")
 TOGETHER = 128
 """Pictures of 28×28 pixels that are compared with MNIST's together."""
 
+AS_IT_IS = "as it is"
+"""The simplest way to understand a picture."""
+
 Trace = Callable[[str, Grey | Pixels], None]
 """Called with the name and the pixels, 0…255, of each stage."""
+
+
+class Candidate(NamedTuple):
+    """One way to understand a picture, as the network is shown it."""
+
+    name: str
+    pixels: Pixels  # (28, 28), white ink on black
+    refusal: str = ""  # why this is not one digit; empty if it may be one
+    odds: float = 1.0  # how much less likely this way is than the simplest one, ≥ 1
 
 
 class Prepared(NamedTuple):
     """What the network is shown of a picture."""
 
-    pixels: Pixels  # (28, 28), white ink on black
+    candidates: tuple[Candidate, ...]  # at least one, the simplest first
     width: int  # of the picture, in its own pixels, upright
     height: int
-    refusal: str = ""  # why this is not one digit; empty if it may be one
     note: str = ""  # what the reader should know, refused or not
 
 
@@ -131,7 +150,7 @@ def prepare_many(
                 opened = Opened(Image.fromarray(level), SIDE, SIDE, note)
                 work(number, _draw_digit, opened, trace)
             else:
-                results[number] = Prepared(pixels, SIDE, SIDE, "", note)
+                results[number] = Prepared((Candidate(AS_IT_IS, pixels),), SIDE, SIDE, note)
         waiting.clear()
 
     for number, picture in enumerate(pictures):
@@ -162,24 +181,23 @@ def _is_small(image: Image.Image) -> bool:
 
 
 def _draw_digit(opened: Opened, trace: Trace | None) -> Prepared:
-    """Find the digit and draw it as MNIST would have, or say why there is none."""
+    """Draw the digit as MNIST would have in each way that the picture may be understood."""
     show = trace or (lambda name, stage: None)
     levels = grey(opened.image)
     show("brightness", levels)
-    refusal = ""
     pixels = as_mnist(levels[np.newaxis])[0] if levels.shape == (SIDE, SIDE) else None
-    if pixels is None:
-        ink = paper.ink(levels)
-        if ink is None:
-            pixels, refusal = BLANK.copy(), "blank: nothing stands out from the paper"
-        else:
-            show("ink", ink.strength)
-            choice = choose(ink.strength, ink.drawing)
-            show("digit", choice.strength)
-            pixels = draw(choice.strength) if choice.strength.any() else BLANK.copy()
-            refusal = choice.refusal
-    show("what the network sees", pixels)
-    return Prepared(pixels, opened.width, opened.height, opened.damage or refusal, opened.note)
+    if pixels is not None:
+        candidates = [Candidate(AS_IT_IS, pixels)]
+    else:
+        from nnpipe.preprocess import hypotheses  # imports OpenCV
+
+        candidates = []
+        for way in hypotheses.understand(levels):
+            show(way.name, way.strength)
+            candidates.append(Candidate(way.name, hypotheses.drawn(way), way.refusal, way.odds))
+    if opened.damage:
+        candidates = [candidates[0]._replace(refusal=opened.damage)]
+    return Prepared(tuple(candidates), opened.width, opened.height, opened.note)
 
 
 def as_inputs(pixels: Pixels) -> npt.NDArray[np.float32]:

@@ -1,13 +1,12 @@
 """Brightness → ink: whether the paper is light, how bright it is, and what stands out from it."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageFilter
 
-from nnpipe.preprocess.pictures import Grey
+from nnpipe.preprocess.pictures import Grey, Pixels
 
 MIN_CONTRAST = 8
 """Smallest difference between ink and paper, in grey levels of 255."""
@@ -15,59 +14,48 @@ MIN_CONTRAST = 8
 GRAIN = 5.0
 """Smallest difference between ink and paper, as a multiple of the paper's own spread."""
 
-MIN_SIDE = 100
-"""Pixels. A picture whose longer side is shorter is enlarged, so that strokes are several pixels
-wide."""
-
 WIDEST = 0.25
 """Share of the shorter side. On a photo, strokes are narrower; what is wider is light or shade."""
 
 DARKEST_PAPER = 48
 """Grey level, of 255. Darker paper counts as this dark, because shares of it would be noise."""
 
+OPEN = 0.2
+"""Largest distance from a tie at which either polarity is possible."""
 
-class Ink(NamedTuple):
-    """The ink on a picture."""
-
-    strength: Grey  # (h, w): 0 is paper, 255 certainly ink
-    drawing: bool  # on paper of one level, such as a canvas or a clean scan
+LEVELS = np.arange(256)
 
 
-def ink(levels: Grey) -> Ink | None:
-    """Measure how much ink is on each pixel; return None if nothing stands out from the paper."""
-    drawing = is_drawing(levels)
-    tiny = max(levels.shape) < MIN_SIDE
-    levels = enlarge(levels)
-    dark = levels if paper_is_light(levels, drawing) else 255 - levels
-    darker = darker_than_paper(dark) if drawing else darker_than_surroundings(dark)
-    if not (drawing and tiny):  # on a tiny drawing, a line across the picture is a stroke
-        darker = _without_lines(darker)
+class Paper(NamedTuple):
+    """What is known of the paper before its ink is measured."""
 
-    threshold = otsu(darker)
-    is_ink = darker > threshold
-    if not is_ink.any():
-        return None
-    grain = np.median(darker[~is_ink])
-    spread = 1.4826 * np.median(np.abs(darker[~is_ink] - grain))  # σ of normal grain
-    # The median, not the maximum: beside a single blot, the rest of the stroke would look faint.
-    typical = float(np.median(darker[is_ink]) - grain)
-    if typical < max(MIN_CONTRAST, GRAIN * spread):
-        return None
-    faintest = float(np.clip(3 * spread / typical, 0.15, 0.5))
-    strength = ((darker - grain) / typical - faintest) / (0.9 - faintest)
-    return Ink(np.clip(strength * 255, 0, 255), drawing)
+    even: bool  # of one level, as of a drawing or a clean scan; or under uneven light, as a photo
+    light: bool  # brighter than the ink
+    open: bool  # the other polarity is possible as well
 
 
-def is_drawing(levels: Grey) -> bool:
+def look(levels: Pixels, original: Pixels) -> Paper:
+    """Judge the paper of a picture, shape (h, w).
+
+    Args:
+        levels: the picture at the size at which it is examined.
+        original: the same in its own size, whose levels are not mixed by scaling.
+    """
+    even = is_even(original)
+    lean = _border_lean(levels) if even else _stroke_lean(levels)
+    return Paper(even, lean > 0, abs(lean) < OPEN)
+
+
+def is_even(levels: Pixels) -> bool:
     """Return True if the picture is a drawing or a clean scan rather than a photo.
 
     Half of such a picture has one level, or nearly all of it has one of two levels that are as far
     apart as ink and paper.
     """
-    counts = np.bincount(np.rint(levels).astype(np.uint8).ravel(), minlength=256)
+    counts = histogram(levels)
     if np.convolve(counts, np.ones(3), "same").max() > 0.5 * levels.size:
         return True
-    threshold = int(otsu(levels)) + 1
+    threshold = int(otsu(counts)) + 1
     dark, light = (
         int(np.searchsorted(np.cumsum(part), part.sum() / 2))
         for part in (counts[:threshold], counts[threshold:])
@@ -77,138 +65,116 @@ def is_drawing(levels: Grey) -> bool:
     return bool(light - dark > 128 and near > 0.8 * levels.size)
 
 
-def enlarge(levels: Grey) -> Grey:
-    """Enlarge a small picture by a whole factor to at least `MIN_SIDE` pixels."""
-    factor = -(-MIN_SIDE // max(levels.shape))
-    if factor == 1:
-        return levels
-    size = levels.shape[1] * factor, levels.shape[0] * factor
-    enlarged = Image.fromarray(levels).resize(size, Image.Resampling.BICUBIC)
-    return np.asarray(enlarged).clip(0, 255)  # bicubic interpolation overshoots
+def _border_lean(levels: Pixels) -> float:
+    """Return how far the paper of a drawing is light: −0.5 (dark) … 0.5 (light).
 
-
-def paper_is_light(levels: Grey, drawing: bool) -> bool:
-    """Return True if the paper is brighter than the ink.
-
-    On a drawing, paper covers most of the border, of the corners and of the whole. On a photo, a
-    shadow may do so as well. But strokes are narrow there, so the differences between pixels and
-    their surroundings are skewed towards the ink.
+    Paper covers most of the border, of the corners and of the whole.
     """
-    if not drawing:
-        local = _mean(levels, 3) - _mean(levels, max(3, round(0.2 * min(levels.shape))))
-        return float((local * local * local).sum()) < 0
-    bright = levels > otsu(levels)
+    bright = (levels > otsu(histogram(levels))).astype(np.float32)
     rim = max(1, round(0.04 * min(levels.shape)))
-    border = np.ones(levels.shape, np.bool_)
-    border[rim:-rim, rim:-rim] = False
+    top, bottom, left, right = bright[:rim], bright[-rim:], bright[:, :rim], bright[:, -rim:]
+    sides = [float(side.sum()) for side in (top, bottom, left, right)]
+    border = sum(sides) / max(1, top.size + bottom.size + left.size + right.size)
     h, w = (max(1, side // 7) for side in levels.shape)
-    corners = bright[np.ix_(np.r_[:h, -h:0], np.r_[:w, -w:0])]
-    return bool((bright[border].mean() + corners.mean() + bright.mean()) / 3 > 0.5)
+    corners = [bright[y, x].mean() for y in (np.s_[:h], np.s_[-h:]) for x in (np.s_[:w], np.s_[-w:])]
+    return float((border + sum(corners) / 4 + bright.mean()) / 3) - 0.5
 
 
-def otsu(levels: Grey) -> float:
-    """Return the threshold with the least variance within dark and bright levels (Otsu 1979)."""
-    low, high = float(levels.min()), float(levels.max())
-    if low == high:
-        return high
-    bins = ((levels - low) * (255 / (high - low))).astype(np.uint8)
-    counts = np.bincount(bins.ravel(), minlength=256).astype(np.float64)
-    dark = np.cumsum(counts)[:-1]
-    mass = np.cumsum(counts * np.arange(256))
-    total = counts.sum()
+def _stroke_lean(levels: Pixels) -> float:
+    """Return how far the paper of a photo is light: negative if it is dark.
+
+    A shadow may cover most of a border. But strokes are narrow, so the differences between pixels
+    and their surroundings are skewed towards the ink.
+    """
+    wide = max(3, round(0.2 * min(levels.shape))) | 1
+    fine, coarse = (cv2.blur(levels, (width, width)) for width in (3, wide))
+    local = cv2.subtract(fine, coarse, dtype=cv2.CV_32F)
+    square = cv2.multiply(local, local)
+    spread = float(square.mean()) ** 1.5
+    return -float(cv2.mean(cv2.multiply(square, local))[0]) / max(spread, 1e-6)
+
+
+def histogram(levels: Pixels) -> npt.NDArray[np.float32]:
+    """Count each level, shape (256,)."""
+    return cv2.calcHist([levels], [0], None, [256], [0, 256]).ravel()
+
+
+def otsu(counts: npt.NDArray[np.float32]) -> float:
+    """Return the threshold with the least variance within dark and bright levels (Otsu 1979).
+
+    Args:
+        counts: the number of pixels of each level, shape (256,).
+    """
+    dark = np.cumsum(counts, dtype=np.float64)[:-1]
+    mass = np.cumsum(counts * LEVELS, dtype=np.float64)
+    total = dark[-1] + counts[-1]
     between = (mass[-1] * dark - mass[:-1] * total) ** 2 / np.maximum(dark * (total - dark), 1)
     # All thresholds in the gap between two clusters are equally good; take the middle.
-    best = float(np.flatnonzero(between == between.max()).mean())
-    return low + (best + 1) * (high - low) / 255
+    return float(np.flatnonzero(between >= between.max() * (1 - 1e-12)).mean())
 
 
-def _mean(levels: Grey, width: int) -> Grey:
-    """Return the mean of the square around each pixel."""
-    image = Image.fromarray(np.rint(levels).astype(np.uint8))
-    return np.asarray(image.filter(ImageFilter.BoxBlur(width // 2)), np.float32)
+def ink(levels: Pixels, *, light: bool, even: bool) -> Pixels | None:
+    """Measure how much ink is on each pixel; return None if nothing stands out from the paper.
+
+    Returns:
+        Strength, uint8 (h, w): 0 is paper, 255 certainly ink.
+    """
+    dark = levels if light else cv2.bitwise_not(levels)
+    darker = _darker_than_paper(dark) if even else _darker_than_surroundings(dark)
+    counts = histogram(darker)
+    threshold = int(otsu(counts)) + 1
+    paper, inked = counts[:threshold], counts[threshold:]
+    if not inked.any():
+        return None
+    grain = _median(paper)
+    deviations = np.bincount(np.abs(np.arange(threshold) - grain), paper)
+    spread = 1.4826 * _median(deviations)  # σ of normal grain
+    # The median, not the maximum: beside a single blot, the rest of the stroke would look faint.
+    typical = _median(inked) + threshold - grain
+    if typical < max(MIN_CONTRAST, GRAIN * spread):
+        return None
+    faintest = min(max(3 * spread / typical, 0.15), 0.5)
+    curve = ((LEVELS - grain) / typical - faintest) * (255 / (0.9 - faintest))
+    return cv2.LUT(darker, curve.clip(0, 255).astype(np.uint8))
 
 
-def darker_than_paper(levels: Grey) -> Grey:
+def _median(counts: npt.NDArray[np.generic]) -> int:
+    total = np.cumsum(counts)
+    return int(np.searchsorted(total, total[-1] / 2))
+
+
+def _darker_than_paper(levels: Pixels) -> Pixels:
     """Measure how much darker each pixel is than paper of one level: a share of it, × 255."""
-    bright = levels > otsu(levels)
-    paper = float(np.median(levels[bright]) if bright.any() else levels.max())
-    return _share(paper - levels, np.float32(paper))
+    counts = histogram(levels)
+    threshold = int(otsu(counts)) + 1
+    bright = counts[threshold:]
+    paper = _median(bright) + threshold if bright.any() else int(levels.max())
+    shares = (paper - LEVELS) * (255 / max(paper, DARKEST_PAPER))
+    return cv2.LUT(levels, np.rint(shares).clip(0, 255).astype(np.uint8))
 
 
-def darker_than_surroundings(levels: Grey) -> Grey:
+def _darker_than_surroundings(levels: Pixels) -> Pixels:
     """Measure how much darker each pixel is than the paper around it: a share of it, × 255.
 
     A morphological closing fills dark and narrow marks with their surroundings, which leaves the
     brightness of the paper. Shades and the sharp edges of shadows remain.
     """
-    smooth = _mean(levels, 3)
+    smooth = cv2.blur(levels, (3, 3))
     paper = closing(smooth, max(9, round(WIDEST * min(levels.shape))))
-    return _share(paper - smooth, paper)
+    darker = cv2.subtract(paper, smooth)
+    return cv2.divide(darker, cv2.max(paper, DARKEST_PAPER), scale=255)
 
 
-def _share(darker: Grey, paper: Grey | np.float32) -> Grey:
-    share = np.maximum(darker, 0) / np.maximum(paper, DARKEST_PAPER)
-    return np.asarray(share * 255, np.float32)
-
-
-def closing(levels: Grey, width: int) -> Grey:
+def closing(levels: Pixels, width: int) -> Pixels:
     """Fill dark marks narrower than ``width`` pixels with the brightness around them."""
-    before, after = width // 2, width - 1 - width // 2
-    whole = np.pad(np.rint(levels).astype(np.uint8), (before, after), "edge")
-    brightest = np.pad(running(whole, width, extreme=np.maximum), (after, before), "edge")
-    return running(brightest, width, extreme=np.minimum).astype(np.float32)
+    square = cv2.getStructuringElement(cv2.MORPH_RECT, (width | 1, width | 1))
+    reach = width // 2 + 1
+    # Beyond the border, the picture goes on as it ends: OpenCV's own border would leave dark
+    # corners.
+    whole = cv2.copyMakeBorder(levels, reach, reach, reach, reach, cv2.BORDER_REPLICATE)
+    return cv2.morphologyEx(whole, cv2.MORPH_CLOSE, square)[reach:-reach, reach:-reach]
 
 
-def running(
-    array: npt.NDArray[np.generic], width: int, *, extreme: Callable[..., npt.NDArray[np.generic]]
-) -> npt.NDArray[np.generic]:
-    """Return the minimum or maximum of each ``width`` × ``width`` square within an array."""
-    reach = 1
-    while reach < width:
-        # Two overlapping squares make one that is up to twice as wide.
-        step = min(reach, width - reach)
-        array = extreme(array[:-step], array[step:])
-        array = extreme(array[:, :-step], array[:, step:])
-        reach += step
-    return array
-
-
-def _without_lines(darker: Grey) -> Grey:
-    """Remove straight lines across the whole picture: ruled or squared paper, a table."""
-    return np.maximum(darker - np.maximum(_lines(darker), _lines(darker.T).T), 0)
-
-
-def _lines(darker: Grey) -> Grey:
-    """Return the strength of lines from the left to the right border, tilted by up to 5°.
-
-    The strength of a line is what nearly all of it exceeds, so a digit that it crosses does not
-    count. A line reaches both borders, but strokes do not. The tilt is the one with the strongest
-    lines.
-    """
-    height, width = darker.shape
-    columns = np.arange(0, width, max(1, width // 24))
-    rows = np.arange(height)
-
-    def exceeded(share: float, along: Grey) -> Grey:
-        """Return the level that all but a share of each line exceeds."""
-        place = int(share * along.shape[-1])
-        return np.partition(along, place)[..., place]
-
-    # An upper bound on the strength of all lines: if it is far below that of ink, remove none.
-    if exceeded(0.15, darker.max(axis=0)) < 0.05 * darker.max():
-        return np.zeros_like(darker)
-
-    def profiles(tilts: npt.NDArray[np.float64], rows: npt.NDArray[np.intp]) -> Grey:
-        """Return the strength of each line, shape (tilts, rows)."""
-        rise = np.rint(np.multiply.outer(tilts, columns - width / 2)).astype(np.intp)
-        along = darker[np.clip(rows[:, None] + rise[:, None], 0, height - 1), columns]
-        ends = np.minimum(exceeded(0.5, along[..., :3]), exceeded(0.5, along[..., -3:]))
-        return np.minimum(exceeded(0.15, along), ends)
-
-    tilts = np.linspace(-0.08, 0.08, 17)
-    best = int(np.argmax((profiles(tilts, rows[::2]) ** 2).sum(axis=1)))
-    strongest = np.pad(profiles(tilts[best : best + 1], rows)[0], 1)
-    line = np.maximum(np.maximum(strongest[:-2], strongest[2:]), strongest[1:-1])
-    source = rows[:, None] - np.rint(tilts[best] * (np.arange(width) - width / 2)).astype(np.intp)
-    # Lines have grain, so the level that nearly all of a line exceeds is below its mean.
-    return np.asarray(1.3 * line[np.clip(source, 0, height - 1)], np.float32)
+def as_grey(levels: Grey) -> Pixels:
+    """Round levels to whole ones."""
+    return np.rint(levels).astype(np.uint8)

@@ -1,0 +1,157 @@
+"""Straight lines that are no strokes: the frame of a box, combs, rules, underlines."""
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from nnpipe.preprocess.pictures import Pixels
+
+SHORTEST = 0.55
+"""Length of a line, as a share of the picture's side; shorter ones are strokes or remains."""
+
+PIECE = 0.3
+"""Length of a straight piece, as a share of the picture's side, that may belong to a line."""
+
+DASH = 0.1
+"""Largest gap in a line, as a share of the picture's side."""
+
+BORDER = 0.36
+"""Share of the picture's side, from the border, within which lies the line of a frame."""
+
+THICKEST = 0.12
+"""Width of a line, as a share of the picture's shorter side."""
+
+STEEPEST = 0.11
+"""Slope of a line: 6°."""
+
+CROOKED = 0.9
+"""Largest mean deviation of a line from a straight one, in pixels."""
+
+
+class Line(NamedTuple):
+    """A line along one axis of a picture; its coordinates are those of the transposed picture if it
+    is vertical.
+    """
+
+    vertical: bool
+    start: float  # the row of its outer edge in the first column
+    slope: float  # rows per column
+    width: float  # in pixels
+    first: int  # column
+    last: int  # one past the last column
+    side: int  # −1: near the top or left border; 1: near the other one; 0: across the picture
+    through: bool  # from border to border
+
+    def rows(self, columns: np.ndarray) -> np.ndarray:
+        """Return the row of the outer edge in each column."""
+        return self.start + self.slope * columns
+
+
+def find(ink: Pixels) -> list[Line]:
+    """Find the lines in a mask of ink, uint8 (h, w), 1 where there is ink."""
+    return _along(ink, vertical=False) + _along(np.ascontiguousarray(ink.T), vertical=True)
+
+
+def _along(ink: Pixels, *, vertical: bool) -> list[Line]:
+    """Find lines that run along the rows."""
+    height, width = ink.shape
+    piece = max(8, round(PIECE * width))
+    # A line that is tilted climbs from row to row: look at three rows at once.
+    thick = cv2.dilate(ink, np.ones((3, 1), np.uint8))
+    joined = cv2.morphologyEx(thick, cv2.MORPH_CLOSE, np.ones((1, round(DASH * width) | 1), np.uint8))
+    straight = cv2.erode(joined, np.ones((1, piece), np.uint8))
+    if not straight.any():
+        return []
+    straight = cv2.dilate(straight, np.ones((3, piece), np.uint8), anchor=(piece - 1 - (piece - 1) // 2, 1))
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(straight, connectivity=8)
+    lines = []
+    for number in range(1, count):
+        left, top, across, down, _ = stats[number].tolist()
+        if across < SHORTEST * width:
+            continue
+        inside = labels[top : top + down, left : left + across] == number
+        part = ink[top : top + down, left : left + across] & inside
+        lines += _fit(part, left=left, top=top, size=(height, width), vertical=vertical)
+    return lines
+
+
+def _fit(part: Pixels, *, left: int, top: int, size: tuple[int, int], vertical: bool) -> list[Line]:
+    """Fit a straight line to the outer edge of a part of the ink, where no stroke touches it."""
+    height, width = size
+    columns = np.flatnonzero(part.any(axis=0))
+    if len(columns) < 0.4 * part.shape[1]:
+        return []
+    part = part[:, columns]
+    upper = part.argmax(axis=0)
+    lower = part.shape[0] - 1 - part[::-1].argmax(axis=0)
+    middle = top + float(upper.mean() + lower.mean()) / 2
+    outer = lower if middle > height / 2 else upper
+    slope, start = _robust_fit(columns, outer)
+    if abs(slope) > STEEPEST:
+        return []
+    off = np.abs(outer - (start + slope * columns))
+    good = off <= CROOKED + 0.6
+    if good.mean() < 0.75 or float(off[good].mean()) > CROOKED:
+        return []
+    thickness = float(np.median((lower - upper)[good])) + 1
+    if thickness > max(2, THICKEST * min(size)):
+        return []
+    through = left <= 0.04 * width and left + part.shape[1] and left + columns[-1] + 1 >= 0.96 * width
+    near_top, near_bottom = middle < BORDER * height, middle > (1 - BORDER) * height
+    if not (through or near_top or near_bottom):
+        return []
+    side = -1 if near_top else 1 if near_bottom else 0
+    if outer is lower:
+        start -= thickness - 1
+    first, last = left + int(columns[0]), left + int(columns[-1]) + 1
+    return [Line(vertical, top + start - slope * left, slope, thickness, first, last, side, bool(through))]
+
+
+def _robust_fit(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """Return slope and start of a straight line, after leaving out what is far from a first one."""
+    keep = np.ones(len(x), np.bool_)
+    slope = start = 0.0
+    for _ in range(3):
+        a, b = x[keep], y[keep]
+        mean = a.mean()
+        slope = float(((a - mean) * b).sum() / max(float(((a - mean) ** 2).sum()), 1))
+        start = float(b.mean() - slope * mean)
+        off = np.abs(y - start - slope * x)
+        keep = off <= max(1.0, 1.5 * float(np.median(off)))
+    return slope, start
+
+
+def remove(strength: Pixels, lines: list[Line]) -> Pixels:
+    """Remove lines, and what lies beyond those of a frame; strokes that cross a line remain."""
+    rest = strength.copy()
+    for vertical in (False, True):
+        some = [line for line in lines if line.vertical == vertical]
+        if some:
+            view = rest.T if vertical else rest
+            for line in some:
+                _erase(view, line)
+    return rest
+
+
+def _erase(strength: Pixels, line: Line) -> None:
+    """Erase a line that runs along the rows, in place."""
+    height, width = strength.shape
+    columns = np.arange(width)
+    edge = line.rows(columns)
+    above = np.floor(edge - 0.7).astype(np.intp)  # the first and the last row of the line
+    below = np.ceil(edge + line.width - 0.3).astype(np.intp)
+    rows = np.arange(height)[:, None]
+    on = (rows >= above) & (rows <= below)
+    if line.side < 0 and line.through:
+        on |= rows < above
+    elif line.side > 0 and line.through:
+        on |= rows > below
+    elif not line.side:
+        # What continues on both sides of the line crosses it.
+        up = strength[np.clip(above - 1, 0, height - 1), columns] > 100
+        down = strength[np.clip(below + 1, 0, height - 1), columns] > 100
+        near = np.ones((1, 3), np.uint8)
+        crossing = cv2.dilate((up & down).astype(np.uint8)[None], near)[0] > 0
+        on &= ~crossing
+    strength[on] = 0

@@ -1,0 +1,176 @@
+"""Connected marks of ink, and the choice of those that make up the digit."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from nnpipe.preprocess.mnist_like import FAINTEST
+from nnpipe.preprocess.pictures import Pixels
+
+REACH = 0.05
+"""Share of a mark's size. Ink closer than twice this belongs to the mark, as pens skip."""
+
+SPECK = 0.03
+"""Share of the picture below which a mark is dust."""
+
+BORDER = 0.01
+"""Share of the picture within which a mark touches the border."""
+
+MANY = 5
+"""Marks beside the digit. More of them make a text, a pattern or noise."""
+
+WINDING = 12
+"""Longest outline that a digit may have, as a multiple of its size; even 9 is rare."""
+
+SEVERAL = "several marks; expected one digit"
+SPECKS = "blank: there are only specks"
+NOTHING = "blank: nothing stands out from the paper"
+
+
+class Mark(NamedTuple):
+    """A connected piece of ink, with its bounding box."""
+
+    label: int
+    mass: float
+    left: int
+    top: int
+    width: int
+    height: int
+
+    @property
+    def size(self) -> int:
+        """The longer side."""
+        return max(self.width, self.height)
+
+    @property
+    def right(self) -> int:
+        """One past the last column."""
+        return self.left + self.width
+
+    @property
+    def bottom(self) -> int:
+        """One past the last row."""
+        return self.top + self.height
+
+    @property
+    def is_bar(self) -> bool:
+        """Whether the mark is flatter than any digit: the detached bar of a 5, an underline."""
+        return self.width > 2 * self.height
+
+    def gap(self, other: "Mark") -> int:
+        """Return the distance of both boxes, along the axis on which they are further apart."""
+        down = max(self.top - other.bottom, other.top - self.bottom)
+        across = max(self.left - other.right, other.left - self.right)
+        return max(down, across, 0)
+
+    def at_border(self, shape: tuple[int, int], margin: int) -> bool:
+        """Return True if the mark touches the border of a picture of this shape."""
+        nearest = min(self.left, self.top, shape[1] - self.right, shape[0] - self.bottom)
+        return nearest <= margin
+
+
+class Choice(NamedTuple):
+    """The ink of the digit alone."""
+
+    strength: Pixels
+    refusal: str = ""  # why it is not one digit; empty if it may be one
+    main: Mark | None = None  # the heaviest mark
+    cut: bool = False  # whether marks at the border were left out that may belong to it
+
+
+def choose(strength: Pixels, *, even: bool, framed: bool = False, whole: bool = False) -> Choice:
+    """Choose the heaviest mark and the small ones that belong to it.
+
+    A second mark of half its size makes two digits, unless it is a bar. If the digit is not at the
+    border, a mark there does not count: it is the edge of the sheet, or is cut off.
+
+    Args:
+        strength: of the ink, uint8 (h, w).
+        even: the paper has one level. On a photo a mark at the border weighs less, because it is
+            more often a shadow or a table than the digit.
+        framed: a frame was removed; remains of it and of its neighbours lie at the border.
+        whole: the picture was cut to its ink, so that marks at the border belong to the digit.
+    """
+    shape = strength.shape
+    mask = (strength > FAINTEST).astype(np.uint8)
+    margin = round(BORDER * max(shape)) + (2 if framed else 0)
+
+    def weight(mark: Mark) -> float:
+        outside = mark.at_border(shape, margin) and not whole and (framed or not even)
+        return mark.mass * (0.2 if outside else 1)
+
+    labels, marks = _join(mask, strength, weight)
+    if not marks:
+        return Choice(np.zeros_like(strength), NOTHING)
+    main = max(marks, key=weight)
+    if main.size < SPECK * max(shape):
+        return Choice(np.zeros_like(strength), SPECKS, main)
+    main_at_border = main.at_border(shape, margin)
+    belongs = np.zeros(len(marks) + 1, np.uint8)  # to the digit, by label
+    belongs[main.label] = 1
+    others = 0  # marks beside the digit that are not specks
+    refusal, cut = "", False
+    for mark in marks:
+        if mark is main:
+            continue
+        at_border = mark.at_border(shape, margin)
+        if mark.mass > 0.05 * main.mass and (main_at_border or not at_border):
+            others += 1
+        if at_border and not whole and not (even and main_at_border and not framed):
+            cut |= mark.mass > 0.03 * main.mass
+            continue
+        large = mark.size > 0.5 * main.size
+        if large and mark.is_bar and mark.top > main.top and mark.gap(main) > 0.15 * main.size:
+            continue  # the digit is underlined
+        if large and not mark.is_bar and mark.mass > 0.2 * main.mass:
+            refusal = SEVERAL
+        elif mark.mass > 0.01 * main.mass and mark.gap(main) < 0.2 * main.size:
+            belongs[mark.label] = 1
+    digit = belongs[labels]
+    if others > MANY or outline(digit) > WINDING * main.size:
+        refusal = "like a text, a pattern or noise; expected one digit"
+    return Choice(cv2.multiply(strength, digit), refusal, main, cut)
+
+
+def _join(
+    mask: Pixels, strength: Pixels, weight: Callable[[Mark], float]
+) -> tuple[npt.NDArray[np.uint16], list[Mark]]:
+    """Join pieces of ink that are close, compared with the size of the heaviest mark.
+
+    Returns:
+        The label of each pixel, 0 where there is no ink, and the marks.
+    """
+    reach, new_reach = 0, 1
+    while new_reach > reach:  # a larger mark reaches further
+        reach = new_reach
+        labels, marks = measure(mask, strength, reach)
+        if marks:
+            new_reach = round(REACH * max(marks, key=weight).size)
+    return labels, marks
+
+
+def measure(
+    mask: Pixels, strength: Pixels, reach: int = 0
+) -> tuple[npt.NDArray[np.uint16], list[Mark]]:
+    """Label the ink in a mask of 0 and 1, and measure its marks, largest distance 2 × ``reach``."""
+    height, width = mask.shape
+    wide = cv2.copyMakeBorder(mask, reach, reach, reach, reach, cv2.BORDER_CONSTANT)
+    wide = cv2.dilate(wide, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(wide, ltype=cv2.CV_16U)
+    inner = labels[reach : reach + height, reach : reach + width] * mask
+    mass = np.bincount(inner.ravel(), strength.ravel(), count).tolist()
+    marks = [
+        Mark(number, mass[number], left, top, across - 2 * reach, down - 2 * reach)
+        for number, (left, top, across, down, _) in enumerate(stats.tolist())
+    ]
+    return inner, marks[1:]
+
+
+def outline(mask: Pixels) -> int:
+    """Return the length of the outline of a mask of 0 and 1, in sides of a pixel."""
+    across, down = cv2.absdiff(mask[:, 1:], mask[:, :-1]), cv2.absdiff(mask[1:], mask[:-1])
+    edges = mask[0], mask[-1], mask[:, 0], mask[:, -1]
+    return int(cv2.sumElems(across)[0] + cv2.sumElems(down)[0]) + sum(int(e.sum()) for e in edges)

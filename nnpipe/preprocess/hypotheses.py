@@ -61,7 +61,9 @@ def ways(levels: Pixels, original: Pixels) -> list[Way]:
         original: the same before.
     """
     sheet = paper.look(levels, original)
-    found = _views(levels, light=sheet.light, even=sheet.even, tiny=max(original.shape) < 100)
+    found = _views(levels, light=sheet.light, even=sheet.even)
+    if found[0].refusal == marks.NOTHING:
+        return found
     if sheet.open:
         found += [
             way._replace(name=f"{way.name}, inverted", odds=way.odds * 3)
@@ -71,38 +73,50 @@ def ways(levels: Pixels, original: Pixels) -> list[Way]:
     if not sheet.even:
         found += [
             way._replace(name=f"{way.name}, as if evenly lit", odds=way.odds * 2)
-            for way in _views(levels, light=sheet.light, even=True)
+            for way in _views(levels, light=sheet.light, even=True, uncertain=True)
             if not way.refusal
         ]
     return found
 
 
-def _views(levels: Pixels, *, light: bool, even: bool, tiny: bool = False) -> list[Way]:
+def _views(levels: Pixels, *, light: bool, even: bool, uncertain: bool = False) -> list[Way]:
     """Find the ways for one polarity and one kind of paper."""
     strength = paper.ink(levels, light=light, even=even)
     if strength is None:
         return [Way("as it is", np.zeros_like(levels), marks.NOTHING)]
     found = lines.find((strength > FAINTEST).view(np.uint8))
-    plain = _chosen("as it is", strength, even=even)
+    plain = _chosen("as it is", strength, even=even, uncertain=uncertain)
     if not found:
         return plain
-    rest = lines.remove(strength, found)
-    without = _chosen("without lines", rest, even=even, framed=True)
-    if without[0].refusal.startswith("blank"):
-        without = [without[0]._replace(refusal=ONLY_LINES)]
-    sure = len(found) > 2
-    if sure:
+    sure = [line for line in found if line.sure]
+    without = _without(strength, found, even=even)
+    if 0 < len(sure) < len(found):
+        # An upright line inside a frame may be a 1.
+        without = [
+            *_without(strength, sure, even=even),
+            *(way._replace(odds=way.odds * 2) for way in without if not way.refusal),
+        ]
+    if len(sure) > 2:
         return without
-    if len(found) == 2:
+    if len(sure) == 2:
         return without + [way._replace(odds=way.odds * 4) for way in plain]
     return plain + [way._replace(odds=way.odds * 2) for way in without]
 
 
-def _chosen(name: str, strength: Pixels, *, even: bool, framed: bool = False) -> list[Way]:
+def _without(strength: Pixels, found: list[lines.Line], *, even: bool) -> list[Way]:
+    """Find the ways if some lines are no strokes."""
+    rest = lines.remove(strength, found)
+    ways = _chosen(f"without {len(found)} lines", rest, even=even, framed=True)
+    if ways[0].refusal.startswith("blank"):
+        return [ways[0]._replace(refusal=ONLY_LINES)]
+    return ways
+
+
+def _chosen(name: str, strength: Pixels, *, even: bool, framed: bool = False, uncertain: bool = False) -> list[Way]:
     """Choose the digit's marks in the ways that are possible."""
     choice = marks.choose(strength, even=even, framed=framed)
     refusal = choice.refusal
-    if not refusal and not even and not framed:
+    if not refusal and not framed and (not even or uncertain):
         digit = choice.strength > FAINTEST
         touching = np.array([e.sum() for e in (digit[0], digit[-1], digit[:, 0], digit[:, -1])])
         # A digit cut to its ink touches at least three borders, and leaves much paper free.

@@ -19,6 +19,10 @@ DASH = 0.1
 BORDER = 0.36
 """Share of the picture's side, from the border, within which lies the line of a frame."""
 
+NEAR, LONG = 0.17, 0.8
+"""Shares of the picture's side: a line nearer to the border than the one, or longer than the other,
+is no stroke of a digit in a frame."""
+
 THICKEST = 0.12
 """Width of a line, as a share of the picture's shorter side."""
 
@@ -42,6 +46,7 @@ class Line(NamedTuple):
     last: int  # one past the last column
     side: int  # −1: near the top or left border; 1: near the other one; 0: across the picture
     through: bool  # from border to border
+    sure: bool  # too near the border, or too long, to be a stroke inside a frame
 
     def rows(self, columns: np.ndarray) -> np.ndarray:
         """Return the row of the outer edge in each column."""
@@ -49,21 +54,30 @@ class Line(NamedTuple):
 
 
 def find(ink: Pixels) -> list[Line]:
-    """Find the lines in a mask of ink, uint8 (h, w), 1 where there is ink."""
-    return _along(ink, vertical=False) + _along(np.ascontiguousarray(ink.T), vertical=True)
+    """Find the lines in a mask of ink, uint8 (h, w), 1 where there is ink; solid ones first."""
+    found: list[Line] = []
+    rest = ink
+    for dash in (0.0, DASH):
+        for vertical in (False, True):
+            turned = np.ascontiguousarray(rest.T) if vertical else rest
+            found += _along(turned, dash=dash, vertical=vertical)
+        if found and not dash:
+            rest = remove(ink, [line._replace(side=0) for line in found], crossing=False)
+    return found
 
 
-def _along(ink: Pixels, *, vertical: bool) -> list[Line]:
-    """Find lines that run along the rows."""
+def _along(ink: Pixels, *, dash: float, vertical: bool) -> list[Line]:
+    """Find lines that run along the rows, with gaps of up to a share of the picture's side."""
     height, width = ink.shape
     piece = max(8, round(PIECE * width))
     # A line that is tilted climbs from row to row: look at three rows at once.
-    thick = cv2.dilate(ink, np.ones((3, 1), np.uint8))
-    joined = cv2.morphologyEx(thick, cv2.MORPH_CLOSE, np.ones((1, round(DASH * width) | 1), np.uint8))
-    straight = cv2.erode(joined, np.ones((1, piece), np.uint8))
-    if not straight.any():
+    straight = cv2.dilate(ink, np.ones((3, 1), np.uint8))
+    if dash:
+        gap = np.ones((1, round(dash * width) | 1), np.uint8)
+        straight = cv2.morphologyEx(straight, cv2.MORPH_CLOSE, gap)
+    straight = cv2.morphologyEx(straight, cv2.MORPH_OPEN, np.ones((1, piece), np.uint8))
+    if not cv2.countNonZero(straight):
         return []
-    straight = cv2.dilate(straight, np.ones((3, piece), np.uint8), anchor=(piece - 1 - (piece - 1) // 2, 1))
     count, labels, stats, _ = cv2.connectedComponentsWithStats(straight, connectivity=8)
     lines = []
     for number in range(1, count):
@@ -97,7 +111,7 @@ def _fit(part: Pixels, *, left: int, top: int, size: tuple[int, int], vertical: 
     thickness = float(np.median((lower - upper)[good])) + 1
     if thickness > max(2, THICKEST * min(size)):
         return []
-    through = left <= 0.04 * width and left + part.shape[1] and left + columns[-1] + 1 >= 0.96 * width
+    through = bool(left <= 0.04 * width and left + columns[-1] + 1 >= 0.96 * width)
     near_top, near_bottom = middle < BORDER * height, middle > (1 - BORDER) * height
     if not (through or near_top or near_bottom):
         return []
@@ -105,7 +119,11 @@ def _fit(part: Pixels, *, left: int, top: int, size: tuple[int, int], vertical: 
     if outer is lower:
         start -= thickness - 1
     first, last = left + int(columns[0]), left + int(columns[-1]) + 1
-    return [Line(vertical, top + start - slope * left, slope, thickness, first, last, side, bool(through))]
+    near = min(middle, height - middle) < NEAR * height
+    sure = near or last - first > LONG * width
+    return [
+        Line(vertical, top + start - slope * left, slope, thickness, first, last, side, through, sure)
+    ]
 
 
 def _robust_fit(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
@@ -122,19 +140,19 @@ def _robust_fit(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     return slope, start
 
 
-def remove(strength: Pixels, lines: list[Line]) -> Pixels:
-    """Remove lines, and what lies beyond those of a frame; strokes that cross a line remain."""
+def remove(strength: Pixels, lines: list[Line], *, crossing: bool = True) -> Pixels:
+    """Remove lines, and what lies beyond those of a frame; strokes that cross a line may remain."""
     rest = strength.copy()
     for vertical in (False, True):
         some = [line for line in lines if line.vertical == vertical]
         if some:
             view = rest.T if vertical else rest
             for line in some:
-                _erase(view, line)
+                _erase(view, line, crossing=crossing)
     return rest
 
 
-def _erase(strength: Pixels, line: Line) -> None:
+def _erase(strength: Pixels, line: Line, *, crossing: bool) -> None:
     """Erase a line that runs along the rows, in place."""
     height, width = strength.shape
     columns = np.arange(width)
@@ -147,11 +165,10 @@ def _erase(strength: Pixels, line: Line) -> None:
         on |= rows < above
     elif line.side > 0 and line.through:
         on |= rows > below
-    elif not line.side:
+    elif crossing and not line.side:
         # What continues on both sides of the line crosses it.
         up = strength[np.clip(above - 1, 0, height - 1), columns] > 100
         down = strength[np.clip(below + 1, 0, height - 1), columns] > 100
-        near = np.ones((1, 3), np.uint8)
-        crossing = cv2.dilate((up & down).astype(np.uint8)[None], near)[0] > 0
-        on &= ~crossing
+        both = (up & down).astype(np.uint8)[None]
+        on &= cv2.dilate(both, np.ones((1, 3), np.uint8))[0] == 0
     strength[on] = 0

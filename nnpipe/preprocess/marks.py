@@ -22,8 +22,9 @@ BORDER = 0.01
 MANY = 5
 """Marks beside the digit. More of them make a text, a pattern or noise."""
 
-WINDING = 12
-"""Longest outline that a digit may have, as a multiple of its size; even 9 is rare."""
+WINDING = 7
+"""Longest outline that a digit may have, as a multiple of its width plus its height; even 5 is
+rare."""
 
 SEVERAL = "several marks; expected one digit"
 SPECKS = "blank: there are only specks"
@@ -120,7 +121,7 @@ def choose(strength: Pixels, *, even: bool, framed: bool = False, whole: bool = 
         if mark.mass > 0.05 * main.mass and (main_at_border or not at_border):
             others += 1
         if at_border and not whole and not (even and main_at_border and not framed):
-            cut |= mark.mass > 0.03 * main.mass
+            cut |= main_at_border and mark.mass > 0.03 * main.mass
             continue
         large = mark.size > 0.5 * main.size
         if large and mark.is_bar and mark.top > main.top and mark.gap(main) > 0.15 * main.size:
@@ -130,7 +131,7 @@ def choose(strength: Pixels, *, even: bool, framed: bool = False, whole: bool = 
         elif mark.mass > 0.01 * main.mass and mark.gap(main) < 0.2 * main.size:
             belongs[mark.label] = 1
     digit = belongs[labels]
-    if others > MANY or outline(digit) > WINDING * main.size:
+    if others > MANY or outline(digit) > WINDING * (main.width + main.height):
         refusal = "like a text, a pattern or noise; expected one digit"
     return Choice(cv2.multiply(strength, digit), refusal, main, cut)
 

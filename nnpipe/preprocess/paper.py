@@ -23,6 +23,9 @@ DARKEST_PAPER = 48
 OPEN = 0.2
 """Largest distance from a tie at which either polarity is possible."""
 
+SMALL = 40
+"""Pixels: the longer side of pictures that are too small for light and shade."""
+
 LEVELS = np.arange(256)
 
 
@@ -41,7 +44,7 @@ def look(levels: Pixels, original: Pixels) -> Paper:
         levels: the picture at the size at which it is examined.
         original: the same in its own size, whose levels are not mixed by scaling.
     """
-    even = is_even(original)
+    even = max(original.shape) < SMALL or is_even(original)
     lean = _border_lean(levels) if even else _stroke_lean(levels)
     return Paper(even, lean > 0, abs(lean) < OPEN)
 

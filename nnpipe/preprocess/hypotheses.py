@@ -18,6 +18,12 @@ from nnpipe.preprocess.pictures import Grey, Pixels
 SMALLEST, LARGEST = 64, 160
 """Pixels: the longer side at which a picture is examined."""
 
+TINY = 24
+"""Pixels: a picture whose longer side is shorter shows nothing but the digit."""
+
+TWO = 40.0
+"""Odds of one digit in two parts that stand side by side."""
+
 ONLY_LINES = "blank: there are only lines"
 CUT_OFF = "cut off by the border, or no digit; leave some paper around it"
 
@@ -61,30 +67,33 @@ def ways(levels: Pixels, original: Pixels) -> list[Way]:
         original: the same before.
     """
     sheet = paper.look(levels, original)
-    found = _views(levels, light=sheet.light, even=sheet.even)
+    tiny = max(original.shape) < TINY
+    found = _views(levels, light=sheet.light, even=sheet.even, tiny=tiny)
     if found[0].refusal == marks.NOTHING:
         return found
     if sheet.open:
         found += [
             way._replace(name=f"{way.name}, inverted", odds=way.odds * 3)
-            for way in _views(levels, light=not sheet.light, even=sheet.even)
+            for way in _views(levels, light=not sheet.light, even=sheet.even, tiny=tiny)
             if not way.refusal
         ]
     if not sheet.even:
         found += [
             way._replace(name=f"{way.name}, as if evenly lit", odds=way.odds * 2)
-            for way in _views(levels, light=sheet.light, even=True, uncertain=True)
+            for way in _views(levels, light=sheet.light, even=True, tiny=tiny, uncertain=True)
             if not way.refusal
         ]
     return found
 
 
-def _views(levels: Pixels, *, light: bool, even: bool, uncertain: bool = False) -> list[Way]:
+def _views(
+    levels: Pixels, *, light: bool, even: bool, tiny: bool, uncertain: bool = False
+) -> list[Way]:
     """Find the ways for one polarity and one kind of paper."""
     strength = paper.ink(levels, light=light, even=even)
     if strength is None:
         return [Way("as it is", np.zeros_like(levels), marks.NOTHING)]
-    found = lines.find((strength > FAINTEST).view(np.uint8))
+    found = [] if tiny else lines.find((strength > FAINTEST).view(np.uint8))
     plain = _chosen("as it is", strength, even=even, uncertain=uncertain)
     if not found:
         return plain
@@ -96,7 +105,8 @@ def _views(levels: Pixels, *, light: bool, even: bool, uncertain: bool = False) 
             *_without(strength, sure, even=even),
             *(way._replace(odds=way.odds * 2) for way in without if not way.refusal),
         ]
-    if len(sure) > 2:
+    empty = without[0].refusal == ONLY_LINES
+    if len(sure) > 2 or (empty and (len(sure) == 2 or any(line.alone for line in sure))):
         return without
     if len(sure) == 2:
         return without + [way._replace(odds=way.odds * 4) for way in plain]
@@ -116,18 +126,36 @@ def _chosen(name: str, strength: Pixels, *, even: bool, framed: bool = False, un
     """Choose the digit's marks in the ways that are possible."""
     choice = marks.choose(strength, even=even, framed=framed)
     refusal = choice.refusal
-    if not refusal and not framed and (not even or uncertain):
-        digit = choice.strength > FAINTEST
-        touching = np.array([e.sum() for e in (digit[0], digit[-1], digit[:, 0], digit[:, -1])])
-        # A digit cut to its ink touches at least three borders, and leaves much paper free.
-        leans = touching.max() > 0.5 * choice.main.size and (touching > 0).sum() < 3
-        if leans or digit.mean() > 0.5:
-            refusal = CUT_OFF
+    if not refusal and not framed and _leans(choice, even=even and not uncertain):
+        refusal = CUT_OFF
     found = [Way(name, choice.strength, refusal, 1.0, choice.main)]
-    if choice.cut or refusal == CUT_OFF:
+    if not refusal and marks.are_two(choice.strength):
+        found = [
+            Way(name, choice.strength, marks.SEVERAL, 1.0, choice.main),
+            Way(f"{name}, in two parts", choice.strength, "", TWO, choice.main),
+        ]
+    elif choice.cut or refusal == CUT_OFF:
         whole = marks.choose(strength, even=even, framed=framed, whole=True)
         found.append(Way(f"{name}, cut to its ink", whole.strength, whole.refusal, 3.0, whole.main))
     return found
+
+
+def _leans(choice: marks.Choice, *, even: bool) -> bool:
+    """Return True if the ink is more like a shadow, or a thing at the border, than like strokes."""
+    digit = (choice.strength > FAINTEST).view(np.uint8)
+    sides = digit[0], digit[-1], digit[:, 0], digit[:, -1]
+    touching = [int(side.sum()) for side in sides]
+    assert choice.main
+    if not even:
+        # A digit cut to its ink touches at least three borders, and leaves much paper free.
+        leans = max(touching) > 0.5 * choice.main.size and np.count_nonzero(touching) < 3
+        if leans or digit.mean() > 0.5:
+            return True
+    full = any(n > 0.95 * len(side) for n, side in zip(touching, sides, strict=True))
+    if not full:
+        return False
+    radius = float(cv2.distanceTransform(digit, cv2.DIST_L2, 3).max())
+    return radius > 0.2 * choice.main.size
 
 
 def drawn(way: Way) -> Pixels:

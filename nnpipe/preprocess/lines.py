@@ -46,7 +46,18 @@ class Line(NamedTuple):
     last: int  # one past the last column
     side: int  # −1: near the top or left border; 1: near the other one; 0: across the picture
     through: bool  # from border to border
-    sure: bool  # too near the border, or too long, to be a stroke inside a frame
+    near: bool  # near the border
+    long: bool
+
+    @property
+    def sure(self) -> bool:
+        """Whether it is too near the border, or too long, to be a stroke inside a frame."""
+        return self.near or self.long
+
+    @property
+    def alone(self) -> bool:
+        """Whether it is no digit even if there is nothing else on the picture."""
+        return self.long and (self.near or not self.vertical)
 
     def rows(self, columns: np.ndarray) -> np.ndarray:
         """Return the row of the outer edge in each column."""
@@ -120,10 +131,9 @@ def _fit(part: Pixels, *, left: int, top: int, size: tuple[int, int], vertical: 
         start -= thickness - 1
     first, last = left + int(columns[0]), left + int(columns[-1]) + 1
     near = min(middle, height - middle) < NEAR * height
-    sure = near or last - first > LONG * width
-    return [
-        Line(vertical, top + start - slope * left, slope, thickness, first, last, side, through, sure)
-    ]
+    long = last - first > LONG * width
+    at = top + start - slope * left
+    return [Line(vertical, at, slope, thickness, first, last, side, through, near, long)]
 
 
 def _robust_fit(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:

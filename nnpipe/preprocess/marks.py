@@ -22,6 +22,9 @@ BORDER = 0.01
 MANY = 5
 """Marks beside the digit. More of them make a text, a pattern or noise."""
 
+REMAINS = 0.17
+"""Share of the picture's side, from the border, within which remains of a frame lie."""
+
 WINDING = 7
 """Longest outline that a digit may have, as a multiple of its width plus its height; even 5 is
 rare."""
@@ -72,6 +75,12 @@ class Mark(NamedTuple):
         nearest = min(self.left, self.top, shape[1] - self.right, shape[0] - self.bottom)
         return nearest <= margin
 
+    def is_remains(self, shape: tuple[int, int]) -> bool:
+        """Return True if the mark is so near the border that it may be the remains of a frame."""
+        (h, w), band = shape, REMAINS
+        across = self.right <= band * w or self.left >= (1 - band) * w
+        return across or self.bottom <= band * h or self.top >= (1 - band) * h
+
 
 class Choice(NamedTuple):
     """The ink of the digit alone."""
@@ -104,13 +113,15 @@ def choose(strength: Pixels, *, even: bool, framed: bool = False, whole: bool = 
         return mark.mass * (0.2 if outside else 1)
 
     labels, marks = _join(mask, strength, weight)
+    if framed:
+        marks = [mark for mark in marks if not mark.is_remains(shape)]
     if not marks:
         return Choice(np.zeros_like(strength), NOTHING)
     main = max(marks, key=weight)
     if main.size < SPECK * max(shape):
         return Choice(np.zeros_like(strength), SPECKS, main)
     main_at_border = main.at_border(shape, margin)
-    belongs = np.zeros(len(marks) + 1, np.uint8)  # to the digit, by label
+    belongs = np.zeros(int(labels.max()) + 1, np.uint8)  # to the digit, by label
     belongs[main.label] = 1
     others = 0  # marks beside the digit that are not specks
     refusal, cut = "", False
@@ -134,6 +145,28 @@ def choose(strength: Pixels, *, even: bool, framed: bool = False, whole: bool = 
     if others > MANY or outline(digit) > WINDING * (main.width + main.height):
         refusal = "like a text, a pattern or noise; expected one digit"
     return Choice(cv2.multiply(strength, digit), refusal, main, cut)
+
+
+def are_two(digit: Pixels) -> bool:
+    """Return True if ink consists of two parts that stand side by side like two digits.
+
+    Each is nearly as high as both, and has its share of the ink; and in every row that both reach,
+    one lies to the right of the other.
+    """
+    labels, parts = measure((digit > FAINTEST).view(np.uint8), digit)
+    if len(parts) < 2:
+        return False
+    left, right = sorted(sorted(parts, key=lambda mark: -mark.mass)[:2], key=lambda mark: mark.left)
+    top, bottom = max(left.top, right.top), min(left.bottom, right.bottom)
+    height = max(left.bottom, right.bottom) - min(left.top, right.top)
+    total = sum(mark.mass for mark in parts)
+    if min(left.height, right.height) < 0.6 * height or min(left.mass, right.mass) < 0.2 * total:
+        return False
+    rows = labels[top:bottom]
+    a, b = rows == left.label, rows == right.label
+    both = a.any(axis=1) & b.any(axis=1)
+    last, first = a.shape[1] - 1 - a[:, ::-1].argmax(axis=1), b.argmax(axis=1)
+    return bool((last[both] < first[both]).all())
 
 
 def _join(

@@ -5,6 +5,7 @@ at the border belongs to the digit cannot always be told from the ink. So each w
 is prepared, and the network judges them; see `classifier.choose`.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import cv2
@@ -21,14 +22,13 @@ SMALLEST, LARGEST = 64, 160
 TINY = 24
 """Pixels: a picture whose longer side is shorter shows nothing but the digit."""
 
-TWO = 40.0
-"""Odds of one digit in two parts that stand side by side."""
+INVERTED, EVENLY, LINE, FRAME_AFTER_ALL, INNER, CUT, TWO = 3.0, 2.0, 2.0, 4.0, 2.0, 3.0, 40.0
+"""Odds: of the other polarity if both are possible; of even light on a photo; of a line being no
+stroke; of two lines being strokes; of a line inside a frame being none; of a picture being cut in
+another way; of one digit in two parts that stand side by side."""
 
 ONLY_LINES = "blank: there are only lines"
 CUT_OFF = "cut off by the border, or no digit; leave some paper around it"
-
-Box = tuple[int, int, int, int]  # left, top, width, height
-
 
 class Way(NamedTuple):
     """One way to understand a picture."""
@@ -37,7 +37,14 @@ class Way(NamedTuple):
     strength: Pixels  # of the digit's ink, uint8 (h, w)
     refusal: str = ""  # why it is not one digit; empty if it may be one
     odds: float = 1.0  # how much less likely it is than the simplest way
-    main: marks.Mark | None = None
+    size: int = 0  # of the digit's largest mark, in pixels
+
+
+def rarer(ways: Iterable[Way], odds: float, suffix: str = "") -> list[Way]:
+    """Return ways that are less likely by a factor; a refusal is none."""
+    return [
+        way._replace(name=way.name + suffix, odds=way.odds * odds) for way in ways if not way.refusal
+    ]
 
 
 def lay_out(levels: Pixels) -> Pixels:
@@ -66,77 +73,83 @@ def ways(levels: Pixels, original: Pixels) -> list[Way]:
         levels: brightness, uint8 (h, w), as `lay_out` returns it.
         original: the same before.
     """
-    sheet = paper.look(levels, original)
-    tiny = max(original.shape) < TINY
-    found = _views(levels, light=sheet.light, even=sheet.even, tiny=tiny)
+    sheet, tiny = paper.look(levels, original), max(original.shape) < TINY
+    found = _on_paper(levels, light=sheet.light, even=sheet.even, tiny=tiny)
+    if found[0].refusal == CUT_OFF and sheet.even:  # rather light and shade of two levels
+        return _on_paper(levels, light=sheet.light, even=False, tiny=tiny)
     if found[0].refusal == marks.NOTHING:
         return found
     if sheet.open:
-        found += [
-            way._replace(name=f"{way.name}, inverted", odds=way.odds * 3)
-            for way in _views(levels, light=not sheet.light, even=sheet.even, tiny=tiny)
-            if not way.refusal
-        ]
+        other = _on_paper(levels, light=not sheet.light, even=sheet.even, tiny=tiny)
+        found += rarer(other, INVERTED, ", inverted")
     if not sheet.even:
-        found += [
-            way._replace(name=f"{way.name}, as if evenly lit", odds=way.odds * 2)
-            for way in _views(levels, light=sheet.light, even=True, tiny=tiny, uncertain=True)
-            if not way.refusal
-        ]
+        other = _on_paper(levels, light=sheet.light, even=True, tiny=tiny, sure=False)
+        found += rarer(other, EVENLY, ", evenly lit")
     return found
 
 
-def _views(
-    levels: Pixels, *, light: bool, even: bool, tiny: bool, uncertain: bool = False
+def _on_paper(
+    levels: Pixels, *, light: bool, even: bool, tiny: bool, sure: bool = True
 ) -> list[Way]:
-    """Find the ways for one polarity and one kind of paper."""
+    """Find the ways for one polarity and one kind of light."""
     strength = paper.ink(levels, light=light, even=even)
     if strength is None:
         return [Way("as it is", np.zeros_like(levels), marks.NOTHING)]
+    plain = _choose("as it is", strength, even=even, sure=sure)
     found = [] if tiny else lines.find((strength > FAINTEST).view(np.uint8))
-    plain = _chosen("as it is", strength, even=even, uncertain=uncertain)
+    if plain[0].refusal == marks.SEVERAL:
+        found = [line for line in found if line.long]  # the others may be digits
     if not found:
         return plain
-    sure = [line for line in found if line.sure]
+    outermost = {(line.vertical, line.side): line for line in found if line.near}
+    certain = [
+        line
+        for line in found
+        if line.long or line is outermost.get((line.vertical, line.side))
+    ]
     without = _without(strength, found, even=even)
-    if 0 < len(sure) < len(found):
-        # An upright line inside a frame may be a 1.
-        without = [
-            *_without(strength, sure, even=even),
-            *(way._replace(odds=way.odds * 2) for way in without if not way.refusal),
-        ]
+    if 0 < len(certain) < len(found):  # an upright line inside a frame may be a 1
+        without = [*_without(strength, certain, even=even), *rarer(without, INNER)]
     empty = without[0].refusal == ONLY_LINES
-    if len(sure) > 2 or (empty and (len(sure) == 2 or any(line.alone for line in sure))):
+    if len(certain) > 2 or (empty and (len(certain) == 2 or any(line.alone for line in certain))):
         return without
-    if len(sure) == 2:
-        return without + [way._replace(odds=way.odds * 4) for way in plain]
-    return plain + [way._replace(odds=way.odds * 2) for way in without]
+    if len(certain) == 2:
+        return without + rarer(plain, FRAME_AFTER_ALL)
+    return plain + rarer(without, LINE)
 
 
 def _without(strength: Pixels, found: list[lines.Line], *, even: bool) -> list[Way]:
     """Find the ways if some lines are no strokes."""
     rest = lines.remove(strength, found)
-    ways = _chosen(f"without {len(found)} lines", rest, even=even, framed=True)
+    ways = _choose(f"without {len(found)} lines", rest, even=even, framed=True)
     if ways[0].refusal.startswith("blank"):
         return [ways[0]._replace(refusal=ONLY_LINES)]
     return ways
 
 
-def _chosen(name: str, strength: Pixels, *, even: bool, framed: bool = False, uncertain: bool = False) -> list[Way]:
+def _choose(
+    name: str, strength: Pixels, *, even: bool, framed: bool = False, sure: bool = True
+) -> list[Way]:
     """Choose the digit's marks in the ways that are possible."""
-    choice = marks.choose(strength, even=even, framed=framed)
+    keeps = even and not framed
+    choice = marks.choose(strength, border=keeps, framed=framed, even=even)
     refusal = choice.refusal
-    if not refusal and not framed and _leans(choice, even=even and not uncertain):
+    if not refusal and not framed and _leans(choice, even=even and sure):
         refusal = CUT_OFF
-    found = [Way(name, choice.strength, refusal, 1.0, choice.main)]
+    found = [Way(name, choice.strength, refusal, 1.0, choice.size)]
+    if refusal in (marks.NOTHING, marks.SPECKS, marks.CROWDED):
+        return found
     if not refusal and marks.are_two(choice.strength):
-        found = [
-            Way(name, choice.strength, marks.SEVERAL, 1.0, choice.main),
-            Way(f"{name}, in two parts", choice.strength, "", TWO, choice.main),
-        ]
-    elif choice.cut or refusal == CUT_OFF:
-        whole = marks.choose(strength, even=even, framed=framed, whole=True)
-        found.append(Way(f"{name}, cut to its ink", whole.strength, whole.refusal, 3.0, whole.main))
+        found = [found[0]._replace(refusal=marks.SEVERAL), found[0]._replace(odds=TWO)]
+    others = [
+        (", cut to its ink" if not keeps else ", cut from its neighbours", not keeps, framed),
+        (", with remains of a frame", keeps, True),
+    ]
+    for suffix, border, remains in others[: 1 if framed else 2]:
+        other = marks.choose(strength, border=border, framed=remains, even=even)
+        if not other.refusal and not np.array_equal(other.strength, choice.strength):
+            way = Way(name + suffix, other.strength, "", CUT, other.size)
+            found.append(way._replace(odds=TWO) if marks.are_two(way.strength) else way)
     return found
 
 
@@ -145,17 +158,14 @@ def _leans(choice: marks.Choice, *, even: bool) -> bool:
     digit = (choice.strength > FAINTEST).view(np.uint8)
     sides = digit[0], digit[-1], digit[:, 0], digit[:, -1]
     touching = [int(side.sum()) for side in sides]
-    assert choice.main
     if not even:
         # A digit cut to its ink touches at least three borders, and leaves much paper free.
-        leans = max(touching) > 0.5 * choice.main.size and np.count_nonzero(touching) < 3
+        leans = max(touching) > 0.5 * choice.size and np.count_nonzero(touching) < 3
         if leans or digit.mean() > 0.5:
             return True
-    full = any(n > 0.95 * len(side) for n, side in zip(touching, sides, strict=True))
-    if not full:
+    if not any(n > 0.95 * len(side) for n, side in zip(touching, sides, strict=True)):
         return False
-    radius = float(cv2.distanceTransform(digit, cv2.DIST_L2, 3).max())
-    return radius > 0.2 * choice.main.size
+    return float(cv2.distanceTransform(digit, cv2.DIST_L2, 3).max()) > 0.2 * choice.size
 
 
 def drawn(way: Way) -> Pixels:

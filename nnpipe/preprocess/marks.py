@@ -29,6 +29,7 @@ WINDING = 7
 """Longest outline that a digit may have, as a multiple of its width plus its height; even 5 is
 rare."""
 
+CROWDED = "like a text, a pattern or noise; expected one digit"
 SEVERAL = "several marks; expected one digit"
 SPECKS = "blank: there are only specks"
 NOTHING = "blank: nothing stands out from the paper"
@@ -70,6 +71,12 @@ class Mark(NamedTuple):
         across = max(self.left - other.right, other.left - self.right)
         return max(down, across, 0)
 
+    def is_like(self, other: "Mark") -> bool:
+        """Return True if the mark stands beside another one like a second digit."""
+        common = min(self.bottom, other.bottom) - max(self.top, other.top)
+        beside = self.left >= other.right or other.left >= self.right
+        return beside and common > 0.7 * max(self.height, other.height) and self.mass > 0.1 * other.mass
+
     def at_border(self, shape: tuple[int, int], margin: int) -> bool:
         """Return True if the mark touches the border of a picture of this shape."""
         nearest = min(self.left, self.top, shape[1] - self.right, shape[0] - self.bottom)
@@ -87,52 +94,53 @@ class Choice(NamedTuple):
 
     strength: Pixels
     refusal: str = ""  # why it is not one digit; empty if it may be one
-    main: Mark | None = None  # the heaviest mark
-    cut: bool = False  # whether marks at the border were left out that may belong to it
+    size: int = 0  # of the heaviest mark, in pixels
 
 
-def choose(strength: Pixels, *, even: bool, framed: bool = False, whole: bool = False) -> Choice:
+def choose(strength: Pixels, *, border: bool, framed: bool = False, even: bool = True) -> Choice:
     """Choose the heaviest mark and the small ones that belong to it.
 
-    A second mark of half its size makes two digits, unless it is a bar. If the digit is not at the
-    border, a mark there does not count: it is the edge of the sheet, or is cut off.
+    A second mark of half its size makes two digits, unless it is a bar. If the heaviest mark is not
+    at the border, a mark there does not count: it is the edge of the sheet, or is cut off.
 
     Args:
         strength: of the ink, uint8 (h, w).
-        even: the paper has one level. On a photo a mark at the border weighs less, because it is
+        border: marks at the border belong to a digit at the border, as on a picture that was cut
+            to its ink.
+        framed: a frame was removed, so that marks near the border are its remains.
+        even: the paper has one level. On a photo, a mark at the border weighs less, because it is
             more often a shadow or a table than the digit.
-        framed: a frame was removed; remains of it and of its neighbours lie at the border.
-        whole: the picture was cut to its ink, so that marks at the border belong to the digit.
     """
     shape = strength.shape
-    mask = (strength > FAINTEST).astype(np.uint8)
+    mask = (strength > FAINTEST).view(np.uint8)
     margin = round(BORDER * max(shape)) + (2 if framed else 0)
 
     def weight(mark: Mark) -> float:
-        outside = mark.at_border(shape, margin) and not whole and (framed or not even)
+        outside = (framed or not even) and mark.at_border(shape, margin)
         return mark.mass * (0.2 if outside else 1)
 
     labels, marks = _join(mask, strength, weight)
+    belongs = np.zeros(len(marks) + 1, np.uint8)  # to the digit, by label
     if framed:
         marks = [mark for mark in marks if not mark.is_remains(shape)]
     if not marks:
         return Choice(np.zeros_like(strength), NOTHING)
     main = max(marks, key=weight)
     if main.size < SPECK * max(shape):
-        return Choice(np.zeros_like(strength), SPECKS, main)
-    main_at_border = main.at_border(shape, margin)
-    belongs = np.zeros(int(labels.max()) + 1, np.uint8)  # to the digit, by label
+        return Choice(np.zeros_like(strength), SPECKS, main.size)
     belongs[main.label] = 1
+    main_at_border = main.at_border(shape, margin)
     others = 0  # marks beside the digit that are not specks
-    refusal, cut = "", False
+    refusal = ""
     for mark in marks:
         if mark is main:
             continue
         at_border = mark.at_border(shape, margin)
         if mark.mass > 0.05 * main.mass and (main_at_border or not at_border):
             others += 1
-        if at_border and not whole and not (even and main_at_border and not framed):
-            cut |= main_at_border and mark.mass > 0.03 * main.mass
+        if mark.is_like(main) and not framed:
+            refusal = SEVERAL
+        if at_border and not (border and main_at_border):
             continue
         large = mark.size > 0.5 * main.size
         if large and mark.is_bar and mark.top > main.top and mark.gap(main) > 0.15 * main.size:
@@ -143,8 +151,8 @@ def choose(strength: Pixels, *, even: bool, framed: bool = False, whole: bool = 
             belongs[mark.label] = 1
     digit = belongs[labels]
     if others > MANY or outline(digit) > WINDING * (main.width + main.height):
-        refusal = "like a text, a pattern or noise; expected one digit"
-    return Choice(cv2.multiply(strength, digit), refusal, main, cut)
+        refusal = CROWDED
+    return Choice(strength * digit, refusal, main.size)
 
 
 def are_two(digit: Pixels) -> bool:
@@ -160,7 +168,7 @@ def are_two(digit: Pixels) -> bool:
     top, bottom = max(left.top, right.top), min(left.bottom, right.bottom)
     height = max(left.bottom, right.bottom) - min(left.top, right.top)
     total = sum(mark.mass for mark in parts)
-    if min(left.height, right.height) < 0.6 * height or min(left.mass, right.mass) < 0.2 * total:
+    if min(left.height, right.height) < 0.6 * height or min(left.mass, right.mass) < 0.12 * total:
         return False
     rows = labels[top:bottom]
     a, b = rows == left.label, rows == right.label

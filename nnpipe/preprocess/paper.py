@@ -20,7 +20,7 @@ WIDEST = 0.25
 DARKEST_PAPER = 48
 """Grey level, of 255. Darker paper counts as this dark, because shares of it would be noise."""
 
-OPEN = 0.2
+OPEN = 0.1
 """Largest distance from a tie at which either polarity is possible."""
 
 SMALL = 40
@@ -45,7 +45,7 @@ def look(levels: Pixels, original: Pixels) -> Paper:
         original: the same in its own size, whose levels are not mixed by scaling.
     """
     even = max(original.shape) < SMALL or is_even(original)
-    lean = _border_lean(levels) if even else _stroke_lean(levels)
+    lean = _border_lean(levels) + 0.2 * min(max(_stroke_lean(levels), -2.0), 2.0)
     return Paper(even, lean > 0, abs(lean) < OPEN)
 
 
@@ -69,9 +69,10 @@ def is_even(levels: Pixels) -> bool:
 
 
 def _border_lean(levels: Pixels) -> float:
-    """Return how far the paper of a drawing is light: −0.5 (dark) … 0.5 (light).
+    """Return how far the paper is light: −0.5 (dark) … 0.5 (light).
 
-    Paper covers most of the border, of the corners and of the whole.
+    Paper covers most of the border, of the corners and of the whole. But a frame or a shadow may
+    cover the border, too.
     """
     bright = (levels > otsu(histogram(levels))).astype(np.float32)
     rim = max(1, round(0.04 * min(levels.shape)))
@@ -84,10 +85,10 @@ def _border_lean(levels: Pixels) -> float:
 
 
 def _stroke_lean(levels: Pixels) -> float:
-    """Return how far the paper of a photo is light: negative if it is dark.
+    """Return how far the paper is light: the skewness of strokes, negative if they are bright.
 
-    A shadow may cover most of a border. But strokes are narrow, so the differences between pixels
-    and their surroundings are skewed towards the ink.
+    Strokes are narrow, so the differences between pixels and their surroundings are skewed towards
+    the ink. But on a picture that is cut to its ink, strokes are as wide as the paper between them.
     """
     wide = max(3, round(0.2 * min(levels.shape))) | 1
     fine, coarse = (cv2.blur(levels, (width, width)) for width in (3, wide))

@@ -27,6 +27,9 @@ INVERTED, EVENLY, LINE, FRAME_AFTER_ALL, INNER, CUT, TWO = 3.0, 2.0, 2.0, 4.0, 2
 stroke; of two lines being strokes; of a line inside a frame being none; of a picture being cut in
 another way; of one digit in two parts that stand side by side."""
 
+BROKEN = 0.12
+"""Share of a digit's size: half of the widest gap in a digit that a scanner has broken."""
+
 ONLY_LINES = "blank: there are only lines"
 CUT_OFF = "cut off by the border, or no digit; leave some paper around it"
 
@@ -95,61 +98,62 @@ def _on_paper(
     strength = paper.ink(levels, light=light, even=even)
     if strength is None:
         return [Way("as it is", np.zeros_like(levels), marks.NOTHING)]
-    plain = _choose("as it is", strength, even=even, sure=sure)
+    plain = _choose(strength, even=even, sure=sure)
     found = [] if tiny else lines.find((strength > FAINTEST).view(np.uint8))
-    if plain[0].refusal == marks.SEVERAL:
+    if plain[0].refusal == marks.SEVERAL and not lines.make_a_frame(found):
         found = [line for line in found if line.long]  # the others may be digits
     if not found:
         return plain
     outermost = {(line.vertical, line.side): line for line in found if line.near}
     certain = [
-        line
-        for line in found
-        if line.long or line is outermost.get((line.vertical, line.side))
+        line for line in found if line.long or line is outermost.get((line.vertical, line.side))
     ]
-    without = _without(strength, found, even=even)
+    without = _without(strength, found)
     if 0 < len(certain) < len(found):  # an upright line inside a frame may be a 1
-        without = [*_without(strength, certain, even=even), *rarer(without, INNER)]
+        without = [*_without(strength, certain), *rarer(without, INNER)]
     empty = without[0].refusal == ONLY_LINES
     if len(certain) > 2 or (empty and (len(certain) == 2 or any(line.alone for line in certain))):
         return without
     if len(certain) == 2:
         return without + rarer(plain, FRAME_AFTER_ALL)
-    return plain + rarer(without, LINE)
+    return plain + rarer(without, 1 if found[0].under else LINE)
 
 
-def _without(strength: Pixels, found: list[lines.Line], *, even: bool) -> list[Way]:
+def _without(strength: Pixels, found: list[lines.Line]) -> list[Way]:
     """Find the ways if some lines are no strokes."""
     rest = lines.remove(strength, found)
-    ways = _choose(f"without {len(found)} lines", rest, even=even, framed=True)
-    if ways[0].refusal.startswith("blank"):
-        return [ways[0]._replace(refusal=ONLY_LINES)]
-    return ways
+    choice = marks.choose(rest, border=False, remains=True)
+    refusal = ONLY_LINES if choice.refusal.startswith("blank") else choice.refusal
+    return _in_parts(Way(f"without {len(found)} lines", choice.strength, refusal, 1.0, choice.size))
 
 
-def _choose(
-    name: str, strength: Pixels, *, even: bool, framed: bool = False, sure: bool = True
-) -> list[Way]:
+def _in_parts(way: Way) -> list[Way]:
+    """Return a way, or two if its digit may be two digits."""
+    if way.refusal or not marks.are_two(way.strength):
+        return [way]
+    return [way._replace(refusal=marks.SEVERAL), way._replace(odds=way.odds * TWO)]
+
+
+def _choose(strength: Pixels, *, even: bool, sure: bool) -> list[Way]:
     """Choose the digit's marks in the ways that are possible."""
-    keeps = even and not framed
-    choice = marks.choose(strength, border=keeps, framed=framed, even=even)
+    choice = marks.choose(strength, border=even)
     refusal = choice.refusal
-    if not refusal and not framed and _leans(choice, even=even and sure):
+    if not refusal and _leans(choice, even=even and sure):
         refusal = CUT_OFF
-    found = [Way(name, choice.strength, refusal, 1.0, choice.size)]
+    found = _in_parts(Way("as it is", choice.strength, refusal, 1.0, choice.size))
     if refusal in (marks.NOTHING, marks.SPECKS, marks.CROWDED):
         return found
-    if not refusal and marks.are_two(choice.strength):
-        found = [found[0]._replace(refusal=marks.SEVERAL), found[0]._replace(odds=TWO)]
     others = [
-        (", cut to its ink" if not keeps else ", cut from its neighbours", not keeps, framed),
-        (", with remains of a frame", keeps, True),
+        ("cut from its neighbours" if even else "cut to its ink", not even, False, marks.REACH),
+        ("with remains of a frame", even, True, marks.REACH),
     ]
-    for suffix, border, remains in others[: 1 if framed else 2]:
-        other = marks.choose(strength, border=border, framed=remains, even=even)
-        if not other.refusal and not np.array_equal(other.strength, choice.strength):
-            way = Way(name + suffix, other.strength, "", CUT, other.size)
-            found.append(way._replace(odds=TWO) if marks.are_two(way.strength) else way)
+    if refusal == marks.SEVERAL:
+        others.append(("broken", even, False, BROKEN))
+    for name, border, remains, reach in others:
+        other = marks.choose(strength, border=border, remains=remains, reach=reach)
+        differs = refusal or not np.array_equal(other.strength, choice.strength)
+        if not other.refusal and differs:
+            found += rarer(_in_parts(Way(name, other.strength, "", 1.0, other.size)), CUT)
     return found
 
 

@@ -50,9 +50,9 @@ class Line(NamedTuple):
     long: bool
 
     @property
-    def sure(self) -> bool:
-        """Whether it is too near the border, or too long, to be a stroke inside a frame."""
-        return self.near or self.long
+    def under(self) -> bool:
+        """Whether it may be an underline."""
+        return self.side > 0 and not self.vertical
 
     @property
     def alone(self) -> bool:
@@ -62,6 +62,11 @@ class Line(NamedTuple):
     def rows(self, columns: np.ndarray) -> np.ndarray:
         """Return the row of the outer edge in each column."""
         return self.start + self.slope * columns
+
+
+def make_a_frame(lines: list[Line]) -> bool:
+    """Return True if lines run along three sides of a box."""
+    return len({(line.vertical, line.side) for line in lines if line.side}) > 2
 
 
 def find(ink: Pixels) -> list[Line]:

@@ -97,7 +97,9 @@ class Choice(NamedTuple):
     size: int = 0  # of the heaviest mark, in pixels
 
 
-def choose(strength: Pixels, *, border: bool, framed: bool = False, even: bool = True) -> Choice:
+def choose(
+    strength: Pixels, *, border: bool, remains: bool = False, reach: float = REACH
+) -> Choice:
     """Choose the heaviest mark and the small ones that belong to it.
 
     A second mark of half its size makes two digits, unless it is a bar. If the heaviest mark is not
@@ -105,23 +107,22 @@ def choose(strength: Pixels, *, border: bool, framed: bool = False, even: bool =
 
     Args:
         strength: of the ink, uint8 (h, w).
-        border: marks at the border belong to a digit at the border, as on a picture that was cut
-            to its ink.
-        framed: a frame was removed, so that marks near the border are its remains.
-        even: the paper has one level. On a photo, a mark at the border weighs less, because it is
-            more often a shadow or a table than the digit.
+        border: marks at the border belong to a digit that is there as well, as on a picture that
+            was cut to its ink. Otherwise they belong to something else, and weigh less when the
+            heaviest mark is chosen.
+        remains: small marks near the border are the remains of a frame.
+        reach: share of a mark's size. Ink closer than twice this belongs to the mark.
     """
     shape = strength.shape
     mask = (strength > FAINTEST).view(np.uint8)
-    margin = round(BORDER * max(shape)) + (2 if framed else 0)
+    margin = round(BORDER * max(shape)) + (2 if remains else 0)
 
     def weight(mark: Mark) -> float:
-        outside = (framed or not even) and mark.at_border(shape, margin)
-        return mark.mass * (0.2 if outside else 1)
+        return mark.mass * (1 if border or not mark.at_border(shape, margin) else 0.2)
 
-    labels, marks = _join(mask, strength, weight)
+    labels, marks = _join(mask, strength, weight=weight, reach=reach)
     belongs = np.zeros(len(marks) + 1, np.uint8)  # to the digit, by label
-    if framed:
+    if remains:
         marks = [mark for mark in marks if not mark.is_remains(shape)]
     if not marks:
         return Choice(np.zeros_like(strength), NOTHING)
@@ -130,6 +131,7 @@ def choose(strength: Pixels, *, border: bool, framed: bool = False, even: bool =
         return Choice(np.zeros_like(strength), SPECKS, main.size)
     belongs[main.label] = 1
     main_at_border = main.at_border(shape, margin)
+    central = main.left > margin and main.right < shape[1] - margin
     others = 0  # marks beside the digit that are not specks
     refusal = ""
     for mark in marks:
@@ -138,7 +140,8 @@ def choose(strength: Pixels, *, border: bool, framed: bool = False, even: bool =
         at_border = mark.at_border(shape, margin)
         if mark.mass > 0.05 * main.mass and (main_at_border or not at_border):
             others += 1
-        if mark.is_like(main) and not framed:
+        cut = not border and central and (mark.left <= margin or mark.right >= shape[1] - margin)
+        if mark.is_like(main) and not cut:
             refusal = SEVERAL
         if at_border and not (border and main_at_border):
             continue
@@ -178,19 +181,19 @@ def are_two(digit: Pixels) -> bool:
 
 
 def _join(
-    mask: Pixels, strength: Pixels, weight: Callable[[Mark], float]
+    mask: Pixels, strength: Pixels, *, weight: Callable[[Mark], float], reach: float
 ) -> tuple[npt.NDArray[np.uint16], list[Mark]]:
     """Join pieces of ink that are close, compared with the size of the heaviest mark.
 
     Returns:
         The label of each pixel, 0 where there is no ink, and the marks.
     """
-    reach, new_reach = 0, 1
-    while new_reach > reach:  # a larger mark reaches further
-        reach = new_reach
-        labels, marks = measure(mask, strength, reach)
+    pixels, new_pixels = 0, 1
+    while new_pixels > pixels:  # a larger mark reaches further
+        pixels = new_pixels
+        labels, marks = measure(mask, strength, pixels)
         if marks:
-            new_reach = round(REACH * max(marks, key=weight).size)
+            new_pixels = round(reach * max(marks, key=weight).size)
     return labels, marks
 
 

@@ -12,6 +12,7 @@ candidate. Each step is a module:
 
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +22,15 @@ from PIL import Image
 from nnpipe.errors import PictureError
 from nnpipe.preprocess.decoders import Opened, damaged
 from nnpipe.preprocess.mnist_like import SIDE, as_mnist
-from nnpipe.preprocess.pictures import Grey, Picture, Pixels, grey, open_picture, read_file
+from nnpipe.preprocess.pictures import (
+    Grey,
+    Picture,
+    Pixels,
+    grey,
+    grey_part,
+    open_picture,
+    read_file,
+)
 
 __all__ = [
     "SIDE",
@@ -192,7 +201,7 @@ def _draw_digit(opened: Opened, trace: Trace | None) -> Prepared:
         from nnpipe.preprocess import hypotheses  # imports OpenCV
 
         candidates = []
-        for way in hypotheses.understand(levels):
+        for way in hypotheses.understand(levels, partial(grey_part, opened)):
             show(way.name, way.strength)
             candidates.append(Candidate(way.name, hypotheses.drawn(way), way.refusal, way.odds))
     if opened.damage:

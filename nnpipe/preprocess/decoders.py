@@ -5,6 +5,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from importlib import import_module
 from typing import NamedTuple, TypeVar
 
@@ -86,6 +87,7 @@ class Opened(NamedTuple):
     height: int
     note: str  # what is wrong with the file or was left out; empty if nothing
     damage: str = ""  # why its pixels are not trustworthy; empty if they are
+    decode_fully: Callable[[], Image.Image] | None = None  # if it was decoded at a fraction
 
 
 class DamagedError(PictureError):
@@ -198,6 +200,8 @@ def _decode(stream: io.BytesIO) -> Opened:
     if image.format in ("JPEG", "MPO"):  # the second picture of an MPO is a preview
         part = next((n for n in (8, 4, 2) if max(image.size) >= n * ENOUGH), 1)
         if opened := _decode_jpeg(image, content, part=part):
+            if part > 1:
+                opened = opened._replace(decode_fully=partial(_decode_whole, image, content))
             return opened
         size = max(1, width // part), max(1, height // part)
         image.draft("L" if image.mode == "RGB" else None, size)
@@ -284,6 +288,13 @@ def _decode_jpeg(image: Image.Image, content: bytes, *, part: int) -> Opened | N
         result = Image.frombytes("CMYK", (width, height), (255 - decoded).tobytes())
     result.info = image.info
     return Opened(result, *image.size, note, damage)
+
+
+def _decode_whole(image: Image.Image, content: bytes) -> Image.Image:
+    """Decode a JPEG that was decoded at a fraction of its size."""
+    opened = _decode_jpeg(image, content, part=1)
+    assert opened, "it was decoded before"
+    return opened.image
 
 
 def _note_missing(changed: npt.NDArray[np.bool_], image: Image.Image) -> str:

@@ -5,7 +5,7 @@ at the border belongs to the digit cannot always be told from the ink. So each w
 is prepared, and the network judges them; see `classifier.choose`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import cv2
@@ -30,6 +30,17 @@ another way; of one digit in two parts that stand side by side."""
 BROKEN = 0.12
 """Share of a digit's size: half of the widest gap in a digit that a scanner has broken."""
 
+CLOSE = 20
+"""Pixels of a sheet: a smaller digit is looked at more closely, if the picture has more pixels."""
+
+LOOKS = 3
+"""How often a picture is looked at, each time more closely."""
+
+FEWEST = 8
+"""Pixels of the picture itself: what is smaller on a large picture is a speck."""
+
+Box = tuple[float, float, float, float]  # left, top, right, bottom, as shares of the picture
+
 ONLY_LINES = "blank: there are only lines"
 CUT_OFF = "cut off by the border, or no digit; leave some paper around it"
 
@@ -40,7 +51,7 @@ class Way(NamedTuple):
     strength: Pixels  # of the digit's ink, uint8 (h, w)
     refusal: str = ""  # why it is not one digit; empty if it may be one
     odds: float = 1.0  # how much less likely it is than the simplest way
-    size: int = 0  # of the digit's largest mark, in pixels
+    main: marks.Mark | None = None  # its heaviest mark, if there is one
 
 
 def rarer(ways: Iterable[Way], odds: float, suffix: str = "") -> list[Way]:
@@ -63,10 +74,44 @@ def lay_out(levels: Pixels) -> Pixels:
     return cv2.resize(levels, (width, height), interpolation=how)
 
 
-def understand(levels: Grey) -> list[Way]:
-    """Find the ways to understand a picture of brightness 0…255, shape (h, w), simplest first."""
-    original = paper.as_grey(levels)
-    return ways(lay_out(original), original)
+def understand(levels: Grey, closer: Callable[[Box], Grey]) -> list[Way]:
+    """Find the ways to understand a picture, the simplest first.
+
+    Args:
+        levels: brightness 0…255, shape (h, w).
+        closer: returns the brightness of a part of the picture in its full resolution.
+    """
+    found: list[Way] = []
+    box = 0.0, 0.0, 1.0, 1.0
+    for _ in range(LOOKS):
+        original = np.rint(levels).astype(np.uint8)
+        sheet = lay_out(original)
+        nearer = ways(sheet, original)
+        main, refusal = nearer[0].main, nearer[0].refusal
+        pixels = main.size * max(levels.shape) / max(sheet.shape) if main else 0
+        if not found or (pixels >= FEWEST and not refusal.startswith("blank")):
+            found = nearer
+        far = main and main.size < CLOSE and max(levels.shape) > LARGEST
+        if not main or not far or refusal not in ("", marks.SPECKS, CUT_OFF):
+            break
+        box = _around(main, sheet.shape, box)
+        levels = closer(box)
+    return found
+
+
+def _around(main: marks.Mark, shape: tuple[int, int], within: Box) -> Box:
+    """Return the surroundings of a mark on a sheet that shows a part of a picture."""
+    reach = 1.5 * max(main.size, CLOSE / 4)
+    height, width = shape
+    x, y = main.left + main.width / 2, main.top + main.height / 2
+    left, top, right, bottom = within
+    across, down = (right - left) / width, (bottom - top) / height
+    return (
+        max(left, left + (x - reach) * across),
+        max(top, top + (y - reach) * down),
+        min(right, left + (x + reach) * across),
+        min(bottom, top + (y + reach) * down),
+    )
 
 
 def ways(levels: Pixels, original: Pixels) -> list[Way]:
@@ -124,7 +169,7 @@ def _without(strength: Pixels, found: list[lines.Line]) -> list[Way]:
     rest = lines.remove(strength, found)
     choice = marks.choose(rest, border=False, remains=True)
     refusal = ONLY_LINES if choice.refusal.startswith("blank") else choice.refusal
-    return _in_parts(Way(f"without {len(found)} lines", choice.strength, refusal, 1.0, choice.size))
+    return _in_parts(Way(f"without {len(found)} lines", choice.strength, refusal, 1.0, choice.main))
 
 
 def _in_parts(way: Way) -> list[Way]:
@@ -140,7 +185,7 @@ def _choose(strength: Pixels, *, even: bool, sure: bool) -> list[Way]:
     refusal = choice.refusal
     if not refusal and _leans(choice, even=even and sure):
         refusal = CUT_OFF
-    found = _in_parts(Way("as it is", choice.strength, refusal, 1.0, choice.size))
+    found = _in_parts(Way("as it is", choice.strength, refusal, 1.0, choice.main))
     if refusal in (marks.NOTHING, marks.SPECKS, marks.CROWDED):
         return found
     others = [
@@ -153,23 +198,24 @@ def _choose(strength: Pixels, *, even: bool, sure: bool) -> list[Way]:
         other = marks.choose(strength, border=border, remains=remains, reach=reach)
         differs = refusal or not np.array_equal(other.strength, choice.strength)
         if not other.refusal and differs:
-            found += rarer(_in_parts(Way(name, other.strength, "", 1.0, other.size)), CUT)
+            found += rarer(_in_parts(Way(name, other.strength, "", 1.0, other.main)), CUT)
     return found
 
 
 def _leans(choice: marks.Choice, *, even: bool) -> bool:
     """Return True if the ink is more like a shadow, or a thing at the border, than like strokes."""
+    assert choice.main
     digit = (choice.strength > FAINTEST).view(np.uint8)
     sides = digit[0], digit[-1], digit[:, 0], digit[:, -1]
     touching = [int(side.sum()) for side in sides]
     if not even:
         # A digit cut to its ink touches at least three borders, and leaves much paper free.
-        leans = max(touching) > 0.5 * choice.size and np.count_nonzero(touching) < 3
+        leans = max(touching) > 0.5 * choice.main.size and np.count_nonzero(touching) < 3
         if leans or digit.mean() > 0.5:
             return True
     if not any(n > 0.95 * len(side) for n, side in zip(touching, sides, strict=True)):
         return False
-    return float(cv2.distanceTransform(digit, cv2.DIST_L2, 3).max()) > 0.2 * choice.size
+    return float(cv2.distanceTransform(digit, cv2.DIST_L2, 3).max()) > 0.2 * choice.main.size
 
 
 def drawn(way: Way) -> Pixels:

@@ -94,7 +94,7 @@ class Choice(NamedTuple):
 
     strength: Pixels
     refusal: str = ""  # why it is not one digit; empty if it may be one
-    size: int = 0  # of the heaviest mark, in pixels
+    main: Mark | None = None  # the heaviest mark; of specks only if it outweighs all others
 
 
 def choose(
@@ -128,7 +128,8 @@ def choose(
         return Choice(np.zeros_like(strength), NOTHING)
     main = max(marks, key=weight)
     if main.size < SPECK * max(shape):
-        return Choice(np.zeros_like(strength), SPECKS, main.size)
+        only = main.mass > 0.5 * sum(mark.mass for mark in marks)
+        return Choice(np.zeros_like(strength), SPECKS, main if only else None)
     belongs[main.label] = 1
     main_at_border = main.at_border(shape, margin)
     central = main.left > margin and main.right < shape[1] - margin
@@ -155,7 +156,7 @@ def choose(
     digit = belongs[labels]
     if others > MANY or outline(digit) > WINDING * (main.width + main.height):
         refusal = CROWDED
-    return Choice(strength * digit, refusal, main.size)
+    return Choice(strength * digit, refusal, main)
 
 
 def are_two(digit: Pixels) -> bool:

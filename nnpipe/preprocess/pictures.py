@@ -93,14 +93,15 @@ def _read_stream(stream: IO[bytes]) -> bytes:
 
 
 def _upright(opened: Opened) -> Opened:
-    image, width, height, note, _ = opened
+    image, width, height, note, _, whole = opened
     if not image.info:  # which holds the orientation, if any
         return opened
     try:
         if image.getexif().get(ORIENTATION) in SIDEWAYS:
             width, height = height, width
-        image = ImageOps.exif_transpose(image)
-        return opened._replace(image=image, width=width, height=height)
+        turned = ImageOps.exif_transpose(image)
+        decode = whole and (lambda: ImageOps.exif_transpose(whole()))
+        return Opened(turned, width, height, note, opened.damage, decode)
     except MemoryError:
         raise
     except Exception:  # Pillow's parser can raise anything
@@ -196,6 +197,21 @@ def grey(image: Image.Image) -> Grey:
     bright = visible > 0 and (levels * alpha).sum() / visible > 127
     paper = 0.0 if bright and alpha.min() < 0.5 else 255.0
     return (levels * alpha + paper * (1 - alpha)).astype(np.float32)
+
+
+def grey_part(opened: Opened, box: tuple[float, float, float, float]) -> Grey:
+    """Return the brightness of a part of a picture, as `grey` does, in the picture's own pixels.
+
+    Args:
+        opened: the picture.
+        box: left, top, right and bottom, as shares of the picture.
+    """
+    image = opened.decode_fully() if opened.decode_fully else opened.image
+    sides = (image.width, image.height) * 2
+    left, top, right, bottom = (round(share * side) for share, side in zip(box, sides, strict=True))
+    part = image.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
+    part.info = image.info  # which holds the transparency of some
+    return grey(part)
 
 
 def from_depth(levels: npt.NDArray[np.float64]) -> Grey:

@@ -1,0 +1,150 @@
+"""How other programs read the same digits: accuracy and milliseconds per picture, beside nnpipe.
+
+    python benchmarks/peers.py SETS... [--pictures 60] [--weights FILE]
+
+SETS are folders of sets of pictures, SETS/<set>/<digit>/…; other sets are passed over. Of each set
+the same random pictures are read. An answer is right if it is the digit and nothing more; to what
+nnpipe rejects it gives none.
+
+The peers are Tesseract (Debian's package tesseract-ocr), and the recognition of RapidOCR and
+EasyOCR without the search for text; the extra `peers` has the rest. A missing one is left out.
+They get what suits them: dark ink on light paper, 64 pixels high, and digits alone to choose from.
+Intervals hold 95 % (Wilson), as if every picture came from another hand. The time is from decoded
+pixels to the answer, one picture after the other: median (least to most).
+"""
+
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from measure import machine, option_parser, row, spread, table
+from PIL import Image, ImageOps
+
+from nnpipe.classifier import Classifier
+from nnpipe.errors import NnpipeError
+from nnpipe.evaluation.statistics import wilson
+
+DIGITS, HEIGHT = "0123456789", 64  # what the peers may read; pixels, without the margin
+Read = Callable[[Image.Image], str]  # upright, any mode → the digits from left to right, or ""
+
+
+def fair(picture: Image.Image, margin: int = 16) -> np.ndarray:
+    """A picture as the peers like it: dark on light; uint8, (HEIGHT + 2 × margin, width)."""
+    image = picture.convert("RGBA")
+    image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("L")
+    levels = np.asarray(image, float)
+    paper = np.median(np.concatenate([levels[0], levels[-1], levels[:, 0], levels[:, -1]]))
+    if paper < (levels.min() + levels.max()) / 2:
+        image, paper = ImageOps.invert(image), 255 - paper
+    size = max(1, round(image.width * HEIGHT / image.height)), HEIGHT
+    return np.asarray(ImageOps.expand(image.resize(size), margin, fill=int(paper)))
+
+
+def ours(weights: Path | None) -> tuple[str, Read]:
+    """The classifier of nnpipe, which prepares the picture itself."""
+    read = Classifier.load(weights).read
+    return "nnpipe", lambda picture: "" if (label := read(picture).label) is None else str(label)
+
+
+def tesseract(mode: int = 10) -> tuple[str, Read]:
+    """Tesseract, a process for each picture; mode 10 expects one sign, 7 a line."""
+    from pytesseract import get_tesseract_version, image_to_string
+
+    options = f"--psm {mode} -c tessedit_char_whitelist={DIGITS}"
+    return (
+        f"Tesseract {get_tesseract_version()}",
+        lambda picture: "".join(image_to_string(fair(picture), config=options).split()),
+    )
+
+
+def rapidocr() -> tuple[str, Read]:
+    """RapidOCR; of the thousands of signs that its model knows, only digits may be chosen."""
+    from rapidocr import RapidOCR
+
+    steps = {"Global.use_det": False, "Global.use_cls": False, "Global.log_level": "error"}
+    engine = RapidOCR(params=steps)
+    engine(np.full((HEIGHT, HEIGHT, 3), 255, np.uint8))  # loads the model
+    every_sign, signs = engine.text_rec.session, engine.text_rec.postprocess_op.character
+    allowed = np.array([sign in {"blank", *DIGITS} for sign in signs], np.float32)
+    engine.text_rec.session = lambda batch: every_sign(batch) * allowed  # (n, places, signs)
+    return (
+        f"RapidOCR {version('rapidocr')}",
+        lambda picture: str(engine(np.stack(3 * [fair(picture, margin=0)], -1)).txts[0]),
+    )
+
+
+def easyocr() -> tuple[str, Read]:
+    """EasyOCR; it checks that the models, which another package brings, are its own."""
+    from easyocr import Reader
+    from easyocr_en_models import model_dir
+
+    warnings.filterwarnings("ignore", module="torch")  # deprecated parts that EasyOCR uses
+    folders = model_dir(), model_dir()
+    reader = Reader(["en"], False, *folders, download_enabled=False, detector=False, verbose=False)
+    return (
+        f"EasyOCR {version('easyocr')}",
+        lambda picture: "".join(reader.recognize(fair(picture), allowlist=DIGITS, detail=0)),
+    )
+
+
+def find_readers(weights: Path | None) -> dict[str, Read]:
+    """All readers that are installed, by name and version."""
+    readers = [ours(weights)]
+    for peer in (tesseract, rapidocr, easyocr):
+        try:
+            readers.append(peer())
+        except (ImportError, OSError) as error:
+            print(f"{peer.__name__} is left out, since it cannot start: {error}", file=sys.stderr)
+    return dict(readers)
+
+
+def compare(readers: dict[str, Read], sets: list[list[Path]]) -> None:
+    """Print the table: every picture by every reader in turn."""
+    done: dict[str, list[tuple[bool, bool, float]]] = {name: [] for name in readers}
+    table("Single digits: read right, of all", "set", "pictures", *readers)
+    for read in readers.values():
+        read(Image.new("L", (HEIGHT, HEIGHT), 255))  # the first time takes longer
+    for paths in sets:
+        for path in paths:
+            picture = ImageOps.exif_transpose(Image.open(path))
+            for name, read in readers.items():
+                start = time.perf_counter()
+                answer = read(picture)
+                seconds = time.perf_counter() - start
+                done[name].append((answer == path.parent.name, not answer, seconds * 1000))
+        shares = [np.mean(results[-len(paths) :], axis=0)[0] for results in done.values()]
+        row(paths[0].parts[-3], len(paths), *(f"{share:.1%}" for share in shares))
+    right, silent, times = zip(*(np.transpose(results) for results in done.values()), strict=True)
+    found = [wilson(int(hits.sum()), len(hits)) for hits in right]
+    row("all", len(times[0]), *(f"{e.value:.1%} ({e.low:.1%} to {e.high:.1%})" for e in found))
+    row("no answer, of all", "", *(f"{np.mean(none):.1%}" for none in silent))
+    row("milliseconds per picture", "", *(spread(taken, ".1f") for taken in times))
+
+
+def main() -> None:
+    """Draw the pictures and print the table as Markdown."""
+    parser = option_parser(__doc__)
+    parser.add_argument("sets", nargs="+", type=Path, metavar="SETS")
+    parser.add_argument("--pictures", type=int, default=60, metavar="N", help="of each set")
+    parser.add_argument("--weights", type=Path)
+    chosen = parser.parse_args()
+    sets = []
+    for folder in sorted(path for above in chosen.sets for path in above.glob("*")):
+        paths = sorted(folder.glob("[0-9]/*"))
+        np.random.default_rng(0).shuffle(paths)
+        sets += [paths[: max(chosen.pictures, 1)]] if paths else []
+    if not sets:
+        parser.error("there are no pictures in these folders; expected SETS/<set>/<digit>/…")
+    machine("pillow")
+    try:
+        compare(find_readers(chosen.weights), sets)
+    except NnpipeError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

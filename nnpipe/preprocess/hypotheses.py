@@ -27,6 +27,9 @@ INVERTED, EVENLY, LINE, FRAME_AFTER_ALL, INNER, CUT, TWO = 3.0, 2.0, 2.0, 4.0, 2
 stroke; of two lines being strokes; of a line inside a frame being none; of a picture being cut in
 another way; of one digit in two parts that stand side by side."""
 
+APART = 0.015
+"""Share of a digit's size: half of the smallest gap between a digit and pieces of its neighbours."""
+
 BROKEN = 0.12
 """Share of a digit's size: half of the widest gap in a digit that a scanner has broken."""
 
@@ -143,6 +146,7 @@ def _on_paper(
     strength = paper.ink(levels, light=light, even=even)
     if strength is None:
         return [Way("as it is", np.zeros_like(levels), marks.NOTHING)]
+    strength = marks.without_dust(strength)
     plain = _choose(strength, even=even, sure=sure)
     found = [] if tiny else lines.find((strength > FAINTEST).view(np.uint8))
     if plain[0].refusal == marks.SEVERAL and not lines.make_a_frame(found):
@@ -176,7 +180,7 @@ def _in_parts(way: Way) -> list[Way]:
     """Return a way, or two if its digit may be two digits."""
     if way.refusal or not marks.are_two(way.strength):
         return [way]
-    return [way._replace(refusal=marks.SEVERAL), way._replace(odds=way.odds * TWO)]
+    return [way._replace(refusal=marks.SEVERAL), way._replace(odds=TWO)]
 
 
 def _choose(strength: Pixels, *, even: bool, sure: bool) -> list[Way]:
@@ -189,7 +193,9 @@ def _choose(strength: Pixels, *, even: bool, sure: bool) -> list[Way]:
     if refusal in (marks.NOTHING, marks.SPECKS, marks.CROWDED):
         return found
     others = [
-        ("cut from its neighbours" if even else "cut to its ink", not even, False, marks.REACH),
+        ("cut from its neighbours", False, False, APART)
+        if even
+        else ("cut to its ink", True, False, marks.REACH),
         ("with remains of a frame", even, True, marks.REACH),
     ]
     if refusal == marks.SEVERAL:
@@ -198,7 +204,8 @@ def _choose(strength: Pixels, *, even: bool, sure: bool) -> list[Way]:
         other = marks.choose(strength, border=border, remains=remains, reach=reach)
         differs = refusal or not np.array_equal(other.strength, choice.strength)
         if not other.refusal and differs:
-            found += rarer(_in_parts(Way(name, other.strength, "", 1.0, other.main)), CUT)
+            odds = TWO if marks.are_two(other.strength) else CUT
+            found.append(Way(name, other.strength, "", odds, other.main))
     return found
 
 

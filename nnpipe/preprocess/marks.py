@@ -22,6 +22,9 @@ BORDER = 0.01
 MANY = 5
 """Marks beside the digit. More of them make a text, a pattern or noise."""
 
+DUST = 0.001
+"""Share of the picture's area below which a mark is dust if there are many."""
+
 REMAINS = 0.17
 """Share of the picture's side, from the border, within which remains of a frame lie."""
 
@@ -159,13 +162,25 @@ def choose(
     return Choice(strength * digit, refusal, main)
 
 
+def without_dust(strength: Pixels) -> Pixels:
+    """Remove marks of a few pixels if there are many: dust, or the noise of a bad scan."""
+    mask = (strength > FAINTEST).view(np.uint8)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, ltype=cv2.CV_16U)
+    if count <= MANY:
+        return strength
+    dust = stats[:, cv2.CC_STAT_AREA] < DUST * strength.size
+    if np.count_nonzero(dust) <= 2 * MANY or dust[1:].all():
+        return strength
+    return strength * ~dust[labels]
+
+
 def are_two(digit: Pixels) -> bool:
     """Return True if ink consists of two parts that stand side by side like two digits.
 
     Each is nearly as high as both, and has its share of the ink; and in every row that both reach,
     one lies to the right of the other.
     """
-    labels, parts = measure((digit > FAINTEST).view(np.uint8), digit)
+    labels, parts = measure((digit > 127).view(np.uint8), digit)
     if len(parts) < 2:
         return False
     left, right = sorted(sorted(parts, key=lambda mark: -mark.mass)[:2], key=lambda mark: mark.left)

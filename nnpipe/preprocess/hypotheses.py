@@ -192,12 +192,13 @@ def _choose(strength: Pixels, *, even: bool, sure: bool) -> list[Way]:
     found = _in_parts(Way("as it is", choice.strength, refusal, 1.0, choice.main))
     if refusal in (marks.NOTHING, marks.SPECKS, marks.CROWDED):
         return found
-    others = [
-        ("cut from its neighbours", False, False, APART)
-        if even
-        else ("cut to its ink", True, False, marks.REACH),
-        ("with remains of a frame", even, True, marks.REACH),
-    ]
+    others = []
+    if choice.edge and even:
+        others.append(("cut from its neighbours", False, False, APART))
+    elif choice.edge or refusal == CUT_OFF:
+        others.append(("cut to its ink", True, False, marks.REACH))
+    if choice.edge:
+        others.append(("with remains of a frame", even, True, marks.REACH))
     if refusal == marks.SEVERAL:
         others.append(("broken", even, False, BROKEN))
     for name, border, remains, reach in others:

@@ -98,6 +98,7 @@ class Choice(NamedTuple):
     strength: Pixels
     refusal: str = ""  # why it is not one digit; empty if it may be one
     main: Mark | None = None  # the heaviest mark; of specks only if it outweighs all others
+    edge: bool = False  # whether other marks lie near the border
 
 
 def choose(
@@ -136,12 +137,13 @@ def choose(
     belongs[main.label] = 1
     main_at_border = main.at_border(shape, margin)
     central = main.left > margin and main.right < shape[1] - margin
-    others = 0  # marks beside the digit that are not specks
+    others, edge = 0, False  # marks beside the digit that are not specks
     refusal = ""
     for mark in marks:
         if mark is main:
             continue
         at_border = mark.at_border(shape, margin)
+        edge |= at_border or mark.is_remains(shape)
         if mark.mass > 0.05 * main.mass and (main_at_border or not at_border):
             others += 1
         cut = not border and central and (mark.left <= margin or mark.right >= shape[1] - margin)
@@ -159,15 +161,15 @@ def choose(
     digit = belongs[labels]
     if others > MANY or outline(digit) > WINDING * (main.width + main.height):
         refusal = CROWDED
-    return Choice(strength * digit, refusal, main)
+    return Choice(strength * digit, refusal, main, edge)
 
 
 def without_dust(strength: Pixels) -> Pixels:
     """Remove marks of a few pixels if there are many: dust, or the noise of a bad scan."""
     mask = (strength > FAINTEST).view(np.uint8)
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, ltype=cv2.CV_16U)
-    if count <= MANY:
+    if cv2.connectedComponents(mask, ltype=cv2.CV_16U)[0] <= 2 * MANY:
         return strength
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask, ltype=cv2.CV_16U)
     dust = stats[:, cv2.CC_STAT_AREA] < DUST * strength.size
     if np.count_nonzero(dust) <= 2 * MANY or dust[1:].all():
         return strength
@@ -180,9 +182,10 @@ def are_two(digit: Pixels) -> bool:
     Each is nearly as high as both, and has its share of the ink; and in every row that both reach,
     one lies to the right of the other.
     """
-    labels, parts = measure((digit > 127).view(np.uint8), digit)
-    if len(parts) < 2:
+    mask = (digit > 127).view(np.uint8)
+    if cv2.connectedComponents(mask, ltype=cv2.CV_16U)[0] < 3:
         return False
+    labels, parts = measure(mask, digit)
     left, right = sorted(sorted(parts, key=lambda mark: -mark.mass)[:2], key=lambda mark: mark.left)
     top, bottom = max(left.top, right.top), min(left.bottom, right.bottom)
     height = max(left.bottom, right.bottom) - min(left.top, right.top)
@@ -204,7 +207,8 @@ def _join(
     Returns:
         The label of each pixel, 0 where there is no ink, and the marks.
     """
-    pixels, new_pixels = 0, 1
+    # Digits in a row are as high as all ink, so most marks are joined at once.
+    pixels, new_pixels = 0, max(1, round(reach * 0.8 * cv2.boundingRect(mask)[3]))
     while new_pixels > pixels:  # a larger mark reaches further
         pixels = new_pixels
         labels, marks = measure(mask, strength, pixels)
@@ -222,7 +226,10 @@ def measure(
     wide = cv2.dilate(wide, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))
     count, labels, stats, _ = cv2.connectedComponentsWithStats(wide, ltype=cv2.CV_16U)
     inner = labels[reach : reach + height, reach : reach + width] * mask
-    mass = np.bincount(inner.ravel(), strength.ravel(), count).tolist()
+    if count == 2:
+        mass = [0.0, cv2.sumElems(strength)[0]]
+    else:
+        mass = np.bincount(inner.ravel(), strength.ravel(), count).tolist()
     marks = [
         Mark(number, mass[number], left, top, across - 2 * reach, down - 2 * reach)
         for number, (left, top, across, down, _) in enumerate(stats.tolist())

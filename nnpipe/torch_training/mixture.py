@@ -1,4 +1,4 @@
-"""Training pictures beside the data set: other countries' digits, redrawn digits, and non-digits.
+"""Training pictures beside the data set: other countries' digits, redrawn digits, and strangers.
 
 A network that has only seen digits is sure of everything. If it learns to give all ten digits the
 same probability for pictures of anything else, it is unsure of such pictures (Hendrycks, Mazeika &
@@ -16,7 +16,7 @@ from nnpipe.preprocess import SIDE, Pixels, as_inputs
 from nnpipe.torch_training.recipes import Mixture
 
 ABROAD, REDRAWN, STRANGERS = 60_000, 40_000, 24_000
-"""Pictures of each kind; there are `STRANGERS` letters and as many scribbles."""
+"""Pictures of each kind: digits drawn, digits presented again, letters, and as many scribbles."""
 
 
 class Pool(NamedTuple):
@@ -31,7 +31,7 @@ class Pools(NamedTuple):
 
     abroad: Pool
     redrawn: Pool
-    strangers: Tensor  # images, as in a pool
+    strangers: Tensor  # images, as in a pool: scribbles, letters, and misunderstood pictures
 
 
 def to_pool(digits: Digits, device: torch.device) -> Pool:
@@ -51,11 +51,12 @@ def draw_pools(digits: Digits, *, seed: int, device: torch.device) -> Pools:
     none = np.zeros(STRANGERS, np.int64)
     some = rng.permutation(len(digits.labels))[:REDRAWN]
     abroad = Digits(drawn.draw(labels, rng, hand=drawn.ABROAD), labels)
-    again = Digits(redrawn.redraw_all(digits.images[some], rng), digits.labels[some])
+    again = redrawn.redraw(digits.images[some], rng)
     scribbles = drawn.draw(none, rng, hand=strangers.scribbles(rng))
     letters = drawn.draw(none, rng, hand=strangers.letters())
-    others = _to_images(np.concatenate([scribbles, letters]), device)
-    return Pools(to_pool(abroad, device), to_pool(again, device), others)
+    others = _to_images(np.concatenate([scribbles, letters, again.strangers]), device)
+    shown = Digits(again.digits, digits.labels[some][again.rows])
+    return Pools(to_pool(abroad, device), to_pool(shown, device), others)
 
 
 def mix(

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -53,6 +53,13 @@ class Reading:
     height: int | None = None
     # (28, 28), what the network was shown; None for an error.
     pixels: Pixels | None = field(default=None, repr=False, compare=False)
+
+
+class Judgement(NamedTuple):
+    """What the network says of the candidates of one picture."""
+
+    chosen: int  # index of the candidate that is the answer
+    probabilities: np.ndarray  # float64 (candidates, 10), to six digits
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,16 +134,23 @@ class Classifier:
 
     def read_prepared(self, prepared: Sequence[Prepared | NnpipeError]) -> list[Reading]:
         """Read what `prepare` returned or raised for each picture, in their order."""
-        found = [p for p in prepared if isinstance(p, Prepared)]
-        pixels = [candidate.pixels for p in found for candidate in p.candidates]
-        shares = self.probabilities(np.array(pixels, np.uint8).reshape(-1, SIDE, SIDE)).round(6)
-        ends = np.cumsum([len(p.candidates) for p in found])[:-1] if found else []
-        parts = iter(np.split(shares, ends))
+        judgements = iter(self.judge([p for p in prepared if isinstance(p, Prepared)]))
         return [
-            self._reading(p, next(parts))
+            self._reading(p, next(judgements))
             if isinstance(p, Prepared)
             else Reading("error", reason=in_one_line(p))
             for p in prepared
+        ]
+
+    def judge(self, prepared: Sequence[Prepared]) -> list[Judgement]:
+        """Choose a candidate of each picture; see `choose`."""
+        pixels = [candidate.pixels for p in prepared for candidate in p.candidates]
+        exact = self.probabilities(np.array(pixels, np.uint8).reshape(-1, SIDE, SIDE))
+        ends = np.cumsum([len(p.candidates) for p in prepared])
+        parts = np.split(exact.round(6), ends[:-1]) if prepared else []
+        return [
+            Judgement(choose(p.candidates, shares.max(axis=1).tolist()), shares)
+            for p, shares in zip(prepared, parts, strict=True)
         ]
 
     @cached_property
@@ -160,11 +174,9 @@ class Classifier:
         logits = [self.network.logits(as_inputs(batch)) for batch in batches]
         return np.concatenate([np.empty((0, 10)), *logits])
 
-    def _reading(self, prepared: Prepared, shares: np.ndarray) -> Reading:
-        """Read a picture, given the probabilities, (n, 10), of its n candidates."""
-        chosen = choose(prepared.candidates, shares.max(axis=1).tolist())
-        _, pixels, refusal, _ = prepared.candidates[chosen]
-        probabilities = tuple(shares[chosen].tolist())
+    def _reading(self, prepared: Prepared, judgement: Judgement) -> Reading:
+        _, pixels, refusal, _ = prepared.candidates[judgement.chosen]
+        probabilities = tuple(judgement.probabilities[judgement.chosen].tolist())
         confidence = max(probabilities)
         if not refusal and confidence < self.threshold:
             refusal = f"unlike any digit: the confidence is below {self.threshold:.0%}"
@@ -187,6 +199,7 @@ def choose(candidates: Sequence[Candidate], confidences: Sequence[float]) -> int
     refusal is chosen only if it is the simplest way and all others leave more doubt than
     `REFUSED`.
     """
+
     def doubt(index: int) -> float:
         if candidates[index].refusal:
             return REFUSED if index == 0 else math.inf

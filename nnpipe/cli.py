@@ -112,14 +112,15 @@ def predict(
     classifier = Classifier.load(weights, reject_rate)
     function: Function = prepare
     if explain:
-        from nnpipe.explain import draw_stages as function
+        from nnpipe.explain import collect_stages as function
+        from nnpipe.explain import draw_stages
     statuses = []
 
     results = over(function, map(_picture, pictures), seconds=SECONDS, fork=True)
     for name, prepared in zip(pictures, results, strict=True):
-        stages = b""
+        stages = None
         if explain and not isinstance(prepared, NnpipeError):
-            prepared, stages = prepared
+            stages, prepared = prepared, prepared.prepared
         (reading,) = classifier.read_prepared([prepared])
         statuses.append(reading.status)
         if as_json:
@@ -132,7 +133,7 @@ def predict(
                 print(_as_blocks(reading.pixels))
         if explain and stages:
             with replacing(explain) as stream:
-                stream.write(stages)
+                stream.write(draw_stages(stages, *classifier.judge([prepared])))
             _say(f"{explain}: {printable_name(name)}, stage by stage")
     if all(status == "error" for status in statuses):
         raise typer.Exit(1)

@@ -1,37 +1,72 @@
-"""The stages of the preprocessing of a picture, drawn side by side."""
+"""How a picture was understood, drawn: the ways that were weighed, and the one that was chosen."""
 
 import io
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from nnpipe.classifier import Judgement
 from nnpipe.preprocess import Grey, Picture, Pixels, Prepared, prepare
 
-HEIGHT, MARGIN, CAPTION = 280, 8, 18
-"""Pixels: the height of each stage, the space around it, and the height of its name above it."""
+TILE, MARGIN, CAPTION = 240, 10, 32
+"""Pixels: the side of each square, the space around it, and the height of the text below it."""
+
+PAPER, CHOSEN = 235, 160
+"""Grey levels: of the background, and behind the chosen way."""
 
 
-def draw_stages(picture: Picture) -> tuple[Prepared, bytes]:
-    """Prepare a picture, and draw each stage with its name, as a PNG.
+class Stages(NamedTuple):
+    """What a picture went through."""
+
+    prepared: Prepared
+    pictures: list[Image.Image]  # its brightness, then the ink of each candidate
+
+
+def collect_stages(picture: Picture) -> Stages:
+    """Prepare a picture, and keep its brightness and the ink of each way to understand it.
 
     Raises:
         PictureError: the picture cannot be read.
     """
-    stages: list[tuple[str, Image.Image]] = []
+    pictures: list[Image.Image] = []
 
     def add(name: str, levels: Grey | Pixels) -> None:
         image = Image.fromarray(np.rint(levels).astype(np.uint8))
-        width = min(max(1, round(image.width * HEIGHT / image.height)), 4 * HEIGHT)
-        how = Image.Resampling.NEAREST if image.height <= HEIGHT else Image.Resampling.BOX
-        stages.append((name, image.resize((width, HEIGHT), how)))
+        scale = TILE / max(image.size)
+        size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+        how = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BOX
+        pictures.append(image.resize(size, how))
 
-    prepared = prepare(picture, add)
-    lefts = np.cumsum([MARGIN, *(max(im.width, HEIGHT // 2) + MARGIN for _, im in stages)]).tolist()
-    strip = Image.new("L", (lefts[-1], HEIGHT + CAPTION + 2 * MARGIN), 230)
-    draw = ImageDraw.Draw(strip)
-    for (name, image), left in zip(stages, lefts, strict=False):
-        draw.text((left, MARGIN), name, 0)
-        strip.paste(image, (left, MARGIN + CAPTION))
+    return Stages(prepare(picture, add), pictures)
+
+
+def draw_stages(stages: Stages, judgement: Judgement) -> bytes:
+    """Draw a picture and a row for each way: its ink, and what the network sees, as a PNG."""
+    candidates = stages.prepared.candidates
+    step, row = TILE + MARGIN, TILE + CAPTION + MARGIN
+    sheet = Image.new("L", (3 * step + MARGIN, len(candidates) * row + MARGIN), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    brightness, *inks = stages.pictures
+
+    def place(image: Image.Image, column: int, line: int) -> None:
+        sheet.paste(image, (MARGIN + column * step, MARGIN + line * row))
+
+    place(brightness, 0, 0)
+    draw.text((MARGIN, MARGIN + TILE + 4), "the picture", 0)
+    for line, candidate in enumerate(candidates):
+        top = line * row
+        if line == judgement.chosen and len(candidates) > 1:
+            draw.rectangle((step + 2, top + 3, 3 * step + 6, top + row + 1), CHOSEN)
+        if inks:
+            place(inks[line], 1, line)
+        place(Image.fromarray(candidate.pixels).resize((TILE, TILE), 0), 2, line)
+        shares = judgement.probabilities[line]
+        best = f"{shares.argmax()}  ({shares.max():.1%})"
+        why = candidate.refusal or (f"rarer by {candidate.odds:g}" if candidate.odds > 1 else "")
+        texts = f"{candidate.name}\n{why}", f"the network sees: {best}"
+        for column, text in enumerate(texts, start=1):
+            draw.text((MARGIN + column * step, top + MARGIN + TILE + 2), text, 0)
     stream = io.BytesIO()
-    strip.save(stream, "PNG")
-    return prepared, stream.getvalue()
+    sheet.save(stream, "PNG")
+    return stream.getvalue()

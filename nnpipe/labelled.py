@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nnpipe.classifier import Classifier
 from nnpipe.datasets import Dataset, Digits
 from nnpipe.datasets.mnist import DISPUTED
 from nnpipe.errors import EvaluationError, PictureError
@@ -62,13 +63,14 @@ def from_dataset(data: Dataset) -> Labelled:
     )
 
 
-def from_folder(folder: Path) -> Labelled:
+def from_folder(folder: Path, classifier: Classifier) -> Labelled:
     """Read a folder that has a sub-folder for each digit, and prepare every picture in them.
 
     Worker processes read them, with the same limits of time and memory as in scoring.
 
     Args:
         folder: the files in its sub-folders ``0`` … ``9``, at any depth, have these labels.
+        classifier: chooses the way in which each picture is understood.
 
     Raises:
         EvaluationError: there is no such folder, a sub-folder has another name, or no picture can
@@ -91,12 +93,14 @@ def from_folder(folder: Path) -> Labelled:
         raise EvaluationError(
             f"{folder}: no picture in it can be read{why}; expected {folder}/<digit>/<picture>"
         )
+    judgements = classifier.judge([prepared for _, prepared in readable])
+    chosen = [p.candidates[j.chosen] for (_, p), j in zip(readable, judgements, strict=True)]
     labels = [int(file.relative_to(folder).parts[0]) for file, _ in readable]
     return Labelled(
         name=encode_path(str(folder)),
-        digits=Digits(np.stack([p.pixels for _, p in readable]), np.array(labels, np.uint8)),
+        digits=Digits(np.stack([c.pixels for c in chosen]), np.array(labels, np.uint8)),
         names=[_name(file, folder) for file, _ in readable],
-        refusals=[prepared.refusal for _, prepared in readable],
+        refusals=[candidate.refusal for candidate in chosen],
         files=[file for file, _ in readable],
         unreadable=tuple(unreadable),
         unlabelled=tuple(unlabelled),

@@ -301,7 +301,7 @@ def evaluate(request: EvaluateRequest) -> Evaluated:
     check_writable(out)
     report.check_folder(out)
     if folder:
-        pictures = labelled.from_folder(folder)
+        pictures = labelled.from_folder(folder, Classifier.load(path))
     else:
         pictures = labelled.from_dataset(datasets.load(dataset, request.data_dir))
     decision = None

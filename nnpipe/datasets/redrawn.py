@@ -53,7 +53,12 @@ def redraw(images: Pixels, rng: np.random.Generator) -> Redrawn:
     seeds = rng.integers(0, 2**32, len(images)).tolist()
     partners = images[rng.permutation(len(images))]
     batches = [
-        (start, images[start : start + BATCH], partners[start : start + BATCH], seeds[start : start + BATCH])
+        (
+            start,
+            images[start : start + BATCH],
+            partners[start : start + BATCH],
+            seeds[start : start + BATCH],
+        )
         for start in range(0, len(images), BATCH)
     ]
     if len(batches) < 2:
@@ -82,7 +87,7 @@ def _redraw_in_processes(batches: list[Batch]) -> list[Redrawn]:
 
 def _redraw(batch: Batch) -> Redrawn:
     """Redraw digits with their partners, where a picture has two, and their seeds."""
-    from nnpipe.preprocess import hypotheses
+    from nnpipe.preprocess import hypotheses, marks
     from nnpipe.preprocess.drawing import draw
 
     start, images, partners, seeds = batch
@@ -99,7 +104,7 @@ def _redraw(batch: Batch) -> Redrawn:
         elif kind < PAIRS + EMPTY:
             ink = np.zeros_like(ink)
         one = kind >= PAIRS + EMPTY
-        picture = presented(ink, rng, plain=not one and rng.random() < 0.5)
+        picture = presented(ink, rng, plain=kind < PAIRS and rng.random() < 0.5)
         for way in hypotheses.ways(hypotheses.lay_out(picture), picture):
             if not way.strength.any():
                 continue
@@ -108,7 +113,7 @@ def _redraw(batch: Batch) -> Redrawn:
             if one and unlike < ALIKE:
                 digits.append(pixels)
                 rows.append(row)
-            elif unlike > UNLIKE and way.refusal in ("", hypotheses.marks.SEVERAL):
+            elif unlike > UNLIKE and way.refusal in ("", marks.SEVERAL):
                 strangers.append(pixels)
     none = np.zeros((0, SIDE, SIDE), np.uint8)
     return Redrawn(
@@ -141,9 +146,7 @@ def written(image: Pixels, rng: np.random.Generator) -> Pixels:
 
     much = rng.random() < 0.5
     stretch = np.exp(rng.uniform(0, np.log(1.8)) if much else rng.normal(0, 0.1))
-    large = cv2.resize(
-        image, (round(4 * SIDE * stretch), 4 * SIDE), interpolation=cv2.INTER_CUBIC
-    )
+    large = cv2.resize(image, (round(4 * SIDE * stretch), 4 * SIDE), interpolation=cv2.INTER_CUBIC)
     soft = cv2.GaussianBlur(large, (0, 0), rng.uniform(0.3, 2)).astype(np.float32)
     # A low level of the stroke's edge makes strokes wide.
     ink = ((soft - rng.uniform(50, 190)) * rng.uniform(2, 8) + 127).clip(0, 255).astype(np.uint8)
@@ -217,8 +220,8 @@ def presented(ink: Pixels, rng: np.random.Generator, *, plain: bool) -> Pixels:
         paper = (paper * light).clip(60, 255)
     levels = paper * (1 - share * rng.uniform(0.25 if photo else 0.5, 0.95))
     if photo:
-        levels = cv2.GaussianBlur(levels, (0, 0), rng.uniform(0.3, 0.9))
-        levels = levels + rng.normal(0, rng.uniform(1, 5), levels.shape)
+        soft: Array = cv2.GaussianBlur(levels, (0, 0), rng.uniform(0.3, 0.9))
+        levels = soft + rng.normal(0, rng.uniform(1, 5), levels.shape)
     pixels: Pixels = np.rint(levels.clip(0, 255)).astype(np.uint8)
     return 255 - pixels if rng.random() < 0.2 else pixels
 

@@ -293,8 +293,7 @@ def _decode_jpeg(image: Image.Image, content: bytes, *, part: int) -> Opened | N
 def _decode_whole(image: Image.Image, content: bytes) -> Image.Image:
     """Decode a JPEG that was decoded at a fraction of its size."""
     opened = _decode_jpeg(image, content, part=1)
-    assert opened, "it was decoded before"
-    return opened.image
+    return opened.image if opened else image
 
 
 def _note_missing(changed: npt.NDArray[np.bool_], image: Image.Image) -> str:

@@ -41,7 +41,9 @@ def fit(strength: Pixels, longer: float) -> Pixels:
     height, width = strength.shape
     scale = longer / max(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    return cv2.resize(strength, size, interpolation=cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA)
+    return cv2.resize(
+        strength, size, interpolation=cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA
+    )
 
 
 def stroke_width(strength: Pixels) -> float:

@@ -28,7 +28,7 @@ stroke; of two lines being strokes; of a line inside a frame being none; of a pi
 another way; of one digit in two parts that stand side by side."""
 
 APART = 0.015
-"""Share of a digit's size: half of the smallest gap between a digit and pieces of its neighbours."""
+"""Share of a digit's size: half of the smallest gap between a digit and its neighbours."""
 
 BROKEN = 0.12
 """Share of a digit's size: half of the widest gap in a digit that a scanner has broken."""
@@ -47,6 +47,7 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom, as shares o
 ONLY_LINES = "blank: there are only lines"
 CUT_OFF = "cut off by the border, or no digit; leave some paper around it"
 
+
 class Way(NamedTuple):
     """One way to understand a picture."""
 
@@ -60,7 +61,9 @@ class Way(NamedTuple):
 def rarer(ways: Iterable[Way], odds: float, suffix: str = "") -> list[Way]:
     """Return ways that are less likely by a factor; a refusal is none."""
     return [
-        way._replace(name=way.name + suffix, odds=way.odds * odds) for way in ways if not way.refusal
+        way._replace(name=way.name + suffix, odds=way.odds * odds)
+        for way in ways
+        if not way.refusal
     ]
 
 
@@ -212,18 +215,18 @@ def _choose(strength: Pixels, *, even: bool, sure: bool) -> list[Way]:
 
 def _leans(choice: marks.Choice, *, even: bool) -> bool:
     """Return True if the ink is more like a shadow, or a thing at the border, than like strokes."""
-    assert choice.main
+    size = choice.main.size if choice.main else 0
     digit = (choice.strength > FAINTEST).view(np.uint8)
     sides = digit[0], digit[-1], digit[:, 0], digit[:, -1]
     touching = [int(side.sum()) for side in sides]
     if not even:
         # A digit cut to its ink touches at least three borders, and leaves much paper free.
-        leans = max(touching) > 0.5 * choice.main.size and np.count_nonzero(touching) < 3
+        leans = max(touching) > 0.5 * size and np.count_nonzero(touching) < 3
         if leans or digit.mean() > 0.5:
             return True
     if not any(n > 0.95 * len(side) for n, side in zip(touching, sides, strict=True)):
         return False
-    return float(cv2.distanceTransform(digit, cv2.DIST_L2, 3).max()) > 0.2 * choice.main.size
+    return float(cv2.distanceTransform(digit, cv2.DIST_L2, 3).max()) > 0.2 * size
 
 
 def drawn(way: Way) -> Pixels:

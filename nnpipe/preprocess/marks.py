@@ -78,7 +78,11 @@ class Mark(NamedTuple):
         """Return True if the mark stands beside another one like a second digit."""
         common = min(self.bottom, other.bottom) - max(self.top, other.top)
         beside = self.left >= other.right or other.left >= self.right
-        return beside and common > 0.7 * max(self.height, other.height) and self.mass > 0.1 * other.mass
+        return (
+            beside
+            and common > 0.7 * max(self.height, other.height)
+            and self.mass > 0.1 * other.mass
+        )
 
     def at_border(self, shape: tuple[int, int], margin: int) -> bool:
         """Return True if the mark touches the border of a picture of this shape."""

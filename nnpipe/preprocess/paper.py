@@ -80,7 +80,9 @@ def _border_lean(levels: Pixels) -> float:
     sides = [float(side.sum()) for side in (top, bottom, left, right)]
     border = sum(sides) / max(1, top.size + bottom.size + left.size + right.size)
     h, w = (max(1, side // 7) for side in levels.shape)
-    corners = [bright[y, x].mean() for y in (np.s_[:h], np.s_[-h:]) for x in (np.s_[:w], np.s_[-w:])]
+    corners = [
+        bright[y, x].mean() for y in (np.s_[:h], np.s_[-h:]) for x in (np.s_[:w], np.s_[-w:])
+    ]
     return float((border + sum(corners) / 4 + bright.mean()) / 3) - 0.5
 
 

@@ -338,7 +338,7 @@ def test_the_split_is_stratified_and_loses_nothing(mnist_data):
 
 def test_drawn_digits_look_like_mnist_to_the_preprocessing():
     """Fitted into 20×20, centred by mass: so they pass unchanged, as MNIST's do."""
-    from nnpipe.preprocess.drawing import look_like_mnist
+    from nnpipe.preprocess.mnist_like import look_like_mnist
 
     images = drawn.draw(np.arange(1000) % 10, np.random.default_rng(0))
     assert images.shape == (1000, 28, 28)
@@ -392,7 +392,7 @@ def test_abroad_some_digits_are_written_otherwise():
 
 def test_letters_and_scribbles_look_like_mnist_and_each_is_another():
     """So that nothing but their shape tells a network that they are no digits."""
-    from nnpipe.preprocess.drawing import look_like_mnist
+    from nnpipe.preprocess.mnist_like import look_like_mnist
 
     rng = np.random.default_rng(0)
     for hand in (strangers.letters(), strangers.scribbles(rng, count=100)):

@@ -12,10 +12,11 @@ from PIL import EpsImagePlugin, Image
 from nnpipe.classifier import Classifier
 from nnpipe.errors import PictureError
 from nnpipe.preprocess import decoders as d
-from nnpipe.preprocess import prepare, prepare_many
+from nnpipe.preprocess import prepare_many
 from nnpipe.preprocess.pictures import open_picture
 
 from .make_samples import SAMPLES, encoded, picture
+from .seen import prepare
 
 WHOLE = picture(3)
 PNG = encoded(WHOLE, "PNG")
@@ -257,7 +258,10 @@ def test_a_damaged_file_has_a_reason_that_people_understand(number):
     for seed in range(60):
         content = damaged(contents[number], contents[seed % len(contents)], seed)
         ((found, _),) = prepare_many([content])
-        reasons = [str(found) or "-"] if isinstance(found, PictureError) else found[3:]
+        if isinstance(found, PictureError):
+            reasons = [str(found) or "-"]
+        else:
+            reasons = [found.note, *(candidate.refusal for candidate in found.candidates)]
         assert all(REASONS.fullmatch(reason) for reason in reasons), (seed, reasons)
 
 

@@ -688,7 +688,7 @@ def test_mistakes_are_downloaded_in_the_folders_that_evaluate_reads(visit, tmp_p
     with zipfile.ZipFile(download.value.path()) as archive:
         assert archive.testzip() is None
         archive.extractall(tmp_path)
-    read = labelled.from_folder(tmp_path / "mistakes")
+    read = labelled.from_folder(tmp_path / "mistakes", champion())
     assert read.digits.labels.tolist() == [5, 7, 8]
     assert read.names[0].startswith("5/")
     assert read.names[0].endswith("-read-as-6.jpg")

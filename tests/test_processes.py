@@ -208,8 +208,9 @@ PROGRAMS = {
     "": "list(over(tests.work.spin, [0, 1], seconds=600, workers=2))",
     "nnpipe.preprocess.grey": "nnpipe.scoring.score(nnpipe.scoring.ScoreRequest("
     "source='samples', out=sys.argv[1], workers=2))",
-    "nnpipe.preprocess.grey ": "nnpipe.labelled.from_folder(pathlib.Path(sys.argv[1]))",
-    "nnpipe.datasets.redrawn.redraw": "nnpipe.datasets.redrawn.redraw_all(np.zeros((2, 28, 28), "
+    "nnpipe.preprocess.grey ": "nnpipe.labelled.from_folder(pathlib.Path(sys.argv[1]), "
+    "tests.seen.champion())",
+    "nnpipe.datasets.redrawn._redraw": "nnpipe.datasets.redrawn.redraw(np.zeros((2, 28, 28), "
     "np.uint8), np.random.default_rng(0))",
 }
 HANGING = """

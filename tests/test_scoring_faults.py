@@ -16,7 +16,6 @@ from PIL import Image
 
 from nnpipe import processes
 from nnpipe.errors import OutputError, ScoringError
-from nnpipe.preprocess import prepare
 from nnpipe.scoring import local, planning, read_rows
 from nnpipe.scoring.plan import load_plan
 from nnpipe.scoring.shards import run_shards
@@ -25,6 +24,7 @@ from nnpipe.scoring.summary import summary_file
 from .conftest import ROOT
 from .make_samples import SAMPLES, encoded, picture
 from .scoring import open_plan, score
+from .seen import prepare
 from .test_scoring import content, read_csv, score_here
 
 # The command with small shards, so that there are many of them.

@@ -351,7 +351,7 @@ def test_litter_is_known_by_its_name():
 def test_evaluate_and_score_leave_out_the_same(littered, tmp_path):
     littered.rename(tmp_path / "5")
     shutil.move(tmp_path / "5", tmp_path / "digits" / "5")
-    digits = labelled.from_folder(tmp_path / "digits")
+    digits = labelled.from_folder(tmp_path / "digits", champion())
     score_here(tmp_path / "digits", tmp_path / "out.csv")
     assert list(digits.names) == list(read_csv(tmp_path / "out.csv")) == ["5/b.png", "5/sub/c.png"]
     assert "5/$RECYCLE.BIN" in digits.unlabelled

@@ -15,7 +15,6 @@ pixels to the answer, one picture after the other: median (least to most).
 
 import sys
 import time
-import warnings
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -82,14 +81,12 @@ def easyocr() -> tuple[str, Read]:
     from easyocr import Reader
     from easyocr_en_models import model_dir
 
-    warnings.filterwarnings("ignore", module="torch")  # deprecated parts that EasyOCR uses
     reader = Reader(["en"], False, *2 * [model_dir()], download_enabled=False, verbose=False)
-    alike = {"allowlist": DIGITS, "detail": 0}
 
     def read(picture: Image.Image) -> str:
         levels = fair(picture)
-        found = reader.readtext(levels, text_threshold=0.3, low_text=0.2, **alike)
-        return "".join(found or reader.recognize(levels, **alike))
+        text = reader.readtext(levels, allowlist=DIGITS, detail=0, text_threshold=0.3, low_text=0.2)
+        return "".join(text or reader.recognize(levels, allowlist=DIGITS, detail=0))
 
     return f"EasyOCR {version('easyocr')}", read
 

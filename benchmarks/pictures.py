@@ -1,12 +1,16 @@
 """How well nnpipe reads what people have, how surely it refuses what is no digit, and at what cost.
 
     python benchmarks/pictures.py [SETS] [--weights FILE] [--data-dir data] [--out FOLDER]
+                                  [--digits 200]
 
 SETS is a folder of sets of pictures, SETS/<set>/<digit>/…; where a name holds two underscores, what
 stands before them is its source. A picture counts as read right if it was not rejected and its
 digit is the folder's. Beside it stand two other ways to prepare pictures, with the same weights
 and never rejecting: *resized* shrinks the whole picture to 28×28, and inverts it if its border is
 bright; *textbook* does as MNIST's makers wrote: Otsu's threshold, fitted into 20×20, centred.
+
+The ways to present a digit, the empty pictures and the pairs of digits are those of `ways`, made of
+MNIST's validation digits, as many of each as --digits says.
 
 Intervals hold 95 %, from a bootstrap over sources; a picture without a source stands for itself.
 With --out, the pictures that were not read right are drawn, with what the network was shown.
@@ -21,6 +25,7 @@ from pathlib import Path
 
 import no_digits
 import numpy as np
+import ways
 from measure import machine, option_parser, row, spread, table
 from PIL import Image, ImageDraw, ImageOps
 
@@ -29,8 +34,9 @@ from nnpipe.classifier import Classifier, Reading
 from nnpipe.datasets import drawn
 from nnpipe.errors import NnpipeError
 from nnpipe.preprocess import prepare
-from nnpipe.preprocess.drawing import BOX, centre, crop, fit
-from nnpipe.preprocess.paper import otsu
+from nnpipe.preprocess.drawing import centre, crop, fit
+from nnpipe.preprocess.mnist_like import BOX
+from nnpipe.preprocess.paper import histogram, otsu
 from nnpipe.preprocess.pictures import grey, open_picture
 
 NO_DIGITS = 1000  # of each kind
@@ -46,13 +52,12 @@ def resized(picture: Path) -> np.ndarray:
 
 def textbook(picture: Path) -> np.ndarray:
     """Ink parted from paper by Otsu's threshold, fitted into 20×20, centred by mass."""
-    levels = np.asarray(ImageOps.exif_transpose(Image.open(picture)).convert("L"), np.float32)
+    levels = np.asarray(ImageOps.exif_transpose(Image.open(picture)).convert("L"))
     border = np.concatenate([levels[0], levels[-1], levels[:, 0], levels[:, -1]])
-    levels = 255 - levels if np.median(border) > otsu(levels) else levels
-    ink = np.where(levels > otsu(levels), levels / max(float(levels.max()), 1) * 255, 0)
-    if not ink.any():
-        return np.zeros((28, 28), np.uint8)
-    return centre(fit(crop(ink.astype(np.float32)), BOX).astype(np.uint8))
+    levels = 255 - levels if np.median(border) > otsu(histogram(levels)) else levels
+    bright = levels > otsu(histogram(levels))
+    ink = np.where(bright, levels / max(float(levels.max()), 1) * 255, 0).astype(np.uint8)
+    return centre(fit(crop(ink), BOX)) if ink.any() else np.zeros((28, 28), np.uint8)
 
 
 def interval(hits: np.ndarray, sources: Iterable[str]) -> str:
@@ -139,6 +144,45 @@ def read_mnist(classifier: Classifier, folder: Path) -> None:
     )
 
 
+def read_ways(classifier: Classifier, folder: Path, n: int) -> None:
+    """Validation digits presented in every way, empty pictures, and pairs of digits."""
+    validation = datasets.load("mnist", folder).validation
+    order = np.random.default_rng(0).permutation(len(validation.labels))
+    digits, labels = validation.images[order], validation.labels[order]
+
+    def share_read(way: Callable[..., Image.Image]) -> tuple[str, str, float]:
+        pictures = [way(digits[i], np.random.default_rng(i)) for i in range(n)]
+        readings = classifier.read_many(pictures)
+        hits = np.array([reading.label for reading in readings]) == labels[:n]
+        rejected = np.mean([reading.status != "ok" for reading in readings])
+        return interval(hits, map(str, range(n))), f"{rejected:.1%}", float(hits.mean())
+
+    table(
+        f"The same {n:,} validation digits, presented in {len(ways.WAYS)} ways",
+        "way", "read right, of all", "rejected", "points from the plain ones",
+    )  # fmt: skip
+    shares: list[float] = []
+    for name, way in ways.WAYS.items():
+        right, rejected, share = share_read(way)
+        shares.append(share)
+        row(name, right, rejected, f"{100 * (share - shares[0]):+.1f}")
+    row(f"all {len(shares)} ways, mean", f"{np.mean(shares):.1%}", "", "")
+
+    table(f"Empty pictures: rejected, of {n:,} each", "picture", "rejected")
+    for name, empty in ways.EMPTY.items():
+        readings = classifier.read_many([empty(np.random.default_rng(i)) for i in range(n)])
+        rejected = np.array([reading.status == "rejected" for reading in readings])
+        row(name, interval(rejected, map(str, range(n))))
+
+    table(f"Two digits, apart by pixels of 28: rejected, of {5 * n:,} each", "gap", "rejected")
+    for gap in (0, 1, 2, 3, 4, 6):
+        rng = np.random.default_rng(gap)
+        pairs = rng.integers(0, len(digits), (5 * n, 2))
+        pictures = [ways.pair(digits[a], digits[b], gap, rng) for a, b in pairs]
+        rejected = np.array([r.status == "rejected" for r in classifier.read_many(pictures)])
+        row(gap, interval(rejected, map(str, range(5 * n))))
+
+
 def refuse(classifier: Classifier) -> None:
     """What is no digit, and how much of it is rejected."""
     columns = ("kind", "rejected", "among them for the ink's shape, before the network")
@@ -184,9 +228,17 @@ def cost() -> None:
     """Time per picture on one core, beside decoding it and nothing else."""
     rng = np.random.default_rng(0)
     digits = drawn.draw(np.arange(10), rng)
+
+    def presented(way: str, kind: str) -> list[bytes]:
+        return [encoded(ways.WAYS[way](pixels, rng), kind) for pixels in digits]
+
     kinds = {
         "28×28, MNIST-like, PNG": [encoded(Image.fromarray(pixels), "PNG") for pixels in digits],
         "100×100, photo, JPEG": [encoded(photo((100, 100), rng), "JPEG") for _ in range(10)],
+        "84×62, scan, PNG": presented("scanned at 200 dpi", "PNG"),
+        "131×116, cell of a table, PNG": presented("in a cell of a table", "PNG"),
+        "400×400, canvas, PNG": presented("canvas of 400 pixels", "PNG"),
+        "480×640, photo, JPEG": presented("photo of a sheet", "JPEG"),
         "4000×3000, photo, JPEG": [encoded(photo((4000, 3000), rng), "JPEG")],
     }
 
@@ -207,6 +259,7 @@ def main() -> None:
     parser.add_argument("sets", nargs="?", type=Path, metavar="SETS")
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--digits", type=int, default=200)
     chosen = parser.parse_args()
     if chosen.sets and not chosen.sets.is_dir():
         sys.exit(f"{chosen.sets}: there is no such folder; expected SETS/<set>/<digit>/…")
@@ -218,6 +271,7 @@ def main() -> None:
         if chosen.sets:
             read_sets(classifier, chosen.sets, chosen.out)
         read_mnist(classifier, chosen.data_dir)
+        read_ways(classifier, chosen.data_dir, chosen.digits)
     except NnpipeError as error:
         sys.exit(str(error))
     refuse(classifier)

@@ -1,5 +1,6 @@
 """Straight lines that are no strokes: the frame of a box, combs, rules, underlines."""
 
+import math
 from typing import NamedTuple
 
 import cv2
@@ -15,6 +16,9 @@ PIECE = 0.3
 
 DASH = 0.1
 """Largest gap in a line, as a share of the picture's side."""
+
+DASHES = 5
+"""Pieces of ink, fewer than which make no dashed line."""
 
 BORDER = 0.36
 """Share of the picture's side, from the border, within which lies the line of a frame."""
@@ -74,6 +78,8 @@ def find(ink: Pixels) -> list[Line]:
     found: list[Line] = []
     rest = ink
     for dash in (0.0, DASH):
+        if dash and cv2.connectedComponents(rest, ltype=cv2.CV_16U)[0] <= DASHES:
+            break
         for vertical in (False, True):
             turned = np.ascontiguousarray(rest.T) if vertical else rest
             found += _along(turned, dash=dash, vertical=vertical)
@@ -85,20 +91,21 @@ def find(ink: Pixels) -> list[Line]:
 def _along(ink: Pixels, *, dash: float, vertical: bool) -> list[Line]:
     """Find lines that run along the rows, with gaps of up to a share of the picture's side."""
     height, width = ink.shape
-    piece = max(8, round(PIECE * width))
+    piece = max(9, round(PIECE * width) | 1)
     # A line that is tilted climbs from row to row: look at three rows at once.
     straight = cv2.dilate(ink, np.ones((3, 1), np.uint8))
     if dash:
         gap = np.ones((1, round(dash * width) | 1), np.uint8)
         straight = cv2.morphologyEx(straight, cv2.MORPH_CLOSE, gap)
-    straight = cv2.morphologyEx(straight, cv2.MORPH_OPEN, np.ones((1, piece), np.uint8))
+    straight = cv2.erode(straight, np.ones((1, piece), np.uint8))
     if not cv2.countNonZero(straight):
         return []
+    straight = cv2.dilate(straight, np.ones((3, piece), np.uint8))
     count, labels, stats, _ = cv2.connectedComponentsWithStats(straight, connectivity=8)
     lines = []
     for number in range(1, count):
         left, top, across, down, _ = stats[number].tolist()
-        if across < SHORTEST * width:
+        if across < SHORTEST * width or down > STEEPEST * across + 2 * THICKEST * height:
             continue
         inside = labels[top : top + down, left : left + across] == number
         part = ink[top : top + down, left : left + across] & inside
@@ -117,9 +124,13 @@ def _fit(part: Pixels, *, left: int, top: int, size: tuple[int, int], vertical: 
     lower = part.shape[0] - 1 - part[::-1].argmax(axis=0)
     middle = top + float(upper.mean() + lower.mean()) / 2
     outer = lower if middle > height / 2 else upper
-    slope, start = _robust_fit(columns, outer)
+    points = np.stack([columns, outer], axis=1).astype(np.float32)
+    # Huber's distance: strokes that touch the line count less.
+    across, down, x, y = cv2.fitLine(points, cv2.DIST_HUBER, 0, 0.01, 0.01).ravel().tolist()
+    slope = down / across if across else math.inf
     if abs(slope) > STEEPEST:
         return []
+    start = y - slope * x
     off = np.abs(outer - (start + slope * columns))
     good = off <= CROOKED + 0.6
     if good.mean() < 0.75 or float(off[good].mean()) > CROOKED:
@@ -139,20 +150,6 @@ def _fit(part: Pixels, *, left: int, top: int, size: tuple[int, int], vertical: 
     long = last - first > LONG * width
     at = top + start - slope * left
     return [Line(vertical, at, slope, thickness, first, last, side, through, near, long)]
-
-
-def _robust_fit(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    """Return slope and start of a straight line, after leaving out what is far from a first one."""
-    keep = np.ones(len(x), np.bool_)
-    slope = start = 0.0
-    for _ in range(3):
-        a, b = x[keep], y[keep]
-        mean = a.mean()
-        slope = float(((a - mean) * b).sum() / max(float(((a - mean) ** 2).sum()), 1))
-        start = float(b.mean() - slope * mean)
-        off = np.abs(y - start - slope * x)
-        keep = off <= max(1.0, 1.5 * float(np.median(off)))
-    return slope, start
 
 
 def remove(strength: Pixels, lines: list[Line], *, crossing: bool = True) -> Pixels:

@@ -150,7 +150,7 @@ def _on_paper(
     if strength is None:
         return [Way("as it is", np.zeros_like(levels), marks.NOTHING)]
     strength = marks.without_dust(strength)
-    plain = _choose(strength, even=even, sure=sure)
+    plain = _choose(strength, drawing=even and sure)
     found = [] if tiny else lines.find((strength > FAINTEST).view(np.uint8))
     if plain[0].refusal == marks.SEVERAL and not lines.make_a_frame(found):
         found = [line for line in found if line.long]  # the others may be digits
@@ -186,40 +186,43 @@ def _in_parts(way: Way) -> list[Way]:
     return [way._replace(refusal=marks.SEVERAL), way._replace(odds=TWO)]
 
 
-def _choose(strength: Pixels, *, even: bool, sure: bool) -> list[Way]:
+def _choose(strength: Pixels, *, drawing: bool) -> list[Way]:
     """Choose the digit's marks in the ways that are possible."""
-    choice = marks.choose(strength, border=even)
+    choice = marks.choose(strength, border=drawing)
     refusal = choice.refusal
-    if not refusal and _leans(choice, even=even and sure):
+    if not refusal and _leans(choice, drawing=drawing):
         refusal = CUT_OFF
     found = _in_parts(Way("as it is", choice.strength, refusal, 1.0, choice.main))
     if refusal in (marks.NOTHING, marks.SPECKS, marks.CROWDED):
         return found
     others = []
-    if choice.edge and even:
+    if choice.edge and drawing:
         others.append(("cut from its neighbours", False, False, APART))
     elif choice.edge or refusal == CUT_OFF:
         others.append(("cut to its ink", True, False, marks.REACH))
     if choice.edge:
-        others.append(("with remains of a frame", even, True, marks.REACH))
+        others.append(("with remains of a frame", drawing, True, marks.REACH))
     if refusal == marks.SEVERAL:
-        others.append(("broken", even, False, BROKEN))
+        others.append(("broken", drawing, False, BROKEN))
     for name, border, remains, reach in others:
         other = marks.choose(strength, border=border, remains=remains, reach=reach)
         differs = refusal or not np.array_equal(other.strength, choice.strength)
         if not other.refusal and differs:
             odds = TWO if marks.are_two(other.strength) else CUT
             found.append(Way(name, other.strength, "", odds, other.main))
+    tail = marks.tail(choice)
+    if tail is not None and not refusal:
+        found.append(Way("without a tail", choice.strength * ~tail, "", CUT, choice.main))
     return found
 
 
-def _leans(choice: marks.Choice, *, even: bool) -> bool:
+def _leans(choice: marks.Choice, *, drawing: bool) -> bool:
     """Return True if the ink is more like a shadow, or a thing at the border, than like strokes."""
     size = choice.main.size if choice.main else 0
     digit = (choice.strength > FAINTEST).view(np.uint8)
     sides = digit[0], digit[-1], digit[:, 0], digit[:, -1]
     touching = [int(side.sum()) for side in sides]
-    if not even:
+    if not drawing:
         # A digit cut to its ink touches at least three borders, and leaves much paper free.
         leans = max(touching) > 0.5 * size and np.count_nonzero(touching) < 3
         if leans or digit.mean() > 0.5:

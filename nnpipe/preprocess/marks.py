@@ -25,6 +25,10 @@ MANY = 5
 DUST = 0.001
 """Share of the picture's area below which a mark is dust if there are many."""
 
+TAIL = 0.25
+"""Share of a digit's height: of a stroke from the border to the digit the least length, and the most
+height."""
+
 REMAINS = 0.17
 """Share of the picture's side, from the border, within which remains of a frame lie."""
 
@@ -166,6 +170,32 @@ def choose(
     if others > MANY or outline(digit) > WINDING * (main.width + main.height):
         refusal = CROWDED
     return Choice(strength * digit, refusal, main, edge)
+
+
+def tail(choice: Choice) -> npt.NDArray[np.bool_] | None:
+    """Return the columns, (1, w), of a stroke that runs from a side of the picture to the digit.
+
+    Returns:
+        None if there is no such stroke: the digit must touch the left or the right side only, and
+        the stroke be flat, and as long as a part of the digit.
+    """
+    main, strength = choice.main, choice.strength
+    height, width = strength.shape
+    if main is None or main.top <= 1 or main.bottom >= height - 1:
+        return None
+    at_left, at_right = main.left <= 1, main.right >= width - 1
+    if at_left == at_right:
+        return None
+    ink = strength[main.top : main.bottom, main.left : main.right] > FAINTEST
+    extent = ink.shape[0] - ink.argmax(axis=0) - ink[::-1].argmax(axis=0)
+    flat = (extent < TAIL * main.height) | ~ink.any(axis=0)
+    length = int((flat if at_left else flat[::-1]).argmin())
+    if not TAIL * main.height < length < main.width:
+        return None
+    columns = np.zeros((1, width), np.bool_)
+    columns[0, : main.left + length] = at_left
+    columns[0, main.right - length :] |= at_right
+    return columns
 
 
 def without_dust(strength: Pixels) -> Pixels:

@@ -22,7 +22,7 @@ SMALLEST, LARGEST = 64, 160
 TINY = 24
 """Pixels: a picture whose longer side is shorter shows nothing but the digit."""
 
-INVERTED, EVENLY, LINE, FRAME_AFTER_ALL, INNER, CUT, TWO = 3.0, 2.0, 2.0, 4.0, 2.0, 3.0, 40.0
+INVERTED, EVENLY, LINE, FRAME_AFTER_ALL, INNER, CUT, TWO = 3.0, 2.0, 2.0, 4.0, 5.0, 3.0, 40.0
 """Odds: of the other polarity if both are possible; of even light on a photo; of a line being no
 stroke; of two lines being strokes; of a line inside a frame being none; of a picture being cut in
 another way; of one digit in two parts that stand side by side."""
@@ -131,7 +131,7 @@ def ways(levels: Pixels, original: Pixels) -> list[Way]:
     found = _on_paper(levels, light=sheet.light, even=sheet.even, tiny=tiny)
     if found[0].refusal == CUT_OFF and sheet.even:  # rather light and shade of two levels
         return _on_paper(levels, light=sheet.light, even=False, tiny=tiny)
-    if found[0].refusal == marks.NOTHING:
+    if len(found) == 1 and found[0].refusal in (marks.NOTHING, ONLY_LINES):
         return found
     if sheet.open:
         other = _on_paper(levels, light=not sheet.light, even=sheet.even, tiny=tiny)

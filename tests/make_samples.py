@@ -85,6 +85,32 @@ def written(hand: drawn.Hand, label: int, writer: int, pen: float = 8.0) -> Imag
     return ImageOps.invert(covered(strokes, (120, 140), 90, (0.5, 0.5), pen))
 
 
+def boxed(
+    label: int | None,
+    size: tuple[int, int] = (120, 140),
+    lines: tuple[int, ...] = (8, 112, 10, 130),
+) -> Image.Image:
+    """The cell of a form with a digit or none: the columns of its upright lines, then the rows of
+    the others; the lines go on into the neighbouring cells.
+    """
+    image = Image.new("L", size, 250)
+    if label is not None:
+        mask = coverage(label, size, 70, (0.52, 0.48), 6)
+        image = Image.composite(Image.new("L", size, 60), image, mask)
+    draw = ImageDraw.Draw(image)
+    for x in lines[:2]:
+        draw.line((x, 0, x + 2, size[1]), 40, 3)
+    for y in lines[2:]:
+        draw.line((0, y, size[0], y + 1), 40, 3)
+    return image
+
+
+def cut(label: int, pen: float = 6) -> Image.Image:
+    """A digit, cut from a scan to its very ink."""
+    image = picture(label, pen=pen).convert("L")
+    return image.crop(ImageOps.invert(image).point(lambda level: 255 * (level > 60)).getbbox())
+
+
 def row(labels: list[int]) -> Image.Image:
     """Digits side by side."""
     sheet = Image.new("L", (80 * len(labels), 140), 255)
@@ -164,11 +190,14 @@ def make() -> dict[str, bytes]:
     add("3-squared-paper-in-shadow.jpg", paper(3, "shadow", "squared"), "JPEG", quality=75)
     add("5-ruled-paper.jpg", paper(5, "slope", "ruled"), "JPEG", quality=75)
     add("8-chalk.jpg", ImageOps.invert(paper(8, "slope", "none")), "JPEG", quality=75)
-    add("0-slashed.png", written(drawn.ABROAD, 0, 6))
-    add("1-flagged.png", written(drawn.ABROAD, 1, 11))
-    add("4-open.png", written(drawn.ABROAD, 4, 2))
-    add("7-crossed.png", written(drawn.ABROAD, 7, 7))
-    add("9-hooked.png", written(drawn.ABROAD, 9, 0))
+    add("3-in-a-box.png", boxed(3))
+    add("7-in-a-corner-of-a-box.png", boxed(7, lines=(6, 900, 900, 128)))
+    add("2-cut-to-its-ink.png", cut(2))
+    add("0-slashed.png", written(drawn.ABROAD, 0, 19))
+    add("1-flagged.png", written(drawn.ABROAD, 1, 6))
+    add("4-open.png", written(drawn.ABROAD, 4, 3))
+    add("7-crossed.png", written(drawn.ABROAD, 7, 6))
+    add("9-hooked.png", written(drawn.ABROAD, 9, 6))
     add("4-thin-pencil.png", picture(4, pen=1.5, ink=(150,) * 3).convert("L"))
     specks = np.asarray(picture(6).convert("L")).copy()
     specks[tuple(np.random.default_rng(6).integers(0, 120, (2, 40)))] = 0
@@ -180,6 +209,7 @@ def make() -> dict[str, bytes]:
     grain = rng.normal(240, 2, (140, 120)).clip(0, 255).astype(np.uint8)
     add("no-digit-blank.png", Image.new("L", (120, 140), 250))
     add("no-digit-empty-paper.jpg", Image.fromarray(grain), "JPEG", quality=75)
+    add("no-digit-empty-box.png", boxed(None))
     add("no-digit-noise.png", Image.fromarray(rng.integers(0, 256, (60, 80)).astype(np.uint8)))
     add("no-digit-several.png", row([4, 7]))
     add("no-digit-page.png", page())

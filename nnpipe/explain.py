@@ -49,18 +49,19 @@ def draw_stages(stages: Stages, judgement: Judgement) -> bytes:
     draw = ImageDraw.Draw(sheet)
     brightness, *inks = stages.pictures
 
-    def place(image: Image.Image, column: int, line: int) -> None:
+    def place(image: Image.Image, *, column: int, line: int) -> None:
         sheet.paste(image, (MARGIN + column * step, MARGIN + line * row))
 
-    place(brightness, 0, 0)
+    place(brightness, column=0, line=0)
     draw.text((MARGIN, MARGIN + TILE + 4), "the picture", 0)
     for line, candidate in enumerate(candidates):
         top = line * row
         if line == judgement.chosen and len(candidates) > 1:
             draw.rectangle((step + 2, top + 3, 3 * step + 6, top + row + 1), CHOSEN)
         if inks:
-            place(inks[line], 1, line)
-        place(Image.fromarray(candidate.pixels).resize((TILE, TILE), 0), 2, line)
+            place(inks[line], column=1, line=line)
+        seen = Image.fromarray(candidate.pixels).resize((TILE, TILE), 0)
+        place(seen, column=2, line=line)
         shares = judgement.probabilities[line]
         best = f"{shares.argmax()}  ({shares.max():.1%})"
         why = candidate.refusal or (f"rarer by {candidate.odds:g}" if candidate.odds > 1 else "")

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -173,7 +174,8 @@ def test_explain_writes_the_stages_as_a_picture(run, tmp_path):
     assert code == 0
     assert err == f"stages.png: {SAMPLES / '6-photo.jpg'}, stage by stage\n"
     with Image.open(tmp_path / "stages.png") as stages:
-        assert stages.width > 3 * stages.height  # four of them, side by side
+        ways = preprocess.prepare(SAMPLES / "6-photo.jpg").candidates
+        assert 240 * len(ways) < stages.height < 300 * len(ways)  # a row for each
         assert len(stages.getcolors()) > 50
     assert run("predict", "--explain", "x.png", SAMPLES / "broken-text.png")[0] == 1
     assert not (tmp_path / "x.png").exists()
@@ -381,7 +383,7 @@ def test_score_gives_every_sample_its_row(run, tmp_path):
     rejected = len(list(SAMPLES.glob("no-digit-*")))
     ok = len(rows) - broken - rejected
     assert f": {len(rows)} rows ({broken} error, {ok} ok, {rejected} rejected)" in err
-    assert "2 × blank" in err
+    assert re.search(r"\d × blank: nothing stands out", err)
 
 
 def test_score_of_whole_pictures_exits_with_0(run, tmp_path):

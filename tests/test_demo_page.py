@@ -28,6 +28,7 @@ from nnpipe.classifier import Classifier
 from nnpipe.datasets import drawn
 
 from .conftest import ROOT
+from .seen import champion
 
 pytestmark = pytest.mark.slow  # a page in Chromium takes a second
 

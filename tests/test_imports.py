@@ -120,9 +120,14 @@ HEAVY = {
 }
 
 
-def test_a_prediction_imports_nothing_heavy(tmp_path):
-    """In a fresh process, from an empty folder, through the command itself."""
-    sample = ROOT / "samples" / "3-dark-on-light.png"
+@pytest.mark.parametrize(
+    ("name", "heavy"),
+    [("3-dark-on-light.png", HEAVY), ("3-mnist-like.png", HEAVY | {"cv2"})],
+)
+def test_a_prediction_imports_nothing_heavy(tmp_path, name, heavy):
+    """In a fresh process, from an empty folder, through the command itself. A picture like MNIST's
+    is not prepared, so it needs no OpenCV."""
+    sample = ROOT / "samples" / name
     code = f"""
 import sys
 from nnpipe import cli
@@ -131,7 +136,7 @@ try:
     cli.main()
 except SystemExit as exit:
     assert not exit.code, exit.code
-heavy = {HEAVY!r} & sys.modules.keys()
+heavy = {heavy!r} & sys.modules.keys()
 assert not heavy, heavy
 """
     command = [sys.executable, "-c", code]

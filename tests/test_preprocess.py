@@ -12,12 +12,14 @@ from scipy import ndimage
 from nnpipe import preprocess
 from nnpipe.datasets import drawn, mnist
 from nnpipe.errors import PictureError
-from nnpipe.preprocess import components, prepare
-from nnpipe.preprocess.drawing import centre_of_mass, look_like_mnist, stroke_width, thicken
-from nnpipe.preprocess.paper import closing, otsu
+from nnpipe.preprocess import marks
+from nnpipe.preprocess.drawing import centre_of_mass, stroke_width, thicken
+from nnpipe.preprocess.mnist_like import look_like_mnist
+from nnpipe.preprocess.paper import closing, histogram, otsu
 from nnpipe.preprocess.pictures import ENOUGH, open_picture
 
 from .make_samples import coverage, encoded, paper, picture
+from .seen import prepare
 
 
 @pytest.fixture(scope="module")
@@ -237,8 +239,8 @@ def test_a_page_and_noise_are_refused():
     for line in range(10, 190, 20):
         ImageDraw.Draw(page).text((10, line), "".join(rng.choice(list("abcdefgh xyz"), 45)), 20)
     noise = Image.fromarray(rng.integers(0, 256, (90, 120)).astype(np.uint8))
-    for image in (page, noise):
-        assert prepare(image).refusal == "like a text, a pattern or noise; expected one digit"
+    assert prepare(page).refusal == "like a text, a pattern or noise; expected one digit"
+    assert prepare(noise).refusal.startswith(("like a text, a pattern or noise", "blank"))
 
 
 def test_specks_beside_the_digit_are_left_out():
@@ -271,52 +273,95 @@ def test_a_picture_that_is_handed_over_is_not_changed():
 
 
 def test_the_stages_can_be_looked_at():
-    stages = {}
-    prepare(picture(3), stages.__setitem__)
-    assert list(stages) == ["brightness", "ink", "digit", "what the network sees"]
-    assert all(0 <= stage.min() < stage.max() <= 255 for stage in stages.values())
+    """The brightness, and the ink of each way to understand the picture."""
+    stages = []
+    prepared = preprocess.prepare(picture(3), lambda *stage: stages.append(stage))
+    assert [name for name, _ in stages] == ["brightness", *(c.name for c in prepared.candidates)]
+    assert all(0 <= stage.min() < stage.max() <= 255 for _, stage in stages)
 
 
-def test_components_are_those_of_scipy():
+def test_marks_are_those_of_scipy():
+    """Their pixels, boxes and masses."""
     rng = np.random.default_rng(0)
     for share in (0.0, 0.2, 0.4, 0.6, 1.0):
         for _ in range(20):
-            mask = rng.random(rng.integers(1, 40, 2)) < share
-            ours, (theirs, count) = components.label(mask), ndimage.label(mask, np.ones((3, 3)))
-            assert ours.max(initial=0) == count
-            # The same parts, whatever their numbers.
-            assert len(np.unique(np.stack([ours, theirs]).reshape(2, -1), axis=1).T) == len(
-                np.unique(theirs)
-            )
+            mask = (rng.random(rng.integers(1, 40, 2)) < share).astype(np.uint8)
+            strength = mask * rng.integers(1, 256, mask.shape).astype(np.uint8)
+            labels, found = marks.measure(mask, strength)
+            theirs, count = ndimage.label(mask, np.ones((3, 3)))
+            assert len(found) == count
+            boxes = dict(enumerate(ndimage.find_objects(theirs), start=1))
+            for mark in found:
+                (number,) = np.unique(theirs[labels == mark.label])
+                assert ((theirs == number) == (labels == mark.label)).all()
+                assert boxes.pop(number) == np.s_[mark.top : mark.bottom, mark.left : mark.right]
+                assert mark.mass == strength[theirs == number].sum()
+
+
+@pytest.mark.parametrize("reach", [1, 3])
+def test_marks_within_reach_of_each_other_are_one(reach):
+    """As the parts of a dilation are."""
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        mask = (rng.random((40, 30)) < 0.02).astype(np.uint8)
+        labels, found = marks.measure(mask, mask, reach=reach)
+        wide = ndimage.binary_dilation(np.pad(mask, reach), np.ones((2 * reach + 1,) * 2))
+        theirs, count = ndimage.label(wide, np.ones((3, 3)))
+        theirs = theirs[reach:-reach, reach:-reach] * mask
+        same = np.unique(np.stack([labels, theirs])[:, mask > 0], axis=1)
+        assert len(found) == count == same.shape[1]
+        for mark in found:
+            rows, columns = np.nonzero(labels == mark.label)
+            assert (mark.top, mark.bottom) == (rows.min(), rows.max() + 1)
+            assert (mark.left, mark.right) == (columns.min(), columns.max() + 1)
 
 
 def test_closing_is_that_of_scipy():
-    levels = np.random.default_rng(0).integers(0, 256, (40, 30)).astype(np.float32)
+    levels = np.random.default_rng(0).integers(0, 256, (40, 30)).astype(np.uint8)
     for width in (2, 3, 7, 8):
-        expected = ndimage.grey_closing(levels, (width, width), mode="nearest")
+        expected = ndimage.grey_closing(levels, (width | 1, width | 1), mode="nearest")
         inner = np.s_[width:-width, width:-width]  # SciPy's border goes on beyond the first step
         np.testing.assert_array_equal(closing(levels, width)[inner], expected[inner])
 
 
 def test_thickening_is_a_dilation_with_a_disc():
     rng = np.random.default_rng(0)
-    strength = np.where(rng.random((20, 25)) < 0.05, 255, 0).astype(np.float32)
+    strength = np.where(rng.random((20, 25)) < 0.05, rng.integers(0, 256, (20, 25)), 0)
+    strength = strength.astype(np.uint8)
     y, x = np.mgrid[-3:4, -3:4]
-    expected = ndimage.binary_dilation(np.pad(strength, 3) > 0, np.hypot(y, x) <= 3)
-    assert ((thicken(strength, 3) == 255) == expected).all()
+    disc = np.hypot(y, x)
+    inner, outer = (
+        ndimage.grey_dilation(np.pad(strength, 3), footprint=disc <= radius) for radius in (2, 3)
+    )
+    assert (thicken(strength, 3) == outer).all()
+    between = thicken(strength, 2.3).astype(int)
+    assert (between >= inner).all()
+    assert (between <= outer).all()
+    np.testing.assert_allclose(between, 0.7 * inner + 0.3 * outer, atol=0.51)
+
+
+@pytest.mark.parametrize("width", [3, 8, 13.5])
+@pytest.mark.parametrize("angle", [0, 20, 45, 90])
+def test_the_width_of_a_stroke_is_measured(width, angle):
+    """Within a quarter, whatever its direction."""
+    y, x = np.mgrid[-60:60, -60:60] + 0.5
+    turn = np.deg2rad(angle)
+    along, across = x * np.cos(turn) + y * np.sin(turn), y * np.cos(turn) - x * np.sin(turn)
+    stroke = (np.abs(across) < width / 2) & (np.abs(along) < 55)
+    assert stroke_width(np.uint8(255) * stroke) == pytest.approx(width, rel=0.25)
 
 
 def test_otsu_finds_the_least_variance_within_both():
     rng = np.random.default_rng(0)
     levels = np.rint(np.concatenate([rng.normal(80, 20, 700), rng.normal(180, 15, 300)]))
-    levels = levels.clip(0, 255).astype(np.float32)
+    levels = levels.clip(0, 255).astype(np.uint8)
 
     def within(threshold):
         parts = levels[levels <= threshold], levels[levels > threshold]
         return sum(part.var() * part.size for part in parts if part.size)
 
     best = min(within(threshold) for threshold in range(256))
-    assert within(otsu(levels)) <= 1.001 * best
+    assert within(otsu(histogram(levels))) <= 1.001 * best
 
 
 def test_floats_of_any_range_are_read():

@@ -216,7 +216,7 @@ PROGRAMS = {
 HANGING = """
 import pathlib, sys
 import numpy as np
-import nnpipe.labelled, nnpipe.scoring, nnpipe.datasets.redrawn, tests.work
+import nnpipe.labelled, nnpipe.scoring, nnpipe.datasets.redrawn, tests.seen, tests.work
 from nnpipe import processes
 from nnpipe.processes import over
 nnpipe.datasets.redrawn.BATCH = 1

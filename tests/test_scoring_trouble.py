@@ -27,6 +27,7 @@ from nnpipe.scoring.sources import open_source
 
 from .make_samples import encoded, picture
 from .scoring import open_plan
+from .seen import champion
 from .test_scoring import folder, read_csv, score_here, settled, small_shards
 
 __all__ = ["folder", "settled", "small_shards"]

@@ -100,7 +100,7 @@ def _redraw(batch: Batch) -> Redrawn:
         if kind < PAIRS:
             other = written(partner, rng)
             targets.append(draw(other))
-            ink = beside(ink, other, rng)
+            ink = beside(ink, other, rng=rng)
         elif kind < PAIRS + EMPTY:
             ink = np.zeros_like(ink)
         one = kind >= PAIRS + EMPTY
@@ -156,7 +156,7 @@ def written(image: Pixels, rng: np.random.Generator) -> Pixels:
     return ink[top : top + height, left : left + width]
 
 
-def beside(left: Pixels, right: Pixels, rng: np.random.Generator) -> Pixels:
+def beside(left: Pixels, right: Pixels, *, rng: np.random.Generator) -> Pixels:
     """Put two digits side by side, about as high as each other, a little paper between them."""
     height = max(len(left), len(right))
     gap = round(height * rng.uniform(0, 0.2))
@@ -208,7 +208,7 @@ def presented(ink: Pixels, rng: np.random.Generator, *, plain: bool) -> Pixels:
     if not tight and not plain and rng.random() < 0.6:
         _add_lines(sheet, rng)
     if not plain and rng.random() < 0.1:
-        _add_neighbours(sheet, ink, rng)
+        _add_neighbours(sheet, ink, rng=rng)
     place = sheet[top : top + height, left : left + width]
     np.maximum(place, ink, out=place)
     share = sheet / 255
@@ -255,7 +255,7 @@ def _add_lines(sheet: Array, rng: np.random.Generator) -> None:
     np.maximum(sheet, drawn, out=sheet)
 
 
-def _add_neighbours(sheet: Array, ink: Pixels, rng: np.random.Generator) -> None:
+def _add_neighbours(sheet: Array, ink: Pixels, *, rng: np.random.Generator) -> None:
     """Put a piece of the ink at the left or right border of a sheet, in place."""
     piece = ink[:, : max(1, round(ink.shape[1] * rng.uniform(0.1, 0.4)))]
     height, width = min(len(piece), len(sheet)), min(piece.shape[1], sheet.shape[1])

@@ -58,7 +58,7 @@ class Way(NamedTuple):
     main: marks.Mark | None = None  # its heaviest mark, if there is one
 
 
-def rarer(ways: Iterable[Way], odds: float, suffix: str = "") -> list[Way]:
+def rarer(ways: Iterable[Way], odds: float, *, suffix: str = "") -> list[Way]:
     """Return ways that are less likely by a factor; a refusal is none."""
     return [
         way._replace(name=way.name + suffix, odds=way.odds * odds)
@@ -100,12 +100,12 @@ def understand(levels: Grey, closer: Callable[[Box], Grey]) -> list[Way]:
         far = main and main.size < CLOSE and max(levels.shape) > LARGEST
         if not main or not far or refusal not in ("", marks.SPECKS, CUT_OFF):
             break
-        box = _around(main, sheet.shape, box)
+        box = _around(main, sheet.shape, within=box)
         levels = closer(box)
     return found
 
 
-def _around(main: marks.Mark, shape: tuple[int, int], within: Box) -> Box:
+def _around(main: marks.Mark, shape: tuple[int, int], *, within: Box) -> Box:
     """Return the surroundings of a mark on a sheet that shows a part of a picture."""
     reach = 1.5 * max(main.size, CLOSE / 4)
     height, width = shape
@@ -135,10 +135,10 @@ def ways(levels: Pixels, original: Pixels) -> list[Way]:
         return found
     if sheet.open:
         other = _on_paper(levels, light=not sheet.light, even=sheet.even, tiny=tiny)
-        found += rarer(other, INVERTED, ", inverted")
+        found += rarer(other, INVERTED, suffix=", inverted")
     if not sheet.even:
         other = _on_paper(levels, light=sheet.light, even=True, tiny=tiny, sure=False)
-        found += rarer(other, EVENLY, ", evenly lit")
+        found += rarer(other, EVENLY, suffix=", evenly lit")
     return found
 
 
@@ -168,7 +168,7 @@ def _on_paper(
         return without
     if len(certain) == 2:
         return without + rarer(plain, FRAME_AFTER_ALL)
-    return plain + rarer(without, 1 if found[0].under else LINE)
+    return plain + rarer(without, 1 if found[0].under or found[0].long else LINE)
 
 
 def _without(strength: Pixels, found: list[lines.Line]) -> list[Way]:
@@ -198,7 +198,7 @@ def _choose(strength: Pixels, *, drawing: bool) -> list[Way]:
     others = []
     if choice.edge and drawing:
         others.append(("cut from its neighbours", False, False, APART))
-    elif choice.edge or refusal == CUT_OFF:
+    elif np.count_nonzero(_touching(strength)) > 2:
         others.append(("cut to its ink", True, False, marks.REACH))
     if choice.edge:
         others.append(("with remains of a frame", drawing, True, marks.REACH))
@@ -220,16 +220,22 @@ def _leans(choice: marks.Choice, *, drawing: bool) -> bool:
     """Return True if the ink is more like a shadow, or a thing at the border, than like strokes."""
     size = choice.main.size if choice.main else 0
     digit = (choice.strength > FAINTEST).view(np.uint8)
-    sides = digit[0], digit[-1], digit[:, 0], digit[:, -1]
-    touching = [int(side.sum()) for side in sides]
+    touching = _touching(choice.strength)
     if not drawing:
         # A digit cut to its ink touches at least three borders, and leaves much paper free.
         leans = max(touching) > 0.5 * size and np.count_nonzero(touching) < 3
         if leans or digit.mean() > 0.5:
             return True
-    if not any(n > 0.95 * len(side) for n, side in zip(touching, sides, strict=True)):
+    height, width = digit.shape
+    if max(touching[:2]) <= 0.95 * width and max(touching[2:]) <= 0.95 * height:
         return False
     return float(cv2.distanceTransform(digit, cv2.DIST_L2, 3).max()) > 0.2 * size
+
+
+def _touching(strength: Pixels) -> list[int]:
+    """Count the pixels of ink at the top, bottom, left and right border."""
+    sides = strength[0], strength[-1], strength[:, 0], strength[:, -1]
+    return [int(np.count_nonzero(side > FAINTEST)) for side in sides]
 
 
 def drawn(way: Way) -> Pixels:

@@ -43,7 +43,7 @@ class Line(NamedTuple):
     """
 
     vertical: bool
-    start: float  # the row of its outer edge in the first column
+    start: float  # the row of its upper edge in the first column
     slope: float  # rows per column
     width: float  # in pixels
     first: int  # column
@@ -64,7 +64,7 @@ class Line(NamedTuple):
         return self.long and (self.near or not self.vertical)
 
     def rows(self, columns: np.ndarray) -> np.ndarray:
-        """Return the row of the outer edge in each column."""
+        """Return the row of the upper edge in each column."""
         return self.start + self.slope * columns
 
 

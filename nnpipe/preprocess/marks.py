@@ -245,14 +245,14 @@ def _join(
     pixels, new_pixels = 0, max(1, round(reach * 0.8 * cv2.boundingRect(mask)[3]))
     while new_pixels > pixels:  # a larger mark reaches further
         pixels = new_pixels
-        labels, marks = measure(mask, strength, pixels)
+        labels, marks = measure(mask, strength, reach=pixels)
         if marks:
             new_pixels = round(reach * max(marks, key=weight).size)
     return labels, marks
 
 
 def measure(
-    mask: Pixels, strength: Pixels, reach: int = 0
+    mask: Pixels, strength: Pixels, *, reach: int = 0
 ) -> tuple[npt.NDArray[np.uint16], list[Mark]]:
     """Label the ink in a mask of 0 and 1, and measure its marks, largest distance 2 × ``reach``."""
     height, width = mask.shape

@@ -125,6 +125,9 @@ def ink(levels: Pixels, *, light: bool, even: bool) -> Pixels | None:
     Returns:
         Strength, uint8 (h, w): 0 is paper, 255 certainly ink.
     """
+    darkest, brightest, _, _ = cv2.minMaxLoc(levels)
+    if brightest - darkest < MIN_CONTRAST:
+        return None
     dark = levels if light else cv2.bitwise_not(levels)
     darker = _darker_than_paper(dark) if even else _darker_than_surroundings(dark)
     counts = histogram(darker)

@@ -26,8 +26,8 @@ DUST = 0.001
 """Share of the picture's area below which a mark is dust if there are many."""
 
 TAIL = 0.25
-"""Share of a digit's height: of a stroke from the border to the digit the least length, and the most
-height."""
+"""Share of a digit's height: a stroke from the border to the digit is at least this long, and not
+higher."""
 
 REMAINS = 0.17
 """Share of the picture's side, from the border, within which remains of a frame lie."""

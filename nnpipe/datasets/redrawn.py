@@ -104,6 +104,8 @@ def _redraw(batch: Batch) -> Redrawn:
         elif kind < PAIRS + EMPTY:
             ink = np.zeros_like(ink)
         one = kind >= PAIRS + EMPTY
+        digits.append(targets[0])
+        rows.append(row)
         picture = presented(ink, rng, plain=kind < PAIRS and rng.random() < 0.5)
         for way in hypotheses.ways(hypotheses.lay_out(picture), picture):
             if not way.strength.any():

@@ -27,8 +27,8 @@ INVERTED, EVENLY, LINE, FRAME_AFTER_ALL, INNER, CUT, TWO = 3.0, 2.0, 2.0, 4.0, 5
 stroke; of two lines being strokes; of a line inside a frame being none; of a picture being cut in
 another way; of one digit in two parts that stand side by side."""
 
-APART = 0.015
-"""Share of a digit's size: half of the smallest gap between a digit and its neighbours."""
+CLEAR = 0.2
+"""Share of their height: two parts that are further apart are two digits without doubt."""
 
 BROKEN = 0.12
 """Share of a digit's size: half of the widest gap in a digit that a scanner has broken."""
@@ -180,10 +180,12 @@ def _without(strength: Pixels, found: list[lines.Line]) -> list[Way]:
 
 
 def _in_parts(way: Way) -> list[Way]:
-    """Return a way, or two if its digit may be two digits."""
-    if way.refusal or not marks.are_two(way.strength):
+    """Return a way; if its digit may be two digits, as a refusal and as a way that is rare."""
+    gap = None if way.refusal else marks.gap_between_two(way.strength)
+    if gap is None:
         return [way]
-    return [way._replace(refusal=marks.SEVERAL), way._replace(odds=TWO)]
+    two = way._replace(refusal=marks.SEVERAL)
+    return [two] if gap > CLEAR else [two, way._replace(odds=TWO)]
 
 
 def _choose(strength: Pixels, *, drawing: bool) -> list[Way]:
@@ -197,7 +199,7 @@ def _choose(strength: Pixels, *, drawing: bool) -> list[Way]:
         return found
     others = []
     if choice.edge and drawing:
-        others.append(("cut from its neighbours", False, False, APART))
+        others.append(("cut from its neighbours", False, False, 0.0))
     elif np.count_nonzero(_touching(strength)) > 2:
         others.append(("cut to its ink", True, False, marks.REACH))
     if choice.edge:
@@ -208,8 +210,8 @@ def _choose(strength: Pixels, *, drawing: bool) -> list[Way]:
         other = marks.choose(strength, border=border, remains=remains, reach=reach)
         differs = refusal or not np.array_equal(other.strength, choice.strength)
         if not other.refusal and differs:
-            odds = TWO if marks.are_two(other.strength) else CUT
-            found.append(Way(name, other.strength, "", odds, other.main))
+            way = Way(name, other.strength, "", CUT, other.main)
+            found += [part for part in _in_parts(way) if not part.refusal]
     tail = marks.tail(choice)
     if tail is not None and not refusal:
         found.append(Way("without a tail", choice.strength * ~tail, "", CUT, choice.main))

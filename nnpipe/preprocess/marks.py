@@ -13,8 +13,8 @@ from nnpipe.preprocess.pictures import Pixels
 REACH = 0.05
 """Share of a mark's size. Ink closer than twice this belongs to the mark, as pens skip."""
 
-SPECK = 0.03
-"""Share of the picture below which a mark is dust."""
+SPECK, IN_A_FRAME = 0.03, 0.08
+"""Shares of the picture below which a mark is dust, in any picture and in a frame."""
 
 BORDER = 0.01
 """Share of the picture within which a mark touches the border."""
@@ -28,6 +28,9 @@ DUST = 0.001
 TAIL = 0.25
 """Share of a digit's height: a stroke from the border to the digit is at least this long, and not
 higher."""
+
+PIECE = 0.4
+"""Share of a digit's height: the greatest width of what may be a piece of its neighbour."""
 
 REMAINS = 0.17
 """Share of the picture's side, from the border, within which remains of a frame lie."""
@@ -139,7 +142,7 @@ def choose(
     if not marks:
         return Choice(np.zeros_like(strength), NOTHING)
     main = max(marks, key=weight)
-    if main.size < SPECK * max(shape):
+    if main.size < (IN_A_FRAME if remains else SPECK) * max(shape):
         only = main.mass > 0.5 * sum(mark.mass for mark in marks)
         return Choice(np.zeros_like(strength), SPECKS, main if only else None)
     belongs[main.label] = 1
@@ -154,8 +157,9 @@ def choose(
         edge |= at_border or mark.is_remains(shape)
         if mark.mass > 0.05 * main.mass and (main_at_border or not at_border):
             others += 1
-        cut = not border and central and (mark.left <= margin or mark.right >= shape[1] - margin)
-        if mark.is_like(main) and not cut:
+        at_side = mark.left <= margin or mark.right >= shape[1] - margin
+        piece = not border and central and at_side and mark.width < PIECE * main.height
+        if mark.is_like(main) and not piece:
             refusal = SEVERAL
         if at_border and not (border and main_at_border):
             continue
@@ -210,27 +214,31 @@ def without_dust(strength: Pixels) -> Pixels:
     return strength * ~dust[labels]
 
 
-def are_two(digit: Pixels) -> bool:
-    """Return True if ink consists of two parts that stand side by side like two digits.
+def gap_between_two(digit: Pixels) -> float | None:
+    """Return how far two parts of ink that stand side by side like two digits are apart.
 
     Each is nearly as high as both, and has its share of the ink; and in every row that both reach,
     one lies to the right of the other.
+
+    Returns:
+        The smallest gap in such a row, as a share of their height; None if the ink is one digit.
     """
     mask = (digit > 127).view(np.uint8)
     if cv2.connectedComponents(mask, ltype=cv2.CV_16U)[0] < 3:
-        return False
+        return None
     labels, parts = measure(mask, digit)
     left, right = sorted(sorted(parts, key=lambda mark: -mark.mass)[:2], key=lambda mark: mark.left)
     top, bottom = max(left.top, right.top), min(left.bottom, right.bottom)
     height = max(left.bottom, right.bottom) - min(left.top, right.top)
     total = sum(mark.mass for mark in parts)
     if min(left.height, right.height) < 0.6 * height or min(left.mass, right.mass) < 0.12 * total:
-        return False
+        return None
     rows = labels[top:bottom]
     a, b = rows == left.label, rows == right.label
     both = a.any(axis=1) & b.any(axis=1)
-    last, first = a.shape[1] - 1 - a[:, ::-1].argmax(axis=1), b.argmax(axis=1)
-    return bool((last[both] < first[both]).all())
+    last, first = a.shape[1] - 1 - a[both, ::-1].argmax(axis=1), b[both].argmax(axis=1)
+    gap = int((first - last).min(initial=height))
+    return gap / height if gap > 0 else None
 
 
 def _join(
@@ -242,7 +250,10 @@ def _join(
         The label of each pixel, 0 where there is no ink, and the marks.
     """
     # Digits in a row are as high as all ink, so most marks are joined at once.
-    pixels, new_pixels = 0, max(1, round(reach * 0.8 * cv2.boundingRect(mask)[3]))
+    pixels, new_pixels = (
+        -1,
+        max(min(1, round(100 * reach)), round(reach * 0.8 * cv2.boundingRect(mask)[3])),
+    )
     while new_pixels > pixels:  # a larger mark reaches further
         pixels = new_pixels
         labels, marks = measure(mask, strength, reach=pixels)

@@ -28,8 +28,8 @@ class Distortions:
 class Mixture:
     """Pictures that are added to each batch, as shares of its size; see `mixture`."""
 
-    abroad: float = 0.3  # digits in the forms of other countries
-    redrawn: float = 0.25  # training digits as `preprocess` would draw them
+    abroad: float = 0.4  # digits in the forms of other countries
+    redrawn: float = 0.5  # training digits as `preprocess` would draw them
     strangers: float = 0.25  # letters and scribbles
     weight: float = 0.1  # of the strangers' loss, relative to the digits'
 

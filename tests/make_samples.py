@@ -195,7 +195,7 @@ def make() -> dict[str, bytes]:
     add("2-cut-to-its-ink.png", cut(2))
     add("0-slashed.png", written(drawn.ABROAD, 0, 19))
     add("1-flagged.png", written(drawn.ABROAD, 1, 6))
-    add("4-open.png", written(drawn.ABROAD, 4, 3))
+    add("4-open.png", written(drawn.ABROAD, 4, 2))
     add("7-crossed.png", written(drawn.ABROAD, 7, 6))
     add("9-hooked.png", written(drawn.ABROAD, 9, 6))
     add("4-thin-pencil.png", picture(4, pen=1.5, ink=(150,) * 3).convert("L"))

@@ -138,8 +138,24 @@ def ways(levels: Pixels, original: Pixels) -> list[Way]:
         found += rarer(other, INVERTED, suffix=", inverted")
     if not sheet.even:
         other = _on_paper(levels, light=sheet.light, even=True, tiny=tiny, sure=False)
+        wide = other[0].strength
+        if other[0].refusal == CUT_OFF and _is_rim(found[0].strength, of=wide, levels=levels):
+            return [found[0]._replace(refusal=CUT_OFF)]
         found += rarer(other, EVENLY, suffix=", evenly lit")
     return found
+
+
+def _is_rim(ink: Pixels, *, of: Pixels, levels: Pixels) -> bool:
+    """Return True if the ink of a photo is but the rim of something wide, and not darker than it.
+
+    What is wider than strokes counts as shade, except at its rim.
+    """
+    wide, rim = of > FAINTEST, ink > FAINTEST
+    inside, outside = wide & ~rim, ~wide & ~rim
+    if not (rim.any() and inside.any() and outside.any()) or wide[rim].mean() < 0.8:
+        return False
+    at_rim, within, paper_level = (float(levels[part].mean()) for part in (rim, inside, outside))
+    return abs(at_rim - within) < 0.25 * abs(at_rim - paper_level)
 
 
 def _on_paper(

@@ -214,7 +214,8 @@ def _choose(strength: Pixels, *, drawing: bool) -> list[Way]:
     if refusal in (marks.NOTHING, marks.SPECKS, marks.CROWDED):
         return found
     others = []
-    if choice.edge and drawing:
+    at_side = any(_touching(choice.strength)[2:])  # pieces of neighbours may have been joined
+    if drawing and (choice.edge or at_side):
         others.append(("cut from its neighbours", False, False, 0.0))
     elif np.count_nonzero(_touching(strength)) > 2:
         others.append(("cut to its ink", True, False, marks.REACH))

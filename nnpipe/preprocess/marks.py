@@ -159,7 +159,8 @@ def choose(
             others += 1
         at_side = mark.left <= margin or mark.right >= shape[1] - margin
         piece = not border and central and at_side and mark.width < PIECE * main.height
-        if mark.is_like(main) and not piece:
+        whole = at_side and not border and not remains and mark.height > 0.5 * main.height
+        if (mark.is_like(main) or whole) and not piece:
             refusal = SEVERAL
         if at_border and not (border and main_at_border):
             continue

@@ -64,7 +64,7 @@ def draw_stages(stages: Stages, judgement: Judgement) -> bytes:
         place(seen, column=2, line=line)
         shares = judgement.probabilities[line]
         best = f"{shares.argmax()}  ({shares.max():.1%})"
-        why = candidate.refusal or (f"rarer by {candidate.odds:g}" if candidate.odds > 1 else "")
+        why = candidate.refusal or (f"{candidate.odds:g} × as rare" if candidate.odds > 1 else "")
         texts = f"{candidate.name}\n{why}", f"the network sees: {best}"
         for column, text in enumerate(texts, start=1):
             draw.text((MARGIN + column * step, top + MARGIN + TILE + 2), text, 0)

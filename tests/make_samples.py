@@ -191,7 +191,7 @@ def make() -> dict[str, bytes]:
     add("5-ruled-paper.jpg", paper(5, "slope", "ruled"), "JPEG", quality=75)
     add("8-chalk.jpg", ImageOps.invert(paper(8, "slope", "none")), "JPEG", quality=75)
     add("3-in-a-box.png", boxed(3))
-    add("7-in-a-corner-of-a-box.png", boxed(7, lines=(6, 900, 900, 128)))
+    add("7-in-a-corner-of-a-box.png", boxed(7, lines=(6, 900, 900, 100)))
     add("2-cut-to-its-ink.png", cut(2))
     add("0-slashed.png", written(drawn.ABROAD, 0, 19))
     add("1-flagged.png", written(drawn.ABROAD, 1, 6))

@@ -364,7 +364,7 @@ def test_a_flow_run_by_hand_prints_where_all_lies_or_one_sentence(tmp_path):
 
     done = by_hand(SAMPLES, "--out", tmp_path / "scores.csv")
     assert done.returncode == 0, done.stderr
-    assert "70 rows (7 error, 56 ok, 7 rejected)" in done.stdout
+    assert "74 rows (7 error, 59 ok, 8 rejected)" in done.stdout
     failed = by_hand(tmp_path / "none", "--out", tmp_path / "scores.csv")
     assert failed.returncode == 1
     assert "\nscore-folder: " in failed.stderr

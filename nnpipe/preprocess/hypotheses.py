@@ -16,7 +16,7 @@ from nnpipe.preprocess.drawing import draw
 from nnpipe.preprocess.mnist_like import FAINTEST, SIDE
 from nnpipe.preprocess.pictures import Grey, Pixels
 
-SMALLEST, LARGEST = 64, 160
+SMALLEST, LARGEST = 64, 112
 """Pixels: the longer side at which a picture is examined."""
 
 TINY = 24
@@ -102,7 +102,14 @@ def understand(levels: Grey, closer: Callable[[Box], Grey]) -> list[Way]:
             break
         box = _around(main, sheet.shape, within=box)
         levels = closer(box)
-    return found
+    return [way for index, way in enumerate(found) if not _is_known(way, found[:index])]
+
+
+def _is_known(way: Way, earlier: list[Way]) -> bool:
+    """Return True if an earlier way shows the same ink and is no refusal."""
+    return any(
+        not other.refusal and np.array_equal(other.strength, way.strength) for other in earlier
+    )
 
 
 def _around(main: marks.Mark, shape: tuple[int, int], *, within: Box) -> Box:
@@ -166,21 +173,19 @@ def _on_paper(
     if strength is None:
         return [Way("as it is", np.zeros_like(levels), marks.NOTHING)]
     strength = marks.without_dust(strength)
-    plain = _choose(strength, drawing=even and sure)
     found = [] if tiny else lines.find((strength > FAINTEST).view(np.uint8))
-    if plain[0].refusal == marks.SEVERAL and not lines.make_a_frame(found):
-        found = [line for line in found if line.long]  # the others may be digits
+    certain = lines.certain(found)
+    frame = lines.make_a_frame(certain)
+    plain = [] if frame else _choose(strength, drawing=even and sure)
+    if plain and plain[0].refusal == marks.SEVERAL:
+        found = certain = [line for line in found if line.long]  # the others may be digits
     if not found:
         return plain
-    outermost = {(line.vertical, line.side): line for line in found if line.near}
-    certain = [
-        line for line in found if line.long or line is outermost.get((line.vertical, line.side))
-    ]
     without = _without(strength, found)
     if 0 < len(certain) < len(found):  # an upright line inside a frame may be a 1
         without = [*_without(strength, certain), *rarer(without, INNER)]
     empty = without[0].refusal == ONLY_LINES
-    if len(certain) > 2 or (empty and (len(certain) == 2 or any(line.alone for line in certain))):
+    if frame or (empty and (len(certain) == 2 or any(line.alone for line in certain))):
         return without
     if len(certain) == 2:
         return without + rarer(plain, FRAME_AFTER_ALL)
@@ -192,7 +197,8 @@ def _without(strength: Pixels, found: list[lines.Line]) -> list[Way]:
     rest = lines.remove(strength, found)
     choice = marks.choose(rest, border=False, remains=True)
     refusal = ONLY_LINES if choice.refusal.startswith("blank") else choice.refusal
-    return _in_parts(Way(f"without {len(found)} lines", choice.strength, refusal, 1.0, choice.main))
+    name = "without a line" if len(found) == 1 else f"without {len(found)} lines"
+    return _in_parts(Way(name, choice.strength, refusal, 1.0, choice.main))
 
 
 def _in_parts(way: Way) -> list[Way]:

@@ -73,18 +73,28 @@ def make_a_frame(lines: list[Line]) -> bool:
     return len({(line.vertical, line.side) for line in lines if line.side}) > 2
 
 
+def certain(lines: list[Line]) -> list[Line]:
+    """Return the lines that are no strokes of a digit between them: long, or the outermost ones."""
+    outermost = {(line.vertical, line.side): line for line in lines if line.near}
+    return [
+        line for line in lines if line.long or line is outermost.get((line.vertical, line.side))
+    ]
+
+
 def find(ink: Pixels) -> list[Line]:
     """Find the lines in a mask of ink, uint8 (h, w), 1 where there is ink; solid ones first."""
     found: list[Line] = []
     rest = ink
     for dash in (0.0, DASH):
-        if dash and cv2.connectedComponents(rest, ltype=cv2.CV_16U)[0] <= DASHES:
-            break
         for vertical in (False, True):
             turned = np.ascontiguousarray(rest.T) if vertical else rest
             found += _along(turned, dash=dash, vertical=vertical)
+        if make_a_frame(found):
+            break
         if found and not dash:
             rest = remove(ink, [line._replace(side=0) for line in found], crossing=False)
+        if cv2.connectedComponents(rest, ltype=cv2.CV_16U)[0] <= DASHES:
+            break
     return found
 
 

@@ -158,8 +158,9 @@ class Classifier:
         """The network in float64.
 
         BLAS adds in an order that depends on the number of rows, the threads and the processor.
-        In float64 this does not change the six digits of a probability: a picture gets the same
-        digits alone and in a batch, on every machine.
+        In float64 this does not change the six digits of a probability: the same pixels get the
+        same digits alone and in a batch, on every machine. But OpenCV scales some pictures
+        differently, by a grey level, if it was built for another processor.
         """
         layers = self.weights.network.layers
         return Network(tuple(Layer(*(a.astype(np.float64) for a in layer)) for layer in layers))

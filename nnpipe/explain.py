@@ -64,8 +64,12 @@ def draw_stages(stages: Stages, judgement: Judgement) -> bytes:
         place(seen, column=2, line=line)
         shares = judgement.probabilities[line]
         best = f"{shares.argmax()}  ({shares.max():.1%})"
-        why = candidate.refusal or (f"{candidate.odds:g} × as rare" if candidate.odds > 1 else "")
-        texts = f"{candidate.name}\n{why}", f"the network sees: {best}"
+        odds = f"1/{candidate.odds:g} as likely" if candidate.odds > 1 else ""
+        verdict = "chosen: " if line == judgement.chosen else ""
+        texts = (
+            f"{candidate.name}\n{candidate.refusal or odds}",
+            f"{verdict}the network reads {best}",
+        )
         for column, text in enumerate(texts, start=1):
             draw.text((MARGIN + column * step, top + MARGIN + TILE + 2), text, 0)
     stream = io.BytesIO()

@@ -12,7 +12,6 @@ candidate. Each step is a module:
 
 import time
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,13 +20,13 @@ from PIL import Image
 
 from nnpipe.errors import PictureError
 from nnpipe.preprocess.decoders import Opened, damaged
-from nnpipe.preprocess.mnist_like import SIDE, as_mnist
+from nnpipe.preprocess.mnist_like import AS_IT_IS, SIDE, as_mnist
 from nnpipe.preprocess.pictures import (
     Grey,
     Picture,
     Pixels,
+    closer_look,
     grey,
-    grey_part,
     open_picture,
     read_file,
 )
@@ -56,9 +55,6 @@ NOT_YET = PictureError("not looked at yet")
 
 TOGETHER = 128
 """Pictures of 28×28 pixels that are compared with MNIST's together."""
-
-AS_IT_IS = "as it is"
-"""The simplest way to understand a picture."""
 
 Trace = Callable[[str, Grey | Pixels], None]
 """Called with the name and the pixels, 0…255, of each stage."""
@@ -198,10 +194,16 @@ def _draw_digit(opened: Opened, trace: Trace | None) -> Prepared:
     if pixels is not None:
         candidates = [Candidate(AS_IT_IS, pixels)]
     else:
-        from nnpipe.preprocess import hypotheses  # imports OpenCV
-
+        try:
+            from nnpipe.preprocess import hypotheses
+        except ImportError as error:
+            raise PictureError(
+                f"this picture needs OpenCV, which cannot be loaded ({error}); "
+                "pip install opencv-python-headless"
+            ) from None
         candidates = []
-        for way in hypotheses.understand(levels, partial(grey_part, opened)):
+        closer = None if opened.damage else closer_look(opened)
+        for way in hypotheses.understand(levels, closer):
             show(way.name, way.strength)
             candidates.append(Candidate(way.name, hypotheses.drawn(way), way.refusal, way.odds))
     if opened.damage:

@@ -13,7 +13,7 @@ import numpy as np
 
 from nnpipe.preprocess import lines, marks, paper
 from nnpipe.preprocess.drawing import draw
-from nnpipe.preprocess.mnist_like import FAINTEST, SIDE
+from nnpipe.preprocess.mnist_like import AS_IT_IS, FAINTEST, SIDE
 from nnpipe.preprocess.pictures import Grey, Pixels
 
 SMALLEST, LARGEST = 64, 112
@@ -80,16 +80,17 @@ def lay_out(levels: Pixels) -> Pixels:
     return cv2.resize(levels, (width, height), interpolation=how)
 
 
-def understand(levels: Grey, closer: Callable[[Box], Grey]) -> list[Way]:
+def understand(levels: Grey, closer: Callable[[Box], Grey] | None = None) -> list[Way]:
     """Find the ways to understand a picture, the simplest first.
 
     Args:
         levels: brightness 0…255, shape (h, w).
-        closer: returns the brightness of a part of the picture in its full resolution.
+        closer: returns the brightness of a part of the picture in its full resolution; by default
+            the picture is looked at once.
     """
     found: list[Way] = []
     box = 0.0, 0.0, 1.0, 1.0
-    for _ in range(LOOKS):
+    for look in range(1, LOOKS + 1):
         original = np.rint(levels).astype(np.uint8)
         sheet = lay_out(original)
         nearer = ways(sheet, original)
@@ -99,6 +100,8 @@ def understand(levels: Grey, closer: Callable[[Box], Grey]) -> list[Way]:
             found = nearer
         far = main and main.size < CLOSE and max(levels.shape) > LARGEST
         if not main or not far or refusal not in ("", marks.SPECKS, CUT_OFF):
+            break
+        if closer is None or look == LOOKS:
             break
         box = _around(main, sheet.shape, within=box)
         levels = closer(box)
@@ -142,13 +145,13 @@ def ways(levels: Pixels, original: Pixels) -> list[Way]:
         return found
     if sheet.open:
         other = _on_paper(levels, light=not sheet.light, even=sheet.even, tiny=tiny)
-        found += rarer(other, INVERTED, suffix=", inverted")
+        found += rarer(other, INVERTED, suffix=", dark for light")
     if not sheet.even:
         other = _on_paper(levels, light=sheet.light, even=True, tiny=tiny, sure=False)
         wide = other[0].strength
         if other[0].refusal == CUT_OFF and _is_rim(found[0].strength, of=wide, levels=levels):
             return [found[0]._replace(refusal=CUT_OFF)]
-        found += rarer(other, EVENLY, suffix=", evenly lit")
+        found += rarer(other, EVENLY, suffix=", in even light")
     return found
 
 
@@ -171,7 +174,7 @@ def _on_paper(
     """Find the ways for one polarity and one kind of light."""
     strength = paper.ink(levels, light=light, even=even)
     if strength is None:
-        return [Way("as it is", np.zeros_like(levels), marks.NOTHING)]
+        return [Way(AS_IT_IS, np.zeros_like(levels), marks.NOTHING)]
     strength = marks.without_dust(strength)
     found = [] if tiny else lines.find((strength > FAINTEST).view(np.uint8))
     certain = lines.certain(found)
@@ -179,6 +182,10 @@ def _on_paper(
     plain = [] if frame else _choose(strength, drawing=even and sure)
     if plain and plain[0].refusal == marks.SEVERAL:
         found = certain = [line for line in found if line.long]  # the others may be digits
+        if any(
+            line.vertical and line.last - line.first < _height(strength, found) for line in found
+        ):
+            return plain  # as high as the digit beside it: a 1
     if not found:
         return plain
     without = _without(strength, found)
@@ -201,6 +208,12 @@ def _without(strength: Pixels, found: list[lines.Line]) -> list[Way]:
     return _in_parts(Way(name, choice.strength, refusal, 1.0, choice.main))
 
 
+def _height(strength: Pixels, found: list[lines.Line]) -> float:
+    """Return a little more than the height of the digit beside lines, or 0 if there is none."""
+    main = marks.choose(lines.remove(strength, found), border=True).main
+    return 1.2 * main.height if main else 0.0
+
+
 def _in_parts(way: Way) -> list[Way]:
     """Return a way; if its digit may be two digits, as a refusal and as a way that is rare."""
     gap = None if way.refusal else marks.gap_between_two(way.strength)
@@ -216,19 +229,19 @@ def _choose(strength: Pixels, *, drawing: bool) -> list[Way]:
     refusal = choice.refusal
     if not refusal and _leans(choice, drawing=drawing):
         refusal = CUT_OFF
-    found = _in_parts(Way("as it is", choice.strength, refusal, 1.0, choice.main))
+    found = _in_parts(Way(AS_IT_IS, choice.strength, refusal, 1.0, choice.main))
     if refusal in (marks.NOTHING, marks.SPECKS, marks.CROWDED):
         return found
     others = []
     at_side = any(_touching(choice.strength)[2:])  # pieces of neighbours may have been joined
     if drawing and (choice.edge or at_side):
-        others.append(("cut from its neighbours", False, False, 0.0))
+        others.append(("without its neighbours", False, False, 0.0))
     elif np.count_nonzero(_touching(strength)) > 2:
         others.append(("cut to its ink", True, False, marks.REACH))
     if choice.edge:
-        others.append(("with remains of a frame", drawing, True, marks.REACH))
+        others.append(("without what lies at the border", drawing, True, marks.REACH))
     if refusal == marks.SEVERAL:
-        others.append(("broken", drawing, False, BROKEN))
+        others.append(("all pieces joined", drawing, False, BROKEN))
     for name, border, remains, reach in others:
         other = marks.choose(strength, border=border, remains=remains, reach=reach)
         differs = refusal or not np.array_equal(other.strength, choice.strength)
@@ -237,7 +250,9 @@ def _choose(strength: Pixels, *, drawing: bool) -> list[Way]:
             found += [part for part in _in_parts(way) if not part.refusal]
     tail = marks.tail(choice)
     if tail is not None and not refusal:
-        found.append(Way("without a tail", choice.strength * ~tail, "", CUT, choice.main))
+        found.append(
+            Way("without the stroke from the border", choice.strength * ~tail, "", CUT, choice.main)
+        )
     return found
 
 
@@ -252,6 +267,8 @@ def _leans(choice: marks.Choice, *, drawing: bool) -> bool:
         if leans or digit.mean() > 0.5:
             return True
     height, width = digit.shape
+    if max(touching[2:]) > 0.95 * height and choice.main and choice.main.width < 0.3 * width:
+        return True  # a dark edge: a 1 that is cut to its ink leaves no paper beside it
     if max(touching[:2]) <= 0.95 * width and max(touching[2:]) <= 0.95 * height:
         return False
     return float(cv2.distanceTransform(digit, cv2.DIST_L2, 3).max()) > 0.2 * size

@@ -27,11 +27,14 @@ NEAR, LONG = 0.17, 0.8
 """Shares of the picture's side: a line nearer to the border than the one, or longer than the other,
 is no stroke of a digit in a frame."""
 
+JOINT = 4
+"""Pixels between the end of a line and the line that it meets."""
+
 THICKEST = 0.12
 """Width of a line, as a share of the picture's shorter side."""
 
-STEEPEST = 0.11
-"""Slope of a line: 6°."""
+STEEPEST = 0.15
+"""Slope of a line: 8.5°."""
 
 CROOKED = 0.9
 """Largest mean deviation of a line from a straight one, in pixels."""
@@ -74,11 +77,26 @@ def make_a_frame(lines: list[Line]) -> bool:
 
 
 def certain(lines: list[Line]) -> list[Line]:
-    """Return the lines that are no strokes of a digit between them: long, or the outermost ones."""
-    outermost = {(line.vertical, line.side): line for line in lines if line.near}
+    """Return the lines that are no strokes of a digit between them: long, or the outermost ones, or
+    from one long line to another, as between two cells.
+    """
+    inwards = sorted(lines, key=lambda line: -line.side * line.start)
+    outermost = {(line.vertical, line.side): line for line in reversed(inwards) if line.near}
     return [
-        line for line in lines if line.long or line is outermost.get((line.vertical, line.side))
+        line
+        for line in lines
+        if line is outermost.get((line.vertical, line.side))
+        or (line.long and (line.side or not line.vertical))
+        or _parts_cells(line, lines)
     ]
+
+
+def _parts_cells(line: Line, lines: list[Line]) -> bool:
+    """Return True if a line runs from one long line to another one."""
+    starts = [other.start for other in lines if other.long and other.vertical != line.vertical]
+    if len(starts) < 2:
+        return False
+    return line.first <= min(starts) + JOINT and line.last >= max(starts) - JOINT
 
 
 def find(ink: Pixels) -> list[Line]:
@@ -95,7 +113,7 @@ def find(ink: Pixels) -> list[Line]:
             rest = remove(ink, [line._replace(side=0) for line in found], crossing=False)
         if cv2.connectedComponents(rest, ltype=cv2.CV_16U)[0] <= DASHES:
             break
-    return found
+    return [line for line in found if line.side or line.through or _parts_cells(line, found)]
 
 
 def _along(ink: Pixels, *, dash: float, vertical: bool) -> list[Line]:
@@ -150,8 +168,6 @@ def _fit(part: Pixels, *, left: int, top: int, size: tuple[int, int], vertical: 
         return []
     through = bool(left <= 0.04 * width and left + columns[-1] + 1 >= 0.96 * width)
     near_top, near_bottom = middle < BORDER * height, middle > (1 - BORDER) * height
-    if not (through or near_top or near_bottom):
-        return []
     side = -1 if near_top else 1 if near_bottom else 0
     if outer is lower:
         start -= thickness - 1

@@ -29,6 +29,9 @@ TAIL = 0.25
 """Share of a digit's height: a stroke from the border to the digit is at least this long, and not
 higher."""
 
+INNER = 0.3
+"""Size of a digit in a frame of any shape, as a share of the frame's."""
+
 PIECE = 0.4
 """Share of a digit's height: the greatest width of what may be a piece of its neighbour."""
 
@@ -91,6 +94,12 @@ class Mark(NamedTuple):
             and self.mass > 0.1 * other.mass
         )
 
+    def encloses(self, other: "Mark") -> bool:
+        """Return True if another mark lies within this one like a digit in a frame."""
+        inside = self.left < other.left and other.right < self.right
+        inside &= self.top < other.top and other.bottom < self.bottom
+        return inside and other.size > INNER * self.size and other.mass > 0.1 * self.mass
+
     def at_border(self, shape: tuple[int, int], margin: int) -> bool:
         """Return True if the mark touches the border of a picture of this shape."""
         nearest = min(self.left, self.top, shape[1] - self.right, shape[0] - self.bottom)
@@ -139,6 +148,8 @@ def choose(
     belongs = np.zeros(len(marks) + 1, np.uint8)  # to the digit, by label
     if remains:
         marks = [mark for mark in marks if not mark.is_remains(shape)]
+    if len(marks) > 1:
+        marks = [mark for mark in marks if not any(mark.encloses(other) for other in marks)]
     if not marks:
         return Choice(np.zeros_like(strength), NOTHING)
     main = max(marks, key=weight)
@@ -216,7 +227,7 @@ def without_dust(strength: Pixels) -> Pixels:
 
 
 def gap_between_two(digit: Pixels) -> float | None:
-    """Return how far two parts of ink that stand side by side like two digits are apart.
+    """Return how far two parts of ink are apart that stand like two digits beside each other.
 
     Each is nearly as high as both, and has its share of the ink; and in every row that both reach,
     one lies to the right of the other.
@@ -228,18 +239,26 @@ def gap_between_two(digit: Pixels) -> float | None:
     if cv2.connectedComponents(mask, ltype=cv2.CV_16U)[0] < 3:
         return None
     labels, parts = measure(mask, digit)
-    left, right = sorted(sorted(parts, key=lambda mark: -mark.mass)[:2], key=lambda mark: mark.left)
-    top, bottom = max(left.top, right.top), min(left.bottom, right.bottom)
-    height = max(left.bottom, right.bottom) - min(left.top, right.top)
-    total = sum(mark.mass for mark in parts)
-    if min(left.height, right.height) < 0.6 * height or min(left.mass, right.mass) < 0.12 * total:
+    first, second = sorted(parts, key=lambda mark: -mark.mass)[:2]
+    if second.mass < 0.12 * sum(mark.mass for mark in parts):
         return None
-    rows = labels[top:bottom]
-    a, b = rows == left.label, rows == right.label
-    both = a.any(axis=1) & b.any(axis=1)
-    last, first = a.shape[1] - 1 - a[both, ::-1].argmax(axis=1), b[both].argmax(axis=1)
-    gap = int((first - last).min(initial=height))
-    return gap / height if gap > 0 else None
+    a, b = labels == first.label, labels == second.label
+    return _gap(a, b)
+
+
+def _gap(a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_]) -> float | None:
+    """Return the smallest gap in a row of two parts, if one is always to the right of the other."""
+    in_a, in_b = a.any(axis=1), b.any(axis=1)
+    height, *heights = (np.ptp(np.flatnonzero(rows)) + 1 for rows in (in_a | in_b, in_a, in_b))
+    if min(heights) < 0.6 * height:
+        return None
+    both = in_a & in_b
+    a, b = a[both], b[both]
+    if a.argmax(axis=1).mean() > b.argmax(axis=1).mean():
+        a, b = b, a
+    last, first = a.shape[1] - 1 - a[:, ::-1].argmax(axis=1), b.argmax(axis=1)
+    gap = (first - last).min(initial=height)
+    return float(gap / height) if gap > 0 else None
 
 
 def _join(

@@ -5,6 +5,9 @@ import numpy.typing as npt
 
 from nnpipe.preprocess.pictures import Grey, Pixels
 
+AS_IT_IS = "plainly"
+"""The simplest way to understand a picture."""
+
 SIDE = 28
 BOX = 20
 """Longer side of the digit, in pixels of the 28×28 picture."""

@@ -138,10 +138,15 @@ def ink(levels: Pixels, *, light: bool, even: bool) -> Pixels | None:
     grain = _median(paper)
     deviations = np.bincount(np.abs(np.arange(threshold) - grain), paper)
     spread = 1.4826 * _median(deviations)  # σ of normal grain
+    least = max(MIN_CONTRAST, GRAIN * spread)
     # The median, not the maximum: beside a single blot, the rest of the stroke would look faint.
     typical = _median(inked) + threshold - grain
-    if typical < max(MIN_CONTRAST, GRAIN * spread):
-        return None
+    if typical < least:
+        # Otsu's threshold parts the grain if there is very little ink, as on a large page.
+        far = counts[int(grain + 2 * least) :]
+        if not far.any():
+            return None
+        typical = _median(far) + int(grain + 2 * least) - grain
     faintest = min(max(3 * spread / typical, 0.15), 0.5)
     curve = ((LEVELS - grain) / typical - faintest) * (255 / (0.9 - faintest))
     return cv2.LUT(darker, curve.clip(0, 255).astype(np.uint8))

@@ -4,7 +4,9 @@ import io
 import os
 import select
 import stat
+from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import IO
 
@@ -199,19 +201,26 @@ def grey(image: Image.Image) -> Grey:
     return (levels * alpha + paper * (1 - alpha)).astype(np.float32)
 
 
-def grey_part(opened: Opened, box: tuple[float, float, float, float]) -> Grey:
-    """Return the brightness of a part of a picture, as `grey` does, in the picture's own pixels.
+def closer_look(opened: Opened) -> Callable[[tuple[float, float, float, float]], Grey]:
+    """Return a function that returns the brightness of a part of a picture, in its own pixels.
 
-    Args:
-        opened: the picture.
-        box: left, top, right and bottom, as shares of the picture.
+    Its argument is the part: left, top, right and bottom, as shares of the picture. A picture that
+    was decoded at a fraction of its size is decoded fully, once.
     """
-    image = opened.decode_fully() if opened.decode_fully else opened.image
-    sides = (image.width, image.height) * 2
-    left, top, right, bottom = (round(share * side) for share, side in zip(box, sides, strict=True))
-    part = image.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
-    part.info = image.info  # which holds the transparency of some
-    return grey(part)
+
+    @cache
+    def whole() -> Image.Image:
+        return opened.decode_fully() if opened.decode_fully else opened.image
+
+    def look(box: tuple[float, float, float, float]) -> Grey:
+        image = whole()
+        sides = (image.width, image.height) * 2
+        left, top, right, bottom = (round(s * side) for s, side in zip(box, sides, strict=True))
+        part = image.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
+        part.info = image.info  # which holds the transparency of some
+        return grey(part)
+
+    return look
 
 
 def from_depth(levels: npt.NDArray[np.float64]) -> Grey:

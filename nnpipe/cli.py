@@ -134,7 +134,7 @@ def predict(
         if explain and stages:
             with replacing(explain) as stream:
                 stream.write(draw_stages(stages, *classifier.judge([prepared])))
-            _say(f"{explain}: {printable_name(name)}, stage by stage")
+            _say(f"{explain}: {printable_name(name)}, and how it was understood")
     if all(status == "error" for status in statuses):
         raise typer.Exit(1)
     if any(status != "ok" for status in statuses):

@@ -67,7 +67,7 @@ PARAMETERS = {
     "engine": Parameter("torch, or numpy: the trainer from scratch."),
     "epochs": Parameter("Passes over the training data.", "the recipe's; numpy: 10", 1),
     "escape_formulas": Parameter("In .csv, put ' before cells that a spreadsheet would run."),
-    "explain": Parameter("Write the stages of the preprocessing, side by side, to this .png."),
+    "explain": Parameter("Draw the ways to understand the picture into this .png."),
     "folder": Parameter(
         "Folder of pictures to measure on, FOLDER/<digit>/<picture>.", "the test digits"
     ),

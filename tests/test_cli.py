@@ -172,7 +172,7 @@ def test_show_input_draws_28_lines(run):
 def test_explain_writes_the_stages_as_a_picture(run, tmp_path):
     code, _, err = run("predict", "--explain", "stages.png", SAMPLES / "6-photo.jpg")
     assert code == 0
-    assert err == f"stages.png: {SAMPLES / '6-photo.jpg'}, stage by stage\n"
+    assert err == f"stages.png: {SAMPLES / '6-photo.jpg'}, and how it was understood\n"
     with Image.open(tmp_path / "stages.png") as stages:
         ways = preprocess.prepare(SAMPLES / "6-photo.jpg").candidates
         assert 240 * len(ways) < stages.height < 300 * len(ways)  # a row for each
@@ -220,7 +220,7 @@ def test_what_a_terminal_would_obey_is_shown_as_escapes(run, tmp_path):
     assert f"no-{SHOWN}: rejected" in out
     assert f"missing-{SHOWN}: there is no such file" in err
     _, _, explained = run("predict", "--explain", "x.png", NAME)
-    assert explained == f"x.png: {SHOWN}, stage by stage\n"
+    assert explained == f"x.png: {SHOWN}, and how it was understood\n"
     _, _, unlisted = run("score", f"missing-{NAME}", "--out", "x.csv")
     assert f"missing-{SHOWN}" in unlisted
     assert all(c.isprintable() or c == "\n" for c in out + err + explained + unlisted)

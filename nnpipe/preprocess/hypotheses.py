@@ -16,7 +16,7 @@ from nnpipe.preprocess.drawing import draw
 from nnpipe.preprocess.mnist_like import AS_IT_IS, FAINTEST, SIDE
 from nnpipe.preprocess.pictures import Grey, Pixels
 
-SMALLEST, LARGEST = 64, 112
+SMALLEST, LARGEST = 64, 160
 """Pixels: the longer side at which a picture is examined."""
 
 TINY = 24
@@ -139,6 +139,9 @@ def ways(levels: Pixels, original: Pixels) -> list[Way]:
     """
     sheet, tiny = paper.look(levels, original), max(original.shape) < TINY
     found = _on_paper(levels, light=sheet.light, even=sheet.even, tiny=tiny)
+    if found[0].refusal == marks.NOTHING and sheet.open:
+        sheet = sheet._replace(light=not sheet.light, open=False)
+        found = _on_paper(levels, light=sheet.light, even=sheet.even, tiny=tiny)
     if found[0].refusal == CUT_OFF and sheet.even:  # rather light and shade of two levels
         return _on_paper(levels, light=sheet.light, even=False, tiny=tiny)
     if len(found) == 1 and found[0].refusal in (marks.NOTHING, ONLY_LINES):
@@ -176,6 +179,8 @@ def _on_paper(
     if strength is None:
         return [Way(AS_IT_IS, np.zeros_like(levels), marks.NOTHING)]
     strength = marks.without_dust(strength)
+    while (inside := marks.inside(strength)) is not None:
+        strength = inside
     found = [] if tiny else lines.find((strength > FAINTEST).view(np.uint8))
     certain = lines.certain(found)
     frame = lines.make_a_frame(certain)

@@ -148,8 +148,6 @@ def choose(
     belongs = np.zeros(len(marks) + 1, np.uint8)  # to the digit, by label
     if remains:
         marks = [mark for mark in marks if not mark.is_remains(shape)]
-    if len(marks) > 1:
-        marks = [mark for mark in marks if not any(mark.encloses(other) for other in marks)]
     if not marks:
         return Choice(np.zeros_like(strength), NOTHING)
     main = max(marks, key=weight)
@@ -212,6 +210,23 @@ def tail(choice: Choice) -> npt.NDArray[np.bool_] | None:
     columns[0, : main.left + length] = at_left
     columns[0, main.right - length :] |= at_right
     return columns
+
+
+def inside(strength: Pixels) -> Pixels | None:
+    """Return the ink without a closed frame of any shape around a digit; None if there is none."""
+    mask = (strength > FAINTEST).view(np.uint8)
+    labels, marks = measure(mask, strength)
+    outer = max(marks, key=lambda mark: mark.size, default=None)
+    inner = [mark for mark in marks if outer and outer.encloses(mark)]
+    if not outer or not inner:
+        return None
+    frame = labels == outer.label
+    _, regions = cv2.connectedComponents((~frame).view(np.uint8), connectivity=4)
+    ways_out = {int(region) for edge in (regions[0], regions[-1]) for region in np.unique(edge)}
+    largest = max(inner, key=lambda mark: mark.mass)
+    if int(regions[labels == largest.label][0]) in ways_out:
+        return None  # it is not closed
+    return strength * ~frame
 
 
 def without_dust(strength: Pixels) -> Pixels:

@@ -14,6 +14,9 @@ MIN_CONTRAST = 8
 GRAIN = 5.0
 """Smallest difference between ink and paper, as a multiple of the paper's own spread."""
 
+LITTLE = 0.001
+"""Share of the picture: less ink than this can be lost among the grain."""
+
 WIDEST = 0.25
 """Share of the shorter side. On a photo, strokes are narrower; what is wider is light or shade."""
 
@@ -143,10 +146,10 @@ def ink(levels: Pixels, *, light: bool, even: bool) -> Pixels | None:
     typical = _median(inked) + threshold - grain
     if typical < least:
         # Otsu's threshold parts the grain if there is very little ink, as on a large page.
-        far = counts[int(grain + 2 * least) :]
-        if not far.any():
+        far = counts[int(grain + least) :]
+        if not 0 < far.sum() < LITTLE * levels.size:
             return None
-        typical = _median(far) + int(grain + 2 * least) - grain
+        typical = _median(far) + int(grain + least) - grain
     faintest = min(max(3 * spread / typical, 0.15), 0.5)
     curve = ((LEVELS - grain) / typical - faintest) * (255 / (0.9 - faintest))
     return cv2.LUT(darker, curve.clip(0, 255).astype(np.uint8))

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from nnpipe.preprocess import lines, marks, paper
+from nnpipe.preprocess.decoders import ENOUGH
 from nnpipe.preprocess.drawing import draw
 from nnpipe.preprocess.mnist_like import AS_IT_IS, FAINTEST, SIDE
 from nnpipe.preprocess.pictures import Grey, Pixels
@@ -137,20 +138,20 @@ def ways(levels: Pixels, original: Pixels) -> list[Way]:
         levels: brightness, uint8 (h, w), as `lay_out` returns it.
         original: the same before.
     """
-    sheet, tiny = paper.look(levels, original), max(original.shape) < TINY
-    found = _on_paper(levels, light=sheet.light, even=sheet.even, tiny=tiny)
-    if found[0].refusal == marks.NOTHING and sheet.open:
+    sheet, size = paper.look(levels, original), max(original.shape)
+    found = _on_paper(levels, light=sheet.light, even=sheet.even, size=size)
+    if found[0].refusal == marks.NOTHING and sheet.open and size >= ENOUGH:
         sheet = sheet._replace(light=not sheet.light, open=False)
-        found = _on_paper(levels, light=sheet.light, even=sheet.even, tiny=tiny)
+        found = _on_paper(levels, light=sheet.light, even=sheet.even, size=size)
     if found[0].refusal == CUT_OFF and sheet.even:  # rather light and shade of two levels
-        return _on_paper(levels, light=sheet.light, even=False, tiny=tiny)
-    if len(found) == 1 and found[0].refusal in (marks.NOTHING, ONLY_LINES):
+        return _on_paper(levels, light=sheet.light, even=False, size=size)
+    if len(found) == 1 and found[0].refusal.startswith("blank"):
         return found
     if sheet.open:
-        other = _on_paper(levels, light=not sheet.light, even=sheet.even, tiny=tiny)
+        other = _on_paper(levels, light=not sheet.light, even=sheet.even, size=size)
         found += rarer(other, INVERTED, suffix=", dark for light")
     if not sheet.even:
-        other = _on_paper(levels, light=sheet.light, even=True, tiny=tiny, sure=False)
+        other = _on_paper(levels, light=sheet.light, even=True, size=size, sure=False)
         wide = other[0].strength
         if other[0].refusal == CUT_OFF and _is_rim(found[0].strength, of=wide, levels=levels):
             return [found[0]._replace(refusal=CUT_OFF)]
@@ -172,16 +173,16 @@ def _is_rim(ink: Pixels, *, of: Pixels, levels: Pixels) -> bool:
 
 
 def _on_paper(
-    levels: Pixels, *, light: bool, even: bool, tiny: bool, sure: bool = True
+    levels: Pixels, *, light: bool, even: bool, size: int, sure: bool = True
 ) -> list[Way]:
-    """Find the ways for one polarity and one kind of light."""
-    strength = paper.ink(levels, light=light, even=even)
+    """Find the ways for one polarity and one kind of light; ``size`` is that of the original."""
+    strength = paper.ink(levels, light=light, even=even, large=size >= ENOUGH)
     if strength is None:
         return [Way(AS_IT_IS, np.zeros_like(levels), marks.NOTHING)]
     strength = marks.without_dust(strength)
     while (inside := marks.inside(strength)) is not None:
         strength = inside
-    found = [] if tiny else lines.find((strength > FAINTEST).view(np.uint8))
+    found = [] if size < TINY else lines.find((strength > FAINTEST).view(np.uint8))
     certain = lines.certain(found)
     frame = lines.make_a_frame(certain)
     plain = [] if frame else _choose(strength, drawing=even and sure)

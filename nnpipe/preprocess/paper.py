@@ -122,8 +122,14 @@ def otsu(counts: npt.NDArray[np.float32]) -> float:
     return float(np.flatnonzero(between >= between.max() * (1 - 1e-12)).mean())
 
 
-def ink(levels: Pixels, *, light: bool, even: bool) -> Pixels | None:
+def ink(levels: Pixels, *, light: bool, even: bool, large: bool = False) -> Pixels | None:
     """Measure how much ink is on each pixel; return None if nothing stands out from the paper.
+
+    Args:
+        levels: brightness, uint8 (h, w).
+        light: the paper is brighter than the ink.
+        even: the paper has one level.
+        large: the picture was much larger, so that very little ink may be a digit.
 
     Returns:
         Strength, uint8 (h, w): 0 is paper, 255 certainly ink.
@@ -146,10 +152,11 @@ def ink(levels: Pixels, *, light: bool, even: bool) -> Pixels | None:
     typical = _median(inked) + threshold - grain
     if typical < least:
         # Otsu's threshold parts the grain if there is very little ink, as on a large page.
-        far = counts[int(grain + least) :]
-        if not 0 < far.sum() < LITTLE * levels.size:
+        clear = int(grain + least)
+        far = counts[clear:]
+        if not (large and 0 < far.sum() < LITTLE * levels.size):
             return None
-        typical = _median(far) + int(grain + least) - grain
+        typical = _median(far) + clear - grain
     faintest = min(max(3 * spread / typical, 0.15), 0.5)
     curve = ((LEVELS - grain) / typical - faintest) * (255 / (0.9 - faintest))
     return cv2.LUT(darker, curve.clip(0, 255).astype(np.uint8))

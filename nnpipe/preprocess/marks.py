@@ -285,10 +285,8 @@ def _join(
         The label of each pixel, 0 where there is no ink, and the marks.
     """
     # Digits in a row are as high as all ink, so most marks are joined at once.
-    pixels, new_pixels = (
-        -1,
-        max(min(1, round(100 * reach)), round(reach * 0.8 * cv2.boundingRect(mask)[3])),
-    )
+    likely = round(reach * 0.8 * cv2.boundingRect(mask)[3])
+    pixels, new_pixels = -1, max(likely, 1) if reach else 0
     while new_pixels > pixels:  # a larger mark reaches further
         pixels = new_pixels
         labels, marks = measure(mask, strength, reach=pixels)

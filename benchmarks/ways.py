@@ -110,7 +110,7 @@ def _above(limit: float, level: int) -> int:
 
 
 def lines(shape: tuple[int, int], segments: Iterable[Segment], width: float = 2) -> Layer:
-    """Straight lines, of so many pixels across."""
+    """Straight lines of this width, in pixels."""
     image = Image.new("L", (4 * shape[1], 4 * shape[0]))
     for segment in segments:
         start, end = np.array(segment[:2]), np.array(segment[2:])

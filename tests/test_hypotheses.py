@@ -120,7 +120,7 @@ def test_each_picture_has_candidates_and_the_simplest_is_first():
 
 
 def side_by_side(left, right, gap):
-    """Two digits 90 pixels high, with so many columns of paper between them."""
+    """Two digits 90 pixels high, and the gap between them in columns."""
     images = [picture(label).convert("L") for label in (left, right)]
     left, right = (i.crop(i.point(lambda level: 255 * (level < 250)).getbbox()) for i in images)
     sheet = Image.new("L", (left.width + gap + right.width + 40, 140), 255)

@@ -70,7 +70,7 @@ def test_a_picture_without_a_digit_is_rejected(name):
 
 @pytest.mark.parametrize("gap", [1, 2, 4])
 def test_two_digits_are_rejected(digits, gap):
-    """If there is paper between them, as wide as so many pixels of MNIST's."""
+    """The gap is in pixels of MNIST's."""
     images, _ = digits
     rng = np.random.default_rng(0)
     pairs = [ways.pair(*images[[2 * i, 2 * i + 1]], gap, rng) for i in range(4 * EACH)]

@@ -383,8 +383,8 @@ def test_twenty_scorings_with_workers_killed_at_random_end_in_the_same_bytes(tmp
         little = small(label)
         larger = encoded(picture(label, (600, 700), 460, pen=40), "JPEG")
         mnist_like = encoded(Image.fromarray(prepare(larger).pixels), "PNG")
-        for number in range(150):
-            kind = little if number % 8 == 0 else mnist_like
+        for number in range(200):
+            kind = mnist_like if number % 4 == 0 else little
             (folder / f"{number:03}-{label}.png").write_bytes(kind)
         for number in range(5):
             (folder / f"{number:03}-{label}.jpg").write_bytes(larger)

@@ -181,12 +181,8 @@ def _fit(part: Pixels, *, left: int, top: int, size: tuple[int, int], vertical: 
 def remove(strength: Pixels, lines: list[Line], *, crossing: bool = True) -> Pixels:
     """Remove lines, and what lies beyond those of a frame; strokes that cross a line may remain."""
     rest = strength.copy()
-    for vertical in (False, True):
-        some = [line for line in lines if line.vertical == vertical]
-        if some:
-            view = rest.T if vertical else rest
-            for line in some:
-                _erase(view, line, crossing=crossing)
+    for line in sorted(lines, key=lambda line: line.vertical):
+        _erase(rest.T if line.vertical else rest, line, crossing=crossing)
     return rest
 
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from nnpipe.preprocess.pictures import Grey, Pixels
+from nnpipe.preprocess.pictures import Pixels
 
 MIN_CONTRAST = 8
 """Smallest difference between ink and paper, in grey levels of 255."""
@@ -197,8 +197,3 @@ def closing(levels: Pixels, width: int) -> Pixels:
     # corners.
     whole = cv2.copyMakeBorder(levels, reach, reach, reach, reach, cv2.BORDER_REPLICATE)
     return cv2.morphologyEx(whole, cv2.MORPH_CLOSE, square)[reach:-reach, reach:-reach]
-
-
-def as_grey(levels: Grey) -> Pixels:
-    """Round levels to whole ones."""
-    return np.rint(levels).astype(np.uint8)

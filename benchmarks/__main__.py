@@ -25,6 +25,7 @@ BENCHMARKS = (
     "pictures",
     "demo",
     "overhead",
+    "promotion",
 )
 """In the order of the sections."""
 

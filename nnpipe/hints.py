@@ -14,6 +14,9 @@ class Hint(NamedTuple):
 
 
 HINTS = {
+    "again": Hint(
+        "add --again to promote it all the same", "set 'again' to promote it all the same"
+    ),
     "data_dir": Hint(
         "name the folder that holds them with --data-dir",
         "name the folder that holds them with 'data_dir'",
@@ -34,7 +37,9 @@ HINTS = {
     "predict": Hint("to read a single picture, use 'nnpipe predict'", "score a folder or a list"),
     "retry_errors": Hint("score it without --retry-errors", "score it without 'retry_errors'"),
     "rollback": Hint(
-        "'nnpipe models list' shows all, 'nnpipe models rollback NAME' brings one back"
+        "'nnpipe models list' shows all, 'nnpipe models rollback NAME' brings one back",
+        "'nnpipe models list' shows all; the flow 'rollback' or 'nnpipe models rollback NAME' "
+        "brings one back",
     ),
     "score": Hint("to read folders, use 'nnpipe score'", "use the flow 'score-folder'"),
     "train": Hint("train one with 'nnpipe train'", "train one with the flow 'train'"),

@@ -9,7 +9,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import scipy.stats
 
 from nnpipe import cli, datasets, runs, weights
 from nnpipe.champions import Store, champion_of, rules, store
@@ -32,7 +34,8 @@ from .damage import DAMAGE
 from .test_weights import spoil_metadata
 
 NAMES = (WEIGHTS_FILE, MODEL, RECORD)
-RULES = ["dataset", "whole", "not worse", "recall"]
+RULES = ["dataset", "whole", "not worse", "better", "recall"]
+IS_BETTER, PRESENT = rules.is_better, rules.present
 
 
 SHIPPED = weights.load(champion())
@@ -74,11 +77,25 @@ def write(folder, network, model=None, **told):
     return folder
 
 
+@pytest.fixture(scope="session")
+def pictures(small_dataset):
+    """The validation digits of the small data set, redrawn once for all tests."""
+    return PRESENT(small_dataset.validation.images)
+
+
 @pytest.fixture(autouse=True)
-def data(monkeypatch, small_dataset):
-    """Wherever digits are looked for, the small data set is found."""
+def data(monkeypatch, small_dataset, pictures):
+    """Wherever digits are looked for, the small data set is found, and as good is good enough."""
     monkeypatch.setattr(datasets, "load", lambda name, folder: replace(small_dataset, name=name))
+    monkeypatch.setattr(rules, "present", lambda images: pictures)
+    monkeypatch.setattr(rules, "is_better", lambda gain, error: gain >= 0)
     return small_dataset
+
+
+@pytest.fixture
+def strict(monkeypatch):
+    """The real rule: a candidate must gain more than a standard error."""
+    monkeypatch.setattr(rules, "is_better", IS_BETTER)
 
 
 def noisy(network, scale, seed=0):
@@ -102,7 +119,7 @@ def without(network, digit):
 
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory):
-    """A folder of weights: the champion, which learned from drawn digits, and three candidates."""
+    """A folder of weights: the champion, and three candidates that read as it does."""
     root = tmp_path_factory.mktemp("champions") / "weights"
     write(root, GOOD)
     for number in (1, 2, 3):
@@ -164,14 +181,46 @@ def test_what_pytorch_trained_needs_its_model_beside_it(root):
     assert "there is no pytorch_model.pth to compare it with" in reasons(decision)["whole"][1]
 
 
-def test_a_candidate_as_good_fulfils_all_rules(root):
+def test_a_better_candidate_fulfils_all_rules(root, strict):
+    write(root, noisy(GOOD, 0.2))
     decision = judge(root / "runs/r1" / WEIGHTS_FILE, root / WEIGHTS_FILE, root)
     assert decision.promote
     assert [rule.name for rule in decision.rules] == RULES
     told = reasons(decision)
     assert told["dataset"] == (True, "both were trained on drawn (SHA-256 000000000000…)")
-    assert "of 500 validation digits it gains 0 and loses 0 (p = 1, " in told["not worse"][1]
+    assert told["not worse"][1].startswith("of 500 validation digits it gains ")
+    assert "half as they are and half redrawn as pictures, it reads " in told["better"][1]
     assert "no digit loses more than 1% of its recall" in told["recall"][1]
+
+
+def test_a_candidate_that_is_only_as_good_leaves_the_champion(root, strict):
+    decision = judge(root / "runs/r1" / WEIGHTS_FILE, root / WEIGHTS_FILE, root)
+    assert [rule.name for rule in decision.rules if not rule.passed] == ["better"]
+
+
+def test_only_a_gain_beyond_its_standard_error_is_better():
+    """Against SciPy's paired t-test, whose statistic is the gain in standard errors."""
+    old = np.zeros(1000)
+    for gained in (1, 2, 10, 40):
+        new = old.copy()
+        new[:gained] = 1
+        new[gained : gained + 30] = -1
+        gain, error = rules.difference(new, old)
+        t = scipy.stats.ttest_rel(new, old).statistic
+        assert gain / error == pytest.approx(t, rel=1e-3)  # which divides by n − 1
+        assert IS_BETTER(gain, error) == (t > 1)
+    assert not IS_BETTER(*rules.difference(old, old))
+
+
+def test_digits_are_judged_as_they_are_and_redrawn(small_dataset, pictures):
+    images, rows = pictures
+    assert set(rows) == set(range(500))
+    assert len(images) == len(rows) >= rules.REDRAWN * 500
+    again = PRESENT(small_dataset.validation.images)
+    assert np.array_equal(again[0], images)
+    right, redrawn = np.arange(500) % 3 == 0, np.arange(len(rows)) % 2 == 0
+    shares = pd.Series(redrawn).groupby(rows).mean()
+    assert np.array_equal(rules.scores(right, redrawn, rows=rows)[1], (right + shares) / 2)
 
 
 @pytest.mark.parametrize("told", [{"dataset": "mnist"}, {"dataset_checksum": "1" * 64}])
@@ -253,11 +302,11 @@ def test_a_worse_candidate_is_refused(root):
     folder = write(root / "runs/worse", noisy(GOOD, 0.2))
     told = reasons(judge(folder / WEIGHTS_FILE, root / WEIGHTS_FILE, root))
     assert not told["not worse"][0]
-    assert told["not worse"][1].endswith("which is worse at 5%")
+    assert not told["better"][0]
 
 
 def test_one_digit_that_gets_worse_is_refused_though_another_gets_better(root):
-    write(root, without(GOOD, 3))
+    write(root, without(without(GOOD, 3), 5))
     folder = write(root / "runs/no-7", without(GOOD, 7))
     told = reasons(judge(folder / WEIGHTS_FILE, root / WEIGHTS_FILE, root))
     assert told["not worse"][0]
@@ -279,23 +328,25 @@ class Answers:
 @pytest.mark.parametrize(
     ("lost", "gained", "not_worse", "recall"),
     [
-        ({0: 5}, {}, True, True),  # p = 0.0625
-        ({0: 3, 1: 3}, {}, False, True),  # p = 0.031
+        ({}, {}, True, True),
+        ({0: 1}, {}, False, True),
+        ({0: 1}, {1: 1}, True, True),
         ({}, {0: 10, 1: 10}, True, True),
         ({4: 10}, {5: 10}, True, True),  # one point of 1,000 digits
         ({4: 11}, {5: 11}, True, False),
         ({4: 11}, {}, False, False),
     ],
 )
-def test_the_limits_of_being_worse_are_exact(lost, gained, not_worse, recall):
+def test_the_limits_of_being_worse_are_exact(monkeypatch, lost, gained, not_worse, recall):
     labels = np.repeat(np.arange(10, dtype=np.uint8), 1000)
     new, old = labels.copy(), labels.copy()
     for answers, wrong in ((new, lost), (old, gained)):
         for digit, n in wrong.items():
             answers[1000 * digit : 1000 * digit + n] = (digit + 1) % 10
+    monkeypatch.setattr(rules, "present", lambda images: (images, np.arange(len(images))))
     digits = Digits(np.zeros((len(labels), 28, 28), np.uint8), labels)
-    found = rules._compared(Answers(new), Answers(old), validation=digits)
-    assert [rule.passed for rule in found] == [not_worse, recall]
+    found = {r.name: r for r in rules._compared(Answers(new), Answers(old), validation=digits)}
+    assert (found["not worse"].passed, found["recall"].passed) == (not_worse, recall)
 
 
 # --- promotion and rollback -------------------------------------------------------------------
@@ -349,18 +400,59 @@ def test_a_former_champion_comes_back_by_name_or_number(root, name):
 
 
 def test_the_same_weights_may_be_champion_twice_and_the_way_back_is_that_of_each(root):
-    up(root, "r1")
-    up(root, "r2")
-    up(root, "r1")
+    for name in ("r1", "r2", "r1"):
+        up(root, name)
     found = [rollback(root).name for _ in range(3)]
     assert found == ["0003-r2", "0002-r1", "0001-shipped"]
 
 
-def test_what_was_rolled_back_can_be_promoted_again_and_needs_no_second_archive(root):
+def test_what_was_rolled_back_is_promoted_again_only_if_a_person_says_so(root):
     up(root, "r1")
     rollback(root)
-    assert up(root, "r1").name == "0002-r1"
+    before = content(root)
+    # The same network, trained again: another file, with another date.
+    write(root / "runs/same", noisy(GOOD, 1e-6, 1), created="2030-01-01T00:00:00+00:00")
+    for name in ("r1", "same"):
+        done = promote(root / "runs" / name, root, root)
+        assert not done.promoted
+        (rule,) = done.decision.rules
+        assert (rule.name, rule.passed) == ("veto", False)
+        assert rule.reason.startswith("it was champion and was rolled back on 20")
+        assert rule.reason.endswith(", as 0002-r1")
+    assert content(root) == before
+    up(root, "r2")  # others are judged as ever
+    rollback(root)
+    done = Store(root).promote(root / "runs/r1", data_dir=root, again=True)
+    assert done.name == "0002-r1"  # needs no second archive
+    assert {m.name: m.state for m in models(root)}["0003-r2"] == "rolled back"
     assert rollback(root).name == "0001-shipped"
+
+
+def test_a_person_who_brings_it_back_lifts_the_veto(root):
+    up(root, "r1")
+    rollback(root)
+    rollback(root, "0002-r1")
+    assert {m.name: m.state for m in models(root)}["0001-shipped"] == "rolled back"
+    up(root, "r2")
+    rollback(root)
+    rollback(root, "0001-shipped")
+    write(root, noisy(GOOD, 1e-6, 7), seed=7)  # somebody else's, by hand
+    assert not promote(root / "runs/r1", root, root).promoted  # left for another one once more
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[7]", '[{"network": 1}]'])
+def test_nothing_is_promoted_while_it_is_not_known_what_was_rolled_back(root, text):
+    up(root, "r1")
+    before = content(root)
+    (root / "former/vetoes.json").write_text(text)
+    for change in (lambda: promote(root / "runs/r2", root, root), lambda: rollback(root)):
+        with pytest.raises(PromotionError, match="it is not known what was rolled back; move it"):
+            change()
+    assert content(root) == before
+    assert models(root)[0].state == "champion"
+    (root / "former/vetoes.json").unlink()
+    rollback(root)
+    assert (root / "former/vetoes.json").exists()
 
 
 def test_the_champion_itself_is_refused(root):
@@ -653,13 +745,14 @@ import sys, time
 import numpy as np
 from pathlib import Path
 from nnpipe import datasets
-from nnpipe.champions import Store
+from nnpipe.champions import Store, rules
 from nnpipe.datasets import Dataset, Digits
 
 root, name = Path(sys.argv[1]), sys.argv[2]
 with np.load(root / "digits.npz") as file:
     digits = Digits(file["images"], file["labels"])
 datasets.load = lambda *_: Dataset("drawn", "0" * 64, digits, digits, digits)
+rules.is_better = lambda gain, error: True
 end = time.monotonic() + 30
 (root / f"{name}.ready").touch()
 while not (root / "go").exists() and time.monotonic() < end:
@@ -825,9 +918,9 @@ def test_promote_tells_each_rule_and_exits_with_0_or_1(root, command):
     code, out, err = command("promote", root / "runs/worse")
     assert (code, out) == (1, "")
     *rules, last = err.splitlines()
-    assert [line[11:18].strip() for line in rules] == ["ok", "ok", "refused", "refused"]
+    assert [line[11:18].strip() for line in rules] == ["ok", "ok"] + 3 * ["refused"]
     assert last == (
-        f"nnpipe: {root}/runs/worse: refused by 'not worse', 'recall'; the champion stays"
+        f"nnpipe: {root}/runs/worse: refused by 'not worse', 'better', 'recall'; the champion stays"
     )
     code, _, err = command("promote", root / "runs/r1")
     assert code == 1
@@ -838,6 +931,11 @@ def test_promote_tells_each_rule_and_exits_with_0_or_1(root, command):
 def test_rollback_tells_who_is_champion(root, command):
     command("promote", root / "runs/r1")
     assert command("rollback") == (0, "", "0001-shipped is champion now\n")
+    code, _, err = command("promote", root / "runs/r1")
+    assert code == 1
+    assert err.endswith(
+        "refused by 'veto'; the champion stays; add --again to promote it all the same\n"
+    )
     assert command("rollback", "2") == (0, "", "0002-r1 is champion now\n")
     code, out, err = command("rollback", "none")
     assert (code, out) == (1, "")

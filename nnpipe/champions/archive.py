@@ -2,6 +2,7 @@
 
 former/0002-<run>/     the files of a champion, and promotion.json
 former/champion.json   the number of the champion, and of its predecessor
+former/vetoes.json     networks that were rolled back
 """
 
 import re
@@ -17,7 +18,7 @@ from nnpipe.places import UNSAFE, in_one_line
 from nnpipe.runs import MODEL, RECORD, WEIGHTS_FILE
 
 COMPANIONS = (RECORD, MODEL)
-INSTALLED, PROMOTION = "champion.json", "promotion.json"
+INSTALLED, PROMOTION, VETOES = "champion.json", "promotion.json", "vetoes.json"
 SCRATCH = ".new"
 NAME = re.compile(r"([0-9]{4,18})-[^/]+")
 """Name of a former champion's folder: its number, below `records.LARGEST`, and its run's name."""
@@ -39,6 +40,15 @@ class Former:
     run: Path | None  # the folder it was promoted from; None: nnpipe did not promote it
     replaced: int | None  # number of its predecessor; None: it is the first
     rules: tuple[Rule, ...]
+
+
+@dataclass(frozen=True)
+class Veto:
+    """A network that was rolled back. It does not become champion again unless a person says so."""
+
+    network: str  # SHA-256 of its weights and biases: the same network may be written twice
+    name: str  # of its folder below former
+    when: str  # it was rolled back, ISO 8601, UTC
 
 
 @dataclass(frozen=True)
@@ -94,6 +104,38 @@ class Archive:
             installed = records.load(list[int | None], self.folder / INSTALLED)
         numbers = dict.fromkeys([*installed, *readable])
         return [readable[number] for number in numbers if number and number in readable]
+
+    def vetoes(self) -> list[Veto]:
+        """The networks that were rolled back.
+
+        Raises:
+            PromotionError: their list is damaged.
+        """
+        path = self.folder / VETOES
+        try:
+            vetoes: list[Veto] = records.load(list[Veto], path)
+            return vetoes
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError) as error:
+            raise PromotionError(
+                f"{path}: cannot be understood ({in_one_line(error)}), so it is not known what was "
+                "rolled back; move it away, or mend it"
+            ) from error
+
+    def change_vetoes(self, *, add: Veto | None, lift: str | None) -> None:
+        """Add the veto of a network and lift that of another, ``lift``, or of the same.
+
+        Raises:
+            PromotionError: their list is damaged.
+            OutputError: it cannot be written.
+        """
+        before = self.vetoes()
+        others = {veto.network: veto for veto in (*before, add) if veto}
+        others.pop(lift or "", None)
+        if list(others.values()) != before:
+            content = [asdict(veto) for veto in others.values()]
+            write_json(self.folder / VETOES, content, scratch=self.scratch)
 
     def add(
         self,

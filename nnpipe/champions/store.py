@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnpipe import records, runs, weights
-from nnpipe.champions.archive import COMPANIONS, INSTALLED, Archive, Former
+from nnpipe.champions.archive import COMPANIONS, INSTALLED, Archive, Former, Veto
 from nnpipe.champions.rules import Decision, Rule, judge
 from nnpipe.classifier import champion as shipped_champion
 from nnpipe.errors import NnpipeError, PromotionError, WeightsError
@@ -48,7 +48,7 @@ class ListedModel:
     """A line of ``nnpipe models list``; None: the weights file does not say, or is damaged."""
 
     name: str  # of its folder
-    state: str  # "champion", "former", "candidate", "damaged"
+    state: str  # "champion", "former", "rolled back", "candidate", "damaged"
     dataset: str | None = None
     recipe: str | None = None
     seed: int | None = None
@@ -82,18 +82,20 @@ class Store:
         self.champion = self.root / WEIGHTS_FILE
         self.archive = Archive(self.root / "former")
 
-    def promote(self, run: Path, data_dir: Path) -> Promotion:
+    def promote(self, run: Path, data_dir: Path, *, again: bool = False) -> Promotion:
         """Make a finished run the champion if the rules allow it; see `rules.judge`.
 
         Concurrent promotions wait for each other; each is judged against the champion that the
-        previous one left.
+        previous one left. A network that was rolled back is refused.
 
         Args:
             run: the candidate's folder.
             data_dir: folder of the data sets.
+            again: judge it even if it was rolled back.
 
         Raises:
-            PromotionError: the run changes meanwhile, or the root is missing.
+            PromotionError: the run changes meanwhile, the root is missing, or it is not known what
+                was rolled back.
             TrainingError: the run is not finished.
             WeightsError: the run has no weights, or the champion is damaged.
             OutputError: something cannot be written; the champion stays.
@@ -110,6 +112,12 @@ class Store:
             if digest == _digest(self.champion):
                 rule = Rule("new", False, f"it is the champion already (SHA-256 {digest[:12]}…)")
                 return Promotion(Decision(False, (rule,)), False, None, digest)
+            network = _network(files[WEIGHTS_FILE])
+            veto = next((v for v in self.archive.vetoes() if v.network == network), None)
+            if veto and not again:
+                when = f"{veto.when[:10]}, as {veto.name}"
+                rule = Rule("veto", False, f"it was champion and was rolled back on {when}")
+                return Promotion(Decision(False, (rule,)), False, None, digest)
             decision = judge(run / WEIGHTS_FILE, self.champion, data_dir=data_dir)
             if not decision.promote:
                 return Promotion(decision, False, None, digest)
@@ -118,24 +126,29 @@ class Store:
             present = self._present(order) or (order[0] if order else None)
             replaced = present.number if present else None
             # A change that failed, or was rolled back, may have archived it.
-            again = (f for f in order if (f.sha256, f.replaced) == (digest, replaced))
-            former = next((f for f in again if self.archive.is_whole(f, files)), None)
+            same = (f for f in order if (f.sha256, f.replaced) == (digest, replaced))
+            former = next((f for f in same if self.archive.is_whole(f, files)), None)
             if former is None:
                 former = self.archive.add(
                     run.resolve().name, files, run=run, replaced=replaced, rules=decision.rules
                 )
             self._change(former, replaced)
+            if veto:
+                self.archive.change_vetoes(add=None, lift=network)
             return Promotion(decision, True, former.name, digest)
 
     def rollback(self, name: str | None = None) -> Former:
         """Make a former champion the champion again, byte for byte, without asking the rules.
+
+        `promote` refuses the champion that it replaces from now on, and no longer refuses this one.
 
         Args:
             name: of its folder below ``former``, or its number. By default the predecessor of the
                 champion or, if that is damaged or missing, the last one that is whole.
 
         Raises:
-            PromotionError: there is no such former champion, or it is damaged.
+            PromotionError: there is no such former champion, or it or the list of vetoes is
+                damaged.
             OutputError: something cannot be written; the champion stays.
         """
         with self._locked():
@@ -154,8 +167,16 @@ class Store:
                     f"{which if name is None else f' {name!r}'}",
                     advice="models",
                 )
+            self._veto(present, matches[0])
             self._change(matches[0], present.number if present else None)
             return matches[0]
+
+    def _veto(self, left: Former | None, to: Former) -> None:
+        """Note that one champion was rolled back, and that a person wants another one."""
+        wanted = self.archive.files(to)[WEIGHTS_FILE]
+        network = _network(records.read_bytes(self.champion)) if left else None
+        veto = Veto(network, left.name, runs.now()) if left and network else None
+        self.archive.change_vetoes(add=veto, lift=_network(wanted))
 
     def models(self) -> list[ListedModel]:
         """The champion, former ones, the newest first, and candidates that never were champion.
@@ -166,6 +187,9 @@ class Store:
         self._check_root()
         digest, order = _digest(self.champion), self.archive.order()
         name = next((former.name for former in order if former.sha256 == digest), "champion")
+        vetoed: set[str] = set()
+        with suppress(PromotionError):
+            vetoed = {veto.name for veto in self.archive.vetoes()}
         listed = []
         if os.path.lexists(self.champion):
             listed.append(_listed(name, "champion", path=self.champion))
@@ -173,7 +197,8 @@ class Store:
             try:
                 if folder.name != name:
                     self.archive.files(self.archive.read(folder))
-                    listed.append(_listed(folder.name, "former", path=folder / WEIGHTS_FILE))
+                    state = "rolled back" if folder.name in vetoed else "former"
+                    listed.append(_listed(folder.name, state, path=folder / WEIGHTS_FILE))
             except PromotionError as error:
                 listed.append(ListedModel(folder.name, "damaged", reason=in_one_line(error)))
         archived = {digest, *(former.sha256 for former in order)} - {None}
@@ -275,6 +300,14 @@ def _digest(path: Path) -> str | None:
     """The SHA-256 of a file; None: it is missing or cannot be read."""
     with suppress(OSError):
         return sha256(records.read_bytes(path))
+    return None
+
+
+def _network(content: bytes) -> str | None:
+    """The SHA-256 of the network in a weights file; None: it is damaged."""
+    with suppress(WeightsError):
+        layers = weights.load(content).network.layers
+        return sha256(b"".join(array.tobytes() for layer in layers for array in layer))
     return None
 
 

@@ -65,6 +65,12 @@ class ScoringError(NnpipeError):
     """A source that cannot be scored, or an output that cannot be used."""
 
 
+class LostError(ScoringError):
+    """A source that went away, or whose files did, after they were listed."""
+
+    advice = "lost"
+
+
 class ProcessError(NnpipeError):
     """A worker process that cannot be started, or that ended or was ended while it worked."""
 

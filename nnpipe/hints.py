@@ -27,6 +27,10 @@ HINTS = {
     "export": Hint(
         "make the weights with 'nnpipe export RUN'", "make the weights with the flow 'export'"
     ),
+    "lost": Hint(
+        "what is done is kept; score again when the files are back, and it resumes; if they stay "
+        "away, remove the folder beside the output whose name ends with .nnpipe, and score again"
+    ),
     "mirror": Hint(
         "name another with --mirror or $NNPIPE_MNIST_MIRROR, or draw digits with --dataset drawn",
         "name another with 'mirror' or $NNPIPE_MNIST_MIRROR, or draw digits with dataset 'drawn'",
@@ -35,6 +39,7 @@ HINTS = {
     "out": Hint("name another one with --out", "name another one with 'out'"),
     "port": Hint("choose another with --port; 0 takes a free one", "choose another port"),
     "predict": Hint("to read a single picture, use 'nnpipe predict'", "score a folder or a list"),
+    "relist": Hint("the next run lists the files again"),
     "retry_errors": Hint("score it without --retry-errors", "score it without 'retry_errors'"),
     "rollback": Hint(
         "'nnpipe models list' shows all, 'nnpipe models rollback NAME' brings one back",

@@ -7,7 +7,7 @@ requests and from `PARAMETERS`, build a request, and hand it to the stage.
 import reprlib
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from numbers import Integral, Real
 from pathlib import Path
 from types import NoneType
@@ -22,6 +22,7 @@ DataSet = Literal["mnist", "drawn"]
 DataSource = Literal["auto", "mnist", "drawn"]
 Engine = Literal["torch", "numpy"]
 Recipe = Literal["augmented", "classic", "distilled"]
+PipelineRecipe = Literal[Recipe, "champion"]
 Runner = Literal["threads", "processes", "dask"]
 ProgressStyle = Literal["auto", "json", "none"]
 
@@ -53,6 +54,7 @@ class Parameter:
 
 
 PARAMETERS = {
+    "again": Parameter("Judge it even if it was champion before and was rolled back."),
     "allow_host": Parameter("Name that the server answers to, such as a proxy's; may be repeated."),
     "allow_origin": Parameter("Origin of another page that may use the API; may be repeated."),
     "at_least": Parameter("Accuracy below which the run fails, after its report.", None, 0, 1),
@@ -73,7 +75,7 @@ PARAMETERS = {
     ),
     "force": Parameter("Run even if there is a result for the same inputs."),
     "host": Parameter("Address to listen on."),
-    "incremental": Parameter("Score only new and changed files."),
+    "incremental": Parameter("Score only new and changed files; keep the rows of all others."),
     "as_json": Parameter("Print JSON, one object per line for each picture.", flag="--json"),
     "list_models.as_json": Parameter("Print a JSON list.", flag="--json"),
     "lr": Parameter("Learning rate.", "the recipe's; numpy: 0.01", 1e-30, 1e30),
@@ -97,7 +99,11 @@ PARAMETERS = {
     "port": Parameter("Port to listen on; 0 takes a free one.", None, 0, 65535),
     "progress": Parameter("auto: a bar if this is a terminal; json: JSON lines; none: nothing."),
     "promote": Parameter("Make the result the champion if the rules allow it."),
+    "prune": Parameter("With incremental: drop the rows of files that are gone."),
     "recipe": Parameter("For torch: how to train.", DEFAULT_RECIPE),
+    "pipeline.recipe": Parameter(
+        "For torch: how to train; champion: with the engine and the recipe of the champion."
+    ),
     "reject_rate": Parameter(
         "Share of true digits that may be rejected as unlike any digit; at 0, none is.",
         "what the weights say",
@@ -109,11 +115,14 @@ PARAMETERS = {
     "run": Parameter("Folder of a finished run."),
     "train.run": Parameter(
         "Name of the run. With torch, reuse the name of an interrupted run to resume it.",
-        "the time, the data set and the recipe",
+        "one with the data set, the recipe and the seed",
     ),
     "runner": Parameter("What runs the tasks: threads, processes, or dask."),
     "seed": Parameter("Seed of all random numbers.", None, 0, 2**32 - 1),
-    "pipeline.seed": Parameter("Seed; null: another one each week.", None, 0, 2**32 - 1),
+    "pipeline.seed": Parameter("Seed; null: another one each week.", "the week's", 0, 2**32 - 1),
+    "settle": Parameter(
+        "Seconds; files that changed less than this ago wait for the next run.", None, 0, 86_400
+    ),
     "show_input": Parameter("Show the 28×28 pixels that the network sees."),
     "source": Parameter(
         "Folder, pattern, list of paths (- reads one from stdin), .zip, .tar, or URL."
@@ -131,7 +140,6 @@ PARAMETERS = {
 """Parameters by name. Where one command's differs, its key is ``command.name``."""
 
 PARAMETERS["pipeline.run"] = PARAMETERS["train.run"]
-PARAMETERS["pipeline.epochs"] = replace(PARAMETERS["epochs"], if_none="the recipe's")
 
 
 def command_line(command: str, options: Mapping[str, Any]) -> str:
@@ -255,6 +263,7 @@ class PromoteRequest(Request):
     """Make a run the champion."""
 
     run: Path
+    again: bool = False
     weights_dir: Path | None = None
     data_dir: Path = DATA
 
@@ -271,3 +280,25 @@ class ScoreRequest(Request):
     incremental: bool = False
     retry_errors: bool = False
     escape_formulas: bool = False
+    prune: bool = False
+    settle: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineRequest(Request):
+    """Run all stages in a row."""
+
+    dataset: DataSource = "auto"
+    engine: Engine = "torch"
+    recipe: PipelineRecipe = DEFAULT_RECIPE
+    seed: int | None = 0
+    epochs: int | None = None
+    device: str = "auto"
+    source: Path = Path("samples")
+    mirror: str | None = None
+    run: str | None = None
+    weights_dir: Path | None = None
+    reports_dir: Path = REPORTS
+    data_dir: Path = DATA
+    promote: bool = False
+    force: bool = False

@@ -21,10 +21,10 @@ from nnpipe.classifier import Classifier, Reading, champion, feature_values
 from nnpipe.datasets import drawn
 from nnpipe.errors import OutputError, ScoringError
 from nnpipe.evaluation import evaluate
-from nnpipe.scoring import Row, decode_path, encode_path, local, manifest, planning, read_rows
+from nnpipe.scoring import decode_path, encode_path, local, manifest, planning, read_rows
 from nnpipe.scoring.entries import Entry
 from nnpipe.scoring.manifest import Line
-from nnpipe.scoring.rows import to_row
+from nnpipe.scoring.rows import COLUMNS, to_row
 from nnpipe.scoring.shards import run_shards, score_shard
 from nnpipe.scoring.summary import finish, summary_file
 
@@ -144,7 +144,7 @@ def test_pandas_and_duckdb_read_the_same_table_from_every_form(folder, tmp_path,
     texts = dict.fromkeys(("path", "status", "reason", "sha256"), "str")
     from_csv = pd.read_csv(tmp_path / "out.csv").astype(integers)
     from_csv["reason"] = from_csv["reason"].fillna("")
-    assert list(from_csv.columns) == list(Row._fields)
+    assert list(from_csv.columns) == list(COLUMNS)
     assert len(from_csv) == 8
     tables = [
         pd.read_json(tmp_path / "out.jsonl", lines=True),
@@ -210,13 +210,13 @@ def test_every_file_keeps_its_row_whatever_its_name(before, now):
             return list(found.entries)
 
     earlier = [Line(e, to_row(e.path, Reading("error"), digest=None)) for e in ordered(before)]
-    merged = list(
-        manifest.merge(iter(ordered(now)), iter(earlier), usable=lambda entry, line: True)
-    )
-    assert [line.entry.path for line in merged] == sorted({encode_path(name) for name in now})
-    paths = {entry.path for entry, _ in earlier}
-    for entry, row in merged:
-        assert (row.path if row else None) == (entry.path if entry.path in paths else None)
+    old, new = ({encode_path(name) for name in names} for names in (before, now))
+    joined = list(manifest.join(ordered(now), iter(earlier)))
+    assert [line.entry.path for _, line in joined] == sorted(old | new)
+    for entry, line in joined:
+        path = line.entry.path
+        assert (entry is not None, line.row is not None) == (path in new, path in old)
+        assert line.row is None or line.row.path == path
 
 
 # --- what goes wrong stays in its row -------------------------------------------------------------
@@ -297,14 +297,14 @@ def test_only_what_is_new_or_has_changed_is_scored(folder, tmp_path, small_shard
     (folder / "b.png").write_bytes(encoded(picture(9), "PNG"))
     (folder / "a.jpg").unlink()
     summary = score_here(folder, target, incremental=True)
-    assert (summary.files, summary.scored) == (7, 2)
-    assert f"{summary.files - summary.scored} kept" in summary.lines()[0]
+    assert (summary.files, summary.scored, summary.kept, summary.gone) == (8, 2, 5, 1)
+    assert "; 2 new, 5 kept, 1 gone)" in summary.lines()[0]
     labels = {row.path: row.label for row in read_rows(target)}
     assert (labels["b.png"], labels["new.png"]) == (9, 8)
-    assert "a.jpg" not in labels
 
     score_here(folder, tmp_path / "anew" / out)
-    assert content(target) == content(tmp_path / "anew" / out)
+    present = [row[: len(COLUMNS)] for row in read_rows(target) if not row.gone]
+    assert present == [row[: len(COLUMNS)] for row in read_rows(tmp_path / "anew" / out)]
 
 
 def test_a_file_that_was_just_written_is_not_trusted_to_stay_so(folder, tmp_path, monkeypatch):
@@ -321,14 +321,26 @@ def test_nothing_stale_is_used_again(folder, tmp_path, weights_file, monkeypatch
     out = tmp_path / "out.csv"
     score_here(folder, out, incremental=True)
     assert score_here(folder, out, incremental=True, weights=weights_file).scored == 7
-    assert "another source, other weights, preprocessing or threshold" in caplog.text
+    ours, other = (hashlib.sha256(f.read_bytes()).hexdigest() for f in (champion(), weights_file))
+    assert caplog.messages[-1].startswith(
+        f"every file is scored: the weights changed (SHA-256 {ours[:8]}… → {other[:8]}…), the thr"
+    )
     assert score_here(folder, out, incremental=True, weights=weights_file).scored == 0
     assert score_here(folder, out, incremental=True).scored == 7
     monkeypatch.setattr(planning, "PREPROCESSING_VERSION", 99)
     assert score_here(folder, out, incremental=True).scored == 7
+    version = preprocess.PREPROCESSING_VERSION
+    why = f"every file is scored: the preprocessing version changed ({version} → 99)"
+    assert caplog.messages[-1] == why
     monkeypatch.undo()
-    assert score_here(folder, out, incremental=True, reject_rate=0.05).scored == 7
-    assert score_here(folder / "sub", out, incremental=True).scored == 3
+    score_here(folder, out, incremental=True)
+    assert score_here(folder, out, incremental=True, reject_rate=0).scored == 7
+    usual = Classifier.load().threshold
+    assert caplog.messages[-1] == f"every file is scored: the threshold changed ({usual} → 0.0)"
+    sub = score_here(folder / "sub", out, incremental=True, reject_rate=0)
+    assert (sub.files, sub.scored) == (3, 3)
+    why = f"every file is scored: another source ({folder} → {folder / 'sub'})"
+    assert caplog.messages[-1] == why
 
 
 def test_a_run_that_was_not_incremental_is_no_base(folder, tmp_path, caplog):
@@ -472,7 +484,7 @@ def test_errors_of_no_run_or_of_another_cannot_be_tried_again(folder, tmp_path, 
         score_here(folder, tmp_path / "out.csv", retry_errors=True)
     assert raised.value.advice == "retry_errors"
     score_here(folder, tmp_path / "out.csv")
-    with pytest.raises(ScoringError, match="other weights"):
+    with pytest.raises(ScoringError, match="the weights changed"):
         score_here(folder, tmp_path / "out.csv", retry_errors=True, weights=weights_file)
 
 
@@ -753,7 +765,7 @@ def test_a_failing_output_leaves_the_old_one_and_all_that_was_done(folder, tmp_p
     score_here(folder / "sub", out)
     old = out.read_bytes()
 
-    def full(stream, parts):
+    def full(stream, parts, **options):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("nnpipe.scoring.rows._join_csv", full)

@@ -480,6 +480,8 @@ def test_an_incremental_run_that_is_killed_goes_on_and_loses_nothing(pictures, t
         (folder / f"{number}.png").write_bytes(encoded(picture(number % 10), "PNG"))
     code, said = run(folder, out, "--incremental")
     assert code == 0, said
+    for number in range(20):
+        (folder / f"{number}.png").unlink()
     for number in range(60, 400):
         (folder / f"{number}.png").write_bytes(encoded(picture(number % 10), "PNG"))
     process = start(folder, out, "--incremental")
@@ -488,9 +490,13 @@ def test_an_incremental_run_that_is_killed_goes_on_and_loses_nothing(pictures, t
     finish(process)
     code, said = run(folder, out, "--incremental")
     assert "resuming: " in said
-    assert ", 60 kept" in said
-    assert {row.path: row.label for row in read_rows(out)} == {
-        f"{number}.png": number % 10 for number in range(400)
+    assert "; 340 new, 40 kept, 20 gone)" in said
+    rows = {int(row.path.removesuffix(".png")): row for row in read_rows(out)}
+    assert {n: row.label for n, row in rows.items()} == {n: n % 10 for n in range(400)}
+    assert {n for n, row in rows.items() if row.gone} == {*range(20)}
+    first, second = rows[0].run, rows[399].run
+    assert {n: row.run for n, row in rows.items()} == {
+        n: first if n < 60 else second for n in range(400)
     }
 
 

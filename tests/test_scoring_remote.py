@@ -33,9 +33,10 @@ from fsspec.implementations.memory import MemoryFileSystem
 from moto.server import ThreadedMotoServer
 
 from nnpipe.errors import OutputError, ScoringError
-from nnpipe.scoring import Row, decode_path, planning, remote
+from nnpipe.scoring import decode_path, planning, remote
 from nnpipe.scoring.entries import Entry
 from nnpipe.scoring.remote import Remote
+from nnpipe.scoring.rows import COLUMNS
 from nnpipe.scoring.shards import score_shard
 
 from .make_samples import encoded, picture
@@ -296,7 +297,7 @@ def test_pandas_reads_the_same_table_from_a_bucket_in_every_form(
     texts = dict.fromkeys(("path", "status", "reason", "sha256"), "str")
     types = texts | dict.fromkeys(("label", "width", "height"), "Int64")
     from_csv = pd.read_csv(io.BytesIO(expected)).fillna({"reason": ""}).astype(types)
-    assert list(found.columns) == list(Row._fields)
+    assert list(found.columns) == list(COLUMNS)
     pd.testing.assert_frame_equal(found.astype(types), from_csv)
     parts = {"out/parts/part-00000.parquet", "out/parts/_SUCCESS"}
     written = parts if name == "parts" else {f"out/{name}"}
@@ -630,14 +631,30 @@ def test_only_objects_that_have_changed_are_scored_again(bucket, pictures):
     bucket.put({f"in/{name}": content for name, content in changed.items()})
     bucket.asked.clear()
     summary = score(SOURCE, OUT, incremental=True)
-    assert (summary.files, summary.scored) == (7, 2)
-    assert "5 kept" in summary.lines()[0]
+    assert (summary.files, summary.scored) == (8, 2)
+    assert "2 new, 5 kept, 1 gone" in summary.lines()[0]
     assert bucket.fetched("in/") == {"b.png", "new.png"}
     rows = rows_of(bucket.get("out/scores.csv"))
+    assert rows.pop(b"a.jpg")["gone"] == "true"
     assert {name: row["sha256"] for name, row in rows.items() if name != b"empty"} == {
         name.encode(): digest(content) for name, content in changed.items() if content
     }
     assert (rows[b"b.png"]["label"], rows[b"new.png"]["label"]) == ("8", "9")
+
+
+def test_an_empty_bucket_is_an_empty_inbox(bucket, pictures):
+    """Its objects appear whole, so none of them waits."""
+    source = f"s3://{BUCKET}/inbox"
+    assert score(source, OUT, incremental=True, settle=60).files == 0
+    bucket.put({f"inbox/{name}": content for name, content in pictures.items()})
+    assert score(source, OUT, incremental=True, settle=60).scored == 7
+    for name in pictures:
+        bucket.delete(f"inbox/{name}")
+    summary = score(source, OUT, incremental=True, settle=60)
+    assert (summary.scored, summary.gone) == (0, 7)
+    assert score(source, OUT, incremental=True, prune=True).files == 0
+    with pytest.raises(ScoringError, match="holds no files to score"):
+        score(source, OUT)
 
 
 def test_memory_is_scored_by_the_process_that_has_it(memory, pictures, expected):

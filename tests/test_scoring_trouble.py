@@ -17,9 +17,9 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from nnpipe import labelled
-from nnpipe.errors import ScoringError
+from nnpipe.errors import LostError, ScoringError
 from nnpipe.scoring import planning
-from nnpipe.scoring.entries import LITTER, LOST_IN_A_ROW, Entry, is_litter
+from nnpipe.scoring.entries import LITTER, MOST_LOST, Entry, is_litter
 from nnpipe.scoring.local import Local
 from nnpipe.scoring.plan import MANIFEST
 from nnpipe.scoring.shards import score_shard
@@ -40,7 +40,7 @@ def many(tmp_path):
     """Twice as many files as may be lost in a row, in one folder."""
     root = tmp_path / "many"
     (root / "sub").mkdir(parents=True)
-    for number in range(2 * LOST_IN_A_ROW):
+    for number in range(2 * MOST_LOST):
         (root / f"sub/{number:03}.png").write_bytes(DIGIT)
     (root / "zoo.png").write_bytes(DIGIT)
     return root
@@ -70,10 +70,11 @@ def test_a_source_that_vanishes_stops_the_run_and_the_same_command_goes_on(
         assert len(begun.undone()) == 4
         score_shard(begun, 0, classifier=begun.classifier())
         lose(folder)
-        sentence = f"{folder}: the files that were there are gone \\(.*it resumes"
+        sentence = f"{folder}: the files that were there are gone \\("
         for shard in begun.undone():
-            with pytest.raises(ScoringError, match=sentence):
+            with pytest.raises(LostError, match=sentence) as caught:
                 score_shard(begun, shard, classifier=begun.classifier())
+            assert caught.value.advice == "lost"
         assert begun.undone() == [1, 2, 3]
     shutil.rmtree(folder, ignore_errors=True)
     folder.with_name("away").rename(folder)
@@ -95,8 +96,8 @@ def test_many_files_in_a_row_that_vanish_stop_the_run(many, tmp_path):
 def test_single_files_that_vanish_have_error_rows(many, tmp_path):
     """All of them do, one after the other, as long as others between them are there."""
     with open_plan(str(many), str(tmp_path / "out.csv")) as begun:
-        for number in range(2 * LOST_IN_A_ROW):
-            if number % LOST_IN_A_ROW:
+        for number in range(2 * MOST_LOST):
+            if number % MOST_LOST:
                 (many / f"sub/{number:03}.png").unlink()
         for shard in begun.shards:
             score_shard(begun, shard, classifier=begun.classifier())
@@ -109,7 +110,7 @@ def test_files_that_never_were_have_error_rows_however_many(tmp_path):
     assert summary.reasons == {"there is no such file": 100}
 
 
-SEEN = [Entry(f"{n}.png", "stamp", 9) for n in range(2 * LOST_IN_A_ROW)]
+SEEN = [Entry(f"{n}.png", "stamp", 9) for n in range(2 * MOST_LOST)]
 
 
 @pytest.mark.parametrize("code", ["EIO", "ESTALE", "ENOTCONN", "EHOSTDOWN", "ETIMEDOUT"])
@@ -121,9 +122,9 @@ def test_a_disk_or_a_share_that_fails_stops_the_run(tmp_path, monkeypatch, code)
 
     monkeypatch.setattr(os, "open", fail)
     contents = Local(str(tmp_path)).read(SEEN)
-    for _ in range(LOST_IN_A_ROW - 1):
+    for _ in range(MOST_LOST - 1):
         next(contents)
-    with pytest.raises(ScoringError, match=f"{os.strerror(getattr(errno, code))}.*what is done"):
+    with pytest.raises(ScoringError, match=f"{os.strerror(getattr(errno, code))}"):
         next(contents)
 
 
@@ -197,7 +198,7 @@ def test_an_archive_on_a_failing_disk_stops_the_run(monkeypatch, tmp_path):
 
     with open_plan(str(tmp_path / "a.zip"), str(tmp_path / "out.csv")) as begun:
         monkeypatch.setattr(ZipFileSystem, "cat_file", fail)
-        with pytest.raises(ScoringError, match=r"Input/output error.*; what is done is kept"):
+        with pytest.raises(ScoringError, match="Input/output error"):
             score_shard(begun, 0, classifier=begun.classifier())
 
 

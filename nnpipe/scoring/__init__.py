@@ -31,16 +31,19 @@ def score(
 
     Args:
         request: what to score, where to, and how; see `settings.PARAMETERS`. ``incremental`` keeps
-            the rows of files that have not changed since the last incremental run;
-            ``retry_errors`` keeps all rows except errors; ``escape_formulas``, for .csv only, puts
-            a ``'`` before each path or reason that a spreadsheet would take for a formula, and
-            before each that begins with ``'``.
+            the rows of files that have not changed since the last incremental run, and, unless
+            ``prune`` is set, those of files that are gone; ``settle`` leaves local files that
+            changed less than so many seconds ago to the next run; ``retry_errors`` keeps all rows
+            except errors; ``escape_formulas``, for .csv only, puts a ``'`` before each path or
+            reason that a spreadsheet would take for a formula, and before each that begins with
+            ``'``.
         on_progress: called repeatedly with two numbers: the rows done, and all rows.
 
     Raises:
-        ScoringError: the source cannot be listed or holds no files, the output has an unknown
-            format, another process is scoring into it, or it would replace a file that nnpipe did
-            not write.
+        ScoringError: the source cannot be listed, or it holds no files and the run is not
+            incremental; the output has an unknown format, another process is scoring into it, or
+            it would replace a file that nnpipe did not write.
+        SettingError: ``prune`` is set without ``incremental``.
         OutputError: the rows cannot be written; the earlier output is unchanged.
         WeightsError: the weights are missing or damaged.
         MissingExtraError: a package is missing that the source or the output needs.

@@ -3,15 +3,21 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
-from nnpipe.errors import PictureError, ScoringError
+from nnpipe.errors import LostError, PictureError
 from nnpipe.places import in_one_line
 
-LOST_IN_A_ROW = 20
-"""Consecutive files that were listed but can no longer be read. With this many, something is
-wrong with the whole source."""
+MOST_LOST = 20
+"""Consecutive files that were listed but can no longer be read. With as many, something is wrong
+with the whole source."""
 
 LITTER = "hidden file or system litter"
 """The reason in the summary for files that `is_litter` leaves out."""
+
+WAITING = "still being written; the next run reads it"
+"""The reason in the summary for files that have just changed; see `WAITS`."""
+
+WAITS = "waits"
+"""The stamp of a file that may still be written; no other stamp begins with a letter."""
 
 LITTER_NAMES = {"thumbs.db", "desktop.ini", "__macosx", "$recycle.bin"}
 """Files and folders of file managers and archivers, in lower case."""
@@ -73,10 +79,6 @@ def fixed_part(pattern: str) -> str:
     return pattern[: pattern.rfind("/", 0, first) + 1]
 
 
-def lost(source: str, why: str) -> ScoringError:
+def lost(source: str, why: str) -> LostError:
     """Return the error for a source that has gone away."""
-    return ScoringError(
-        f"{in_one_line(source)}: {why}; what is done is kept; score again when the files are back, "
-        "and it resumes; if they stay away, remove the folder beside the output whose name ends "
-        "with .nnpipe, and score again"
-    )
+    return LostError(f"{in_one_line(source)}: {why}")

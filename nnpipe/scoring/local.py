@@ -4,16 +4,21 @@ import os
 import stat
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from nnpipe.errors import PictureError, ScoringError
 from nnpipe.places import Place, RemotePath, decode_path, encode_path, in_one_line
 from nnpipe.preprocess import SECONDS, read_file
-from nnpipe.scoring.entries import LOST_IN_A_ROW, Content, Entry, Skip, Source, fixed_part, lost
+from nnpipe.scoring.entries import MOST_LOST, WAITS, Content, Entry, Skip, Source, fixed_part, lost
 
 JUST_NOW = 2 * 10**9
 """Age in ns below which a file may still change without getting a new time stamp."""
+
+SKEW = 10 * 10**9
+"""Times that are further ahead than this, in ns, are from a clock that was wrong. They are ignored,
+so that such a file does not wait for years."""
 
 
 class Local(NamedTuple):
@@ -43,7 +48,7 @@ class Local(NamedTuple):
             except MemoryError:
                 content = PictureError("the file takes more memory than can be had")
             in_a_row = in_a_row + 1 if self._is_lost(entry, content) else 0
-            if in_a_row == LOST_IN_A_ROW:
+            if in_a_row == MOST_LOST:
                 why = f"{in_a_row} files in a row are lost (the last is {entry.path}: {content!s})"
                 raise lost(self.root, why)
             yield content
@@ -70,23 +75,28 @@ def _check_root(root: str) -> None:
     raise lost(root, f"the files that were there are gone ({why})")
 
 
-def folder(path: str, outputs: Sequence[Place]) -> Source:
+def folder(path: str, outputs: Sequence[Place], *, settle: int) -> Source:
     """Return the files below a folder as a source, without the outputs of this run."""
     root = os.path.realpath(path)
-    excluded = _absolute(outputs)
-    return Source(root, Local(root), lambda skip: _walk(os.fsencode(root), skip, excluded=excluded))
+    walk = partial(_walk, os.fsencode(root), excluded=_absolute(outputs), settle=settle)
+    return Source(root, Local(root), walk)
 
 
-def pattern(text: str, outputs: Sequence[Place]) -> Source:
+def pattern(text: str, outputs: Sequence[Place], *, settle: int) -> Source:
     """Return the files that match a pattern as a source, without the outputs of this run.
 
     Raises:
-        ScoringError: ``**`` is only a part of a name, as in ``a**``.
+        ScoringError: ``**`` is only a part of a name, as in ``a**``; or the folder before the first
+            wildcard cannot be listed.
     """
     base = fixed_part(text)
     root, rest = os.fsencode(os.path.realpath(base)), os.fsencode(text[len(base) :])
     if any(b"**" in part != b"**" for part in rest.split(b"/")):
         raise ScoringError(f"{in_one_line(text)}: ** stands for folders; put it between two /")
+    try:
+        os.scandir(root).close()  # Path.glob takes a folder that it cannot read as empty
+    except OSError as error:
+        raise ScoringError(f"{in_one_line(text)}: cannot be listed ({error.strerror})") from None
     rest += b"/*" if rest.endswith(b"**") else b""
     excluded = _absolute(outputs)
     below = tuple(output + b"/" for output in excluded)
@@ -97,7 +107,7 @@ def pattern(text: str, outputs: Sequence[Place]) -> Source:
             path = os.fsencode(match)
             name = path[len(root) :].lstrip(b"/")
             if path not in excluded and not path.startswith(below):
-                yield from entry_of(name, path, skip=skip)
+                yield from entry_of(name, path, skip=skip, settle=settle)
 
     identity = os.fsdecode(os.path.join(root, rest))
     # As in shells, * stands for no hidden file, but .* does.
@@ -110,8 +120,15 @@ def _absolute(places: Sequence[Place]) -> set[bytes]:
     return {os.fsencode(path.parent.resolve() / path.name) for path in paths}
 
 
-def entry_of(name: bytes, path: bytes, *, skip: Skip) -> Iterator[Entry]:
-    """Yield the entry of a file. A broken link has one as well: its row gives the reason."""
+def entry_of(name: bytes, path: bytes, *, skip: Skip, settle: int) -> Iterator[Entry]:
+    """Yield the entry of a file. A broken link has one as well: its row gives the reason.
+
+    Args:
+        name: relative to the source.
+        path: the file.
+        skip: called if it is no file.
+        settle: age in seconds below which a file waits for the next run.
+    """
     try:
         status = os.stat(path)
     except OSError:
@@ -124,12 +141,17 @@ def entry_of(name: bytes, path: bytes, *, skip: Skip) -> Iterator[Entry]:
         skip(encode_path(name), "neither file nor folder")
     else:
         times = status.st_mtime_ns, status.st_ctime_ns  # the second changes when it is renamed
-        is_settled = max(times) < time.time_ns() - JUST_NOW
-        stamp = f"{status.st_size}-{times[0]}-{times[1]}-{status.st_ino}" if is_settled else ""
+        now = time.time_ns()
+        latest = max((ns for ns in times if ns < now + SKEW), default=0)
+        stamp = f"{status.st_size}-{times[0]}-{times[1]}-{status.st_ino}"
+        if settle and latest > now - settle * 10**9:
+            stamp = WAITS
+        elif max(latest, times[1]) >= now - JUST_NOW:
+            stamp = ""
         yield Entry(encode_path(name), stamp, status.st_size)
 
 
-def _walk(root: bytes, skip: Skip, *, excluded: set[bytes]) -> Iterator[Entry]:
+def _walk(root: bytes, skip: Skip, *, excluded: set[bytes], settle: int) -> Iterator[Entry]:
     """Yield every file below a folder; links to files count, links to folders are not followed."""
     folders = [b""]
     while folders:
@@ -143,7 +165,7 @@ def _walk(root: bytes, skip: Skip, *, excluded: set[bytes]) -> Iterator[Entry]:
                     if item.is_dir(follow_symlinks=False):
                         folders.append(name + b"/")
                     else:
-                        yield from entry_of(name, item.path, skip=skip)
+                        yield from entry_of(name, item.path, skip=skip, settle=settle)
         except OSError as error:
             if not folder:
                 raise ScoringError(

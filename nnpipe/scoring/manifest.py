@@ -6,8 +6,9 @@ A line also has the row of the file if that is kept from an earlier run.
 import json
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
+from itertools import chain
 from typing import IO, NamedTuple, get_type_hints
 
 from nnpipe.errors import OutputError
@@ -34,17 +35,18 @@ class Layout(NamedTuple):
 
 
 def write(stream: IO[bytes], lines: Iterable[Line], *, files: int, size: int) -> Layout:
-    """Write a manifest, cut into shards of at most ``files`` files, or ``size`` bytes of them."""
-    starts, counts, kept = [0], [0], 0
-    end = shard_size = 0
+    """Write a manifest, cut into shards of at most ``files`` files, or ``size`` bytes to read."""
+    starts, counts = list[int](), list[int]()
+    end = shard_size = kept = 0
     for line in lines:
-        if counts[-1] and (counts[-1] == files or shard_size + line.entry.size > size):
+        line_size = 0 if line.row else line.entry.size
+        if not counts or counts[-1] == files or (shard_size and shard_size + line_size > size):
             starts.append(end)
             counts.append(0)
             shard_size = 0
         row = line.row[1:] if line.row else ()
         end += stream.write(json.dumps([*line.entry, *row]).encode() + b"\n")
-        shard_size += line.entry.size
+        shard_size += line_size
         counts[-1] += 1
         kept += line.row is not None
     return Layout([*starts, end], counts, kept)
@@ -100,16 +102,19 @@ def in_order(entries: Iterable[Entry]) -> Iterator[Listing]:
         ) from error
 
 
-def merge(
-    entries: Iterator[Entry], earlier: Iterator[Line], *, usable: Callable[[Entry, Line], bool]
-) -> Iterator[Line]:
-    """Give each file the row that it had in an earlier run, if that is usable.
+def join(entries: Iterable[Entry], earlier: Iterator[Line]) -> Iterator[tuple[Entry | None, Line]]:
+    """Pair each file with its line of an earlier run, or with one that has no row.
 
-    Both come in the order of paths, and so does the result.
+    Lines of files that are not among the entries come with None. Both come in the order of paths,
+    and so does the result.
     """
     before = next(earlier, None)
-    for entry in entries:
-        while before and before.entry.path < entry.path:
+    for entry in chain(entries, [None]):
+        while before and (entry is None or before.entry.path < entry.path):
+            yield None, before
             before = next(earlier, None)
-        same = before and before.entry.path == entry.path and usable(entry, before)
-        yield Line(entry, before.row if same and before else None)
+        if entry and before and before.entry.path == entry.path:
+            yield entry, before
+            before = next(earlier, None)
+        elif entry:
+            yield entry, Line(entry)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from nnpipe.errors import ScoringError
 from nnpipe.files import open_regular, replacing, sha256, sha256_of, size_of
 from nnpipe.places import Place, RemotePath, in_one_line, is_url, place
-from nnpipe.scoring.rows import FOLDER, Row, form
+from nnpipe.scoring.rows import FOLDER, Form, Row, form
 from nnpipe.settings import ScoreRequest
 
 SUCCESS = "_SUCCESS"
@@ -21,6 +21,9 @@ EMPTY_SHA256 = sha256(b"")
 
 ELSEWHERE = "move it away, or name another output"
 """What to do about a file that nnpipe does not overwrite."""
+
+Announce = Callable[[dict[str, str]], None]
+"""Called with the SHA-256 of each new file, by name, before any file is replaced."""
 
 
 class Part(NamedTuple):
@@ -74,7 +77,7 @@ def output_of(request: ScoreRequest) -> Place:
 
 
 def assemble(
-    out: Place, parts: Sequence[Part], *, scratch: Place, announce: Callable[[dict[str, str]], None]
+    out: Place, parts: Sequence[Part], *, form: Form, scratch: Place, announce: Announce
 ) -> None:
     """Put an output together from the parts of its shards, in their order.
 
@@ -82,8 +85,9 @@ def assemble(
         out: the output. A file appears under its name when it is complete; a folder is complete
             when `SUCCESS` is in it.
         parts: one for each shard.
+        form: that of the output.
         scratch: a folder of the same file system for temporary files.
-        announce: called with the SHA-256 of each new file, by name, before any file is replaced.
+        announce: see `Announce`.
 
     Raises:
         OutputError: it cannot be written.
@@ -91,7 +95,7 @@ def assemble(
     """
     if out.suffix != FOLDER:
         with replacing(out, scratch=scratch) as stream:
-            form(out).join(stream, (part.content() for part in parts))
+            form.join(stream, (part.content() for part in parts))
             announce({out.name: sha256_of(stream)})
         return
     named = {f"part-{number:05}.parquet": part for number, part in enumerate(parts)}

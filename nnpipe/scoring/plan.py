@@ -37,13 +37,12 @@ from nnpipe.files import (
     write_json,
 )
 from nnpipe.places import Place, in_one_line
-from nnpipe.scoring import manifest
+from nnpipe.scoring import manifest, rows
 from nnpipe.scoring.entries import Reader
 from nnpipe.scoring.local import Local
 from nnpipe.scoring.manifest import Line
 from nnpipe.scoring.outputs import ELSEWHERE, Part
 from nnpipe.scoring.remote import Remote
-from nnpipe.scoring.rows import SUFFIXES
 from nnpipe.scoring.statistics import load_statistics
 
 PLAN, LOCK, MARKER = "plan.json", "lock", "nnpipe-state.txt"
@@ -55,7 +54,7 @@ ID = "[0-9a-f]{8}"
 MARKER_TEXT = b"nnpipe keeps the state of a scoring in this folder. Remove it to start again.\n"
 """The content of the marker, for people; its name is what counts."""
 
-_SHARD = rf"\d{{5,}}({'|'.join(map(re.escape, (*SUFFIXES, '.json')))})"
+_SHARD = rf"\d{{5,}}({'|'.join(map(re.escape, (*rows.SUFFIXES, '.json')))})"
 OURS = re.compile(
     rf"{re.escape(PLAN)}|{LOCK}|{re.escape(MARKER)}|{TEMPORARY}"
     rf"|{ID}/({re.escape(MANIFEST)}|{re.escape(WEIGHTS)}|{_SHARD}|{TEMPORARY})?"
@@ -64,6 +63,14 @@ OURS = re.compile(
 
 MALFORMED = (OSError, ValueError, TypeError, LookupError, AttributeError)
 """What may be raised by reading a plan or a summary that is damaged or not nnpipe's."""
+
+CHANGES = {
+    "source": "another source ({} → {})",
+    "weights": "the weights changed (SHA-256 {:.8}… → {:.8}…)",
+    "preprocessing": "the preprocessing version changed ({} → {})",
+    "threshold": "the threshold changed ({} → {})",
+}
+"""What makes all rows differ from those of the run before: field of a command → the reason."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +85,12 @@ class Command:
     incremental: bool = False
     retry_errors: bool = False
     escape_formulas: bool = False
+    prune: bool = False
 
-    def reads_as(self, other: "Command") -> bool:
-        """Return True if both commands would give every file the same row."""
-        options = ("incremental", "retry_errors", "escape_formulas")
-        return replace(self, **{name: getattr(other, name) for name in options}) == other
+    def changes(self, new: "Command") -> list[str]:
+        """Say why the command ``new`` would give files other rows; nothing if it would not."""
+        pairs = ((getattr(self, name), getattr(new, name), why) for name, why in CHANGES.items())
+        return [in_one_line(why.format(old, now)) for old, now, why in pairs if old != now]
 
 
 @dataclass(frozen=True)
@@ -104,6 +112,14 @@ class Plan:
     # What may be replaced: for each file of the output, by name, the SHA-256 of everything that
     # nnpipe has written to it.
     own: dict[str, list[str]] = field(default_factory=dict)
+    run: str = ""  # id of the run: when it was planned, and the plan's id; empty before version 2
+
+    @property
+    def form(self) -> rows.Form:
+        """The form of the parts and of the output."""
+        columns = rows.Row._fields if self.lasting and self.run else rows.COLUMNS
+        escape = self.command.escape_formulas
+        return rows.form(self.out, escape_formulas=escape, columns=columns)
 
     @property
     def folder(self) -> Place:

@@ -2,20 +2,23 @@
 
 import logging
 import secrets
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import zip_longest
+from pathlib import Path
 from typing import NamedTuple
 
+from nnpipe import records
 from nnpipe.classifier import Classifier, champion
-from nnpipe.errors import ScoringError
+from nnpipe.errors import LostError, ScoringError, SettingError, WeightsError
 from nnpipe.files import replacing, sha256
 from nnpipe.places import Place, in_one_line
 from nnpipe.preprocess import PREPROCESSING_VERSION
 from nnpipe.scoring import manifest
-from nnpipe.scoring.entries import LITTER, Entry, Source, is_litter
+from nnpipe.scoring.entries import LITTER, WAITING, WAITS, Entry, Source, is_litter
 from nnpipe.scoring.manifest import Line
 from nnpipe.scoring.outputs import ELSEWHERE, check_own, output_of, read_rows
 from nnpipe.scoring.plan import MANIFEST, PLAN, WEIGHTS, Command, Plan, clear, hold, load_plan
@@ -45,20 +48,22 @@ def open_plan(request: ScoreRequest) -> Iterator[Plan]:
     """Resume or make the plan of a request, and lock its output; see `scoring.score`.
 
     Raises:
-        ScoringError: the source cannot be listed or holds no files, the output has an unknown
-            format, another process is scoring into it, it would replace a file that nnpipe did not
-            write, or there is nothing to try again.
+        ScoringError: the source cannot be listed, or it holds no files and the run is not
+            incremental; the output has an unknown format, another process is scoring into it, it
+            would replace a file that nnpipe did not write, or there is nothing to try again.
+        SettingError: ``prune`` is set without ``incremental``.
         OutputError: the plan cannot be written.
         WeightsError: the weights are missing or damaged.
         MissingExtraError: a package is missing.
     """
+    if request.prune and not request.incremental:
+        raise SettingError("prune is set without incremental; only incremental runs keep rows")
     out = output_of(request)
     state = out.with_name(f"{out.name}.nnpipe")
-    weights = request.weights or champion()
-    classifier = Classifier.load(weights, request.reject_rate)
+    content, classifier = _read_weights(request.weights or champion(), request.reject_rate)
     outputs = (out, state, summary_file(out))
-    with open_source(request.source, outputs) as source, hold(state, request.out):
-        content = weights.read_bytes()
+    opened = open_source(request.source, outputs, settle=request.settle)
+    with opened as source, hold(state, request.out):
         command = Command(
             source=source.identity,
             out=str(out),
@@ -68,6 +73,7 @@ def open_plan(request: ScoreRequest) -> Iterator[Plan]:
             incremental=request.incremental,
             retry_errors=request.retry_errors,
             escape_formulas=request.escape_formulas,
+            prune=request.prune,
         )
         old, finished = load_plan(state), load_finished(out)
         own = dict(old.own) if old else {}
@@ -80,28 +86,54 @@ def open_plan(request: ScoreRequest) -> Iterator[Plan]:
         if old and not old.finished and not is_of_finished and old.command == command:
             done = len(old.shards) - len(old.undone())
             log.info("resuming: %s of %s shards are done", done, len(old.shards))
-            yield replace(old, own=own)
-            return
-        yield _make(
-            command,
-            source,
-            state=state,
-            out=out,
-            weights=content,
-            earlier=_earlier(finished, old if is_of_finished else None, command=command),
-            own={name: [digest] for name, digest in hashes.items()},
-        )
+            plan = replace(old, own=own)
+        else:
+            plan = _make(
+                command,
+                source,
+                state=state,
+                out=out,
+                weights=content,
+                earlier=_earlier(finished, old if is_of_finished else None, command=command),
+                own={name: [digest] for name, digest in hashes.items()},
+            )
+        try:
+            yield plan
+        except LostError as error:
+            if not request.incremental:
+                raise
+            (state / PLAN).unlink()  # files may leave an inbox at any time
+            raise LostError(str(error), advice="relist") from error
+
+
+def _read_weights(file: Path, reject_rate: float | None) -> tuple[bytes, Classifier]:
+    """Read a weights file only once, because a promotion may replace it at any time."""
+    try:
+        content = records.read_bytes(file)
+        return content, Classifier.load(content, reject_rate)
+    except (OSError, WeightsError):
+        Classifier.load(file, reject_rate)  # raises an error that names the file
+        raise
 
 
 class _Earlier(NamedTuple):
     """A finished run whose rows may be kept."""
 
     finished: Finished
-    plan: Plan | None  # its plan, if that was kept; the manifest has the stamps of the files
+    # Its plan, if that was kept and its rows are still valid. The manifest has the stamps of the
+    # files. Without stamps, only rows of files that are gone can be kept.
+    plan: Plan | None
+
+    def is_incremental(self, out: Place) -> bool:
+        """Return True if the table is that of an incremental run, perhaps of version 1."""
+        row = next(read_rows(out), None)
+        return bool(row and row.model) or (self.plan is not None and self.plan.lasting)
 
     def lines(self, out: Place) -> Iterator[Line]:
         """Yield its files and rows."""
-        rows = read_rows(out, escape_formulas=self.finished.command.escape_formulas)
+        command = self.finished.command
+        rows = read_rows(out, escape_formulas=command.escape_formulas)
+        rows = (row._replace(model=row.model or command.weights) for row in rows)
         if self.plan is None:
             yield from (Line(Entry(row.path), row) for row in rows)
             return
@@ -114,24 +146,24 @@ class _Earlier(NamedTuple):
 
 
 def _earlier(finished: Finished | None, plan: Plan | None, *, command: Command) -> _Earlier | None:
-    """Return the earlier run if this one may keep its rows.
+    """Return the earlier run if this one may keep its rows, if only those of files that are gone.
 
     Raises:
         ScoringError: there is no row to try again.
     """
     if not command.incremental and not command.retry_errors:
         return None
-    if finished is None:
-        why = "no earlier run was finished"
-    elif not finished.command.reads_as(command):
-        why = "the run before had another source, other weights, preprocessing or threshold"
-    elif command.incremental and not plan:
-        why = "the run before was not incremental, so it is not known which files have changed"
-    else:
+    why = finished.command.changes(command) if finished else ["no earlier run was finished"]
+    if finished and command.incremental and not (plan or why):
+        what = "left no records" if finished.command.incremental else "was not incremental"
+        why = [f"the run before {what}, so it is not known which files have changed"]
+    if finished and not why:
         return _Earlier(finished, plan)
     if not command.incremental:
-        raise ScoringError(f"{command.out}: {why}", advice="retry_errors")
-    log.info("every file is scored: %s", why)
+        raise ScoringError(f"{command.out}: {', '.join(why)}", advice="retry_errors")
+    log.info("every file is scored: %s", ", ".join(why))
+    if finished and finished.command.source == command.source:
+        return _Earlier(finished, None)
     return None
 
 
@@ -149,6 +181,7 @@ def _make(
     plan_id = secrets.token_hex(4)
     # Files are listed again unless only errors are tried again.
     relist = command.incremental or not earlier
+    lasting = command.incremental or (earlier is not None and earlier.is_incremental(out))
     skipped, named = Counter[str](), dict[str, str]()
     if earlier and not relist:
         skipped, named = Counter(earlier.finished.skipped), earlier.finished.skipped_named
@@ -168,26 +201,42 @@ def _make(
             else:
                 skip(entry.path, LITTER)
 
-    def usable(entry: Entry, line: Line) -> bool:
-        row = line.row
-        if row is None or (command.retry_errors and row.status == "error"):
+    def usable(entry: Entry, before: Line) -> bool:
+        old, row = before
+        if row is None or not relist:
+            return row is not None and (row.gone or row.status != "error")
+        if row.sha256 is None and entry.size:  # it could not be read
             return False
-        if command.incremental and row.sha256 is None and entry.size:  # it could not be read
-            return False
-        return not command.incremental or entry.stamp == line.entry.stamp != ""
+        is_retried = command.retry_errors and row.status == "error"
+        return entry.stamp == old.stamp != "" and not is_retried
+
+    def lines(listed: Iterator[Entry]) -> Iterator[Line]:
+        for entry, before in manifest.join(listed, earlier.lines(out) if earlier else iter(())):
+            old, row = before
+            if entry and entry.stamp != WAITS:
+                row = row if usable(entry, before) else None
+                yield Line(entry, row and row._replace(gone=row.gone and not relist))
+                continue
+            if entry:
+                skip(entry.path, WAITING)
+            elif command.prune or (is_litter(old.path) and not source.named):
+                continue
+            if row:
+                yield Line(old, row._replace(gone=not entry))
 
     with manifest.in_order(entries()) as listing:
-        if not listing.files:
-            raise ScoringError(f"{in_one_line(source.identity)}: holds no files to score")
-        old_lines = earlier.lines(out) if earlier else iter(())
-        least = min(SHARD_FILES, max(FEW_FILES, listing.files // FEW_SHARDS))
+        files = max(listing.files, earlier.finished.files if earlier else 0)
+        least = min(SHARD_FILES, max(FEW_FILES, files // FEW_SHARDS))
         with replacing(state / plan_id / MANIFEST) as stream:
             layout = manifest.write(
                 stream,
-                manifest.merge(listing.entries, old_lines, usable=usable),
-                files=max(least, 2 * listing.files // MOST_SHARDS),
+                lines(listing.entries),
+                files=max(least, 2 * files // MOST_SHARDS),
                 size=max(SHARD_SIZE, 2 * listing.size // MOST_SHARDS),
             )
+    if not layout.counts and not lasting:
+        why = f"is {WAITING}" if skipped[WAITING] else "holds no files to score"
+        raise ScoringError(f"{in_one_line(source.identity)}: {why}")
     with replacing(state / plan_id / WEIGHTS) as stream:
         stream.write(weights)
     plan = Plan(
@@ -196,10 +245,11 @@ def _make(
         id=plan_id,
         command=command,
         reader=source.reader,
-        lasting=command.incremental or (earlier is not None and (state / PLAN).exists()),
+        lasting=lasting,
         skipped=dict(skipped),
         skipped_named=named,
         own=own,
+        run=f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{plan_id}",
         **layout._asdict(),
     )
     plan.save()

@@ -20,7 +20,7 @@ from nnpipe.places import (
     is_url,
 )
 from nnpipe.preprocess.pictures import MAX_BYTES, TOO_LARGE
-from nnpipe.scoring.entries import LOST_IN_A_ROW, Content, Entry, Skip, Source, fixed_part, lost
+from nnpipe.scoring.entries import MOST_LOST, Content, Entry, Skip, Source, fixed_part, lost
 
 AT_ONCE = 32
 """Objects that are fetched together, because nearly all of the time is spent waiting for them."""
@@ -60,7 +60,7 @@ class Remote(NamedTuple):
         in_a_row = 0
         for content in self._fetch_all(fs, entries):
             in_a_row = in_a_row + 1 if isinstance(content, NotServedError) else 0
-            if self.base and in_a_row % LOST_IN_A_ROW == 1:  # without a base, nothing was listed
+            if self.base and in_a_row % MOST_LOST == 1:  # without a base, nothing was listed
                 self._check(fs)
             yield content
 
@@ -150,7 +150,11 @@ def remote(url: str, outputs: Sequence[Place] = ()) -> Source:
     excluded = tuple(f"{path.path}/" for path in places if type(path.fs) is type(fs))
 
     def entries(skip: Skip) -> Iterator[Entry]:
-        for path, about in _list(fs, root, shown=in_one_line(url)).items():
+        files = _list(fs, root, shown=in_one_line(url))
+        # In object stores, a folder without files does not exist, so it may be an empty one.
+        if not (files or fs.async_impl or fs.exists(base)):
+            raise ScoringError(f"{in_one_line(url)}: cannot be listed (there is no such folder)")
+        for path, about in files.items():
             if f"{path}/".startswith(excluded) or (path.endswith("/") and not about.get("size")):
                 continue  # some tools put an empty object where a folder is
             name = path[len(base) :] if path.startswith(base) else path.rpartition("/")[2]

@@ -13,7 +13,7 @@ from nnpipe.preprocess import prepare_many
 from nnpipe.processes import Job, OnItem, run
 from nnpipe.scoring.entries import Content, Entry
 from nnpipe.scoring.plan import Plan, open_again
-from nnpipe.scoring.rows import Row, form, to_row
+from nnpipe.scoring.rows import Row, to_row
 from nnpipe.scoring.statistics import Statistics
 
 BATCH = 1024
@@ -121,9 +121,8 @@ def score_shard(
             total.add(Statistics.of(rows, kept=len(batch) - len(unread)))
             yield rows
 
-    out_form = form(plan.out, escape_formulas=plan.command.escape_formulas)
     with replacing(plan.part(shard), scratch=plan.folder) as stream:
-        out_form.write(stream, batches())
+        plan.form.write(stream, batches())
         total.sha256 = sha256_of(stream)
     total.seconds = round(time.perf_counter() - start, 3)
     write_json(plan.statistics(shard), vars(total))
@@ -165,8 +164,9 @@ def _read(
     reference = classifier.weights.metadata.reference
     histograms = drift.count(feature_values(readings), reference) if reference else {}
     slowest = [(t.seconds, e.path) for t, e in zip(timed, entries.values(), strict=True)]
+    origin = {"run": plan.run, "model": plan.command.weights}
     rows = {
-        number: to_row(entries[number].path, reading, digest=digest)
+        number: to_row(entries[number].path, reading, digest=digest, **origin)
         for number, reading, digest in zip(numbers, readings, digests, strict=True)
     }
     return rows, Statistics(slowest=slowest, histograms=histograms)

@@ -112,7 +112,7 @@ def _blocks(stream: IO[bytes]) -> Iterator[bytes]:
 
 
 @contextmanager
-def open_source(source: str, outputs: Sequence[Place] = ()) -> Iterator[Source]:
+def open_source(source: str, outputs: Sequence[Place] = (), *, settle: int = 0) -> Iterator[Source]:
     """Find out what kind of source is meant, and keep it open while the block runs.
 
     Args:
@@ -120,6 +120,7 @@ def open_source(source: str, outputs: Sequence[Place] = ()) -> Iterator[Source]:
             paths, one per line or each ended by NUL, or ``-`` for such a text on stdin; a .zip or
             .tar file; or a URL of a folder or pattern.
         outputs: the outputs of this run, which are not part of the source.
+        settle: age in seconds below which a file of this machine waits for the next run.
 
     Raises:
         ScoringError: the source does not exist, or is none of these.
@@ -131,26 +132,26 @@ def open_source(source: str, outputs: Sequence[Place] = ()) -> Iterator[Source]:
         if sys.stdin is None:
             raise ScoringError("stdin: is closed; expected a list of paths")
         with tempfile.TemporaryFile() as copy:
-            yield _listed(PathList("stdin", sys.stdin.buffer, copy=copy))
+            yield _listed(PathList("stdin", sys.stdin.buffer, copy=copy), settle=settle)
     elif is_url(source):
         yield remote(source, outputs)
     elif path.is_dir():
-        yield local.folder(source, outputs)
+        yield local.folder(source, outputs, settle=settle)
     elif path.suffix.lower() in (".zip", ".tar") and path.is_file():
         yield remote(f"{path.suffix[1:].lower()}://::file://{path.resolve()}")
     elif path.is_file():
         with open(path, "rb") as stream:
-            yield _listed(PathList(shown, stream))
+            yield _listed(PathList(shown, stream), settle=settle)
     elif path.exists():
         why = "is a pipe, a socket or a device; to score what it lists, give - and redirect stdin"
         raise ScoringError(f"{shown}: {why}")
     elif glob.has_magic(source):
-        yield local.pattern(source, outputs)
+        yield local.pattern(source, outputs, settle=settle)
     else:
         raise ScoringError(f"{shown}: cannot be listed (there is no such file or folder)")
 
 
-def _listed(paths: PathList) -> Source:
+def _listed(paths: PathList, *, settle: int) -> Source:
     """Return the files of a list; relative paths count from the working folder."""
     first = os.fsdecode(next(paths.paths(), b""))
     if not first:
@@ -163,6 +164,7 @@ def _listed(paths: PathList) -> Source:
             if isinstance(reader, Remote):
                 yield Entry(encode_path(path))
             else:
-                yield from local.entry_of(path, os.path.join(os.fsencode(folder), path), skip=skip)
+                file = os.path.join(os.fsencode(folder), path)
+                yield from local.entry_of(path, file, skip=skip, settle=settle)
 
     return Source(f"a list ({paths.digest}) in {folder}", reader, entries, named=True)

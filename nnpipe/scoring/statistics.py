@@ -24,6 +24,7 @@ class Statistics:
 
     files: int = 0
     kept: int = 0  # rows of the earlier run
+    gone: int = 0  # of these, rows of files that the source no longer has; counted nowhere else
     seconds: float = 0.0  # of all processes that scored, added up
     statuses: Counter[str] = field(default_factory=Counter)
     labels: Counter[str] = field(default_factory=Counter)  # of rows that are "ok"
@@ -39,15 +40,17 @@ class Statistics:
     @classmethod
     def of(cls, rows: Sequence[Row], *, kept: int) -> "Statistics":
         """Count rows, of which ``kept`` were taken from the earlier run."""
+        there = [row for row in rows if not row.gone]
         return cls(
             files=len(rows),
             kept=kept,
-            statuses=Counter(row.status for row in rows),
-            labels=Counter(str(row.label) for row in rows if row.label is not None),
-            reasons=Counter(row.reason for row in rows if row.reason),
+            gone=len(rows) - len(there),
+            statuses=Counter(row.status for row in there),
+            labels=Counter(str(row.label) for row in there if row.label is not None),
+            reasons=Counter(row.reason for row in there if row.reason),
             largest=[
                 (row.width * row.height, row.width, row.height, row.path)
-                for row in rows
+                for row in there
                 if row.width and row.height
             ],
         )
@@ -56,6 +59,7 @@ class Statistics:
         """Add those of other files."""
         self.files += other.files
         self.kept += other.kept
+        self.gone += other.gone
         self.seconds += other.seconds
         self.statuses.update(other.statuses)
         self.labels.update(other.labels)

@@ -13,11 +13,11 @@ from typing import Any
 from nnpipe import records
 from nnpipe.drift import Counts, Drift, compare
 from nnpipe.errors import ScoringError
-from nnpipe.files import write_json
+from nnpipe.files import replacing, sha256_of, write_json
 from nnpipe.places import Place
 from nnpipe.runs import now
 from nnpipe.scoring import outputs
-from nnpipe.scoring.entries import LITTER, Content, Entry, Skip, Source
+from nnpipe.scoring.entries import LITTER, WAITING, Content, Entry, Skip, Source
 from nnpipe.scoring.plan import MALFORMED, OURS, PLAN, Command, Plan, clear
 from nnpipe.scoring.rows import SUFFIXES
 from nnpipe.scoring.statistics import REASONS, Statistics, load_statistics
@@ -36,8 +36,12 @@ OUTPUTS = (*SUFFIXES, outputs.SUCCESS, SUFFIX)
 class Summary:
     """How a run went, as ``<out>.summary.json`` says it."""
 
-    files: int  # rows of the output
-    scored: int  # of these, the files that this run has read
+    run: str  # its id
+    model: str  # SHA-256 of the weights
+    files: int  # rows of the output: scored, kept and gone
+    scored: int  # rows of files that this run has read
+    kept: int  # rows of the earlier run
+    gone: int  # rows of the earlier run whose files are gone; the next three do not count them
     statuses: dict[str, int]  # rows per status
     labels: dict[str, int]  # rows per label
     reasons: dict[str, int]  # rows per reason, the most frequent first
@@ -54,25 +58,33 @@ class Summary:
 
     @property
     def complete(self) -> bool:
-        """Whether every file was read as a digit; litter and nnpipe's own files do not count."""
-        uncounted = {LITTER, WRITTEN_BY_NNPIPE}
-        return self.statuses.get("ok", 0) == self.files and self.skipped.keys() <= uncounted
+        """Whether every file was read as a digit.
+
+        Litter, nnpipe's own files, files that are gone and those that wait do not count.
+        """
+        uncounted = {LITTER, WAITING, WRITTEN_BY_NNPIPE}
+        here = self.files - self.gone
+        return self.statuses.get("ok", 0) == here and self.skipped.keys() <= uncounted
 
     def __str__(self) -> str:
         return "\n".join(self.lines())
 
     def lines(self, most: int = 5) -> list[str]:
         """Return the summary for people: rows, refusals with their reasons, and slow pictures."""
-        statuses = ", ".join(f"{n:,} {status}" for status, n in sorted(self.statuses.items()))
-        kept = f", {self.files - self.scored:,} kept" if self.scored < self.files else ""
+        counts = ", ".join(f"{n:,} {status}" for status, n in sorted(self.statuses.items()))
+        if self.scored < self.files or not self.files:
+            others = (("kept", self.kept), ("gone", self.gone))
+            changes = [f"{self.scored:,} new", *(f"{n:,} {what}" for what, n in others if n)]
+            counts += f"{'; ' if counts else ''}{', '.join(changes)}"
         labels = "  ".join(f"{label}: {n:,}" for label, n in self.labels.items())
         rows = "row" if self.files == 1 else "rows"
-        lines = [f"{self.files:,} {rows} ({statuses}{kept}), {self.rate:,.0f} a second"]
+        lines = [f"{self.files:,} {rows} ({counts}), {self.rate:,.0f} a second"]
         lines += [f"  {labels}"] if labels else []
         lines += [f"  drift: {self.drift}"] if self.drift and self.drift.past else []
         lines += [f"  {n:,} × {reason}" for reason, n in list(self.reasons.items())[:most]]
         lines += [f"  and {n:,} other reasons"] if (n := len(self.reasons) - most) > 0 else []
-        lines += [f"  no row: {n:,} × {kind}" for kind, n in self.skipped.items()]
+        for kind, n in self.skipped.items():
+            lines += [f"  {'waiting' if kind == WAITING else 'no row'}: {n:,} × {kind}"]
         named = list(self.skipped_named.items())[:most]
         lines += [f"    {path} ({kind})" for path, kind in named]
         lines += [f"    and {n:,} more"] if (n := sum(self.skipped.values()) - len(named)) else []
@@ -88,6 +100,7 @@ class Finished:
 
     plan: str
     command: Command
+    files: int
     skipped: dict[str, int]
     skipped_named: dict[str, str]
     sha256: dict[str, str]  # of each file of the output, by name
@@ -140,14 +153,22 @@ def finish(plan: Plan, *, rows: int, seconds: float) -> Summary:
             one = load_statistics(plan.statistics(shard))
             total.add(one)
             parts.append(outputs.Part(plan.part(shard), one.sha256))
+        if not parts:  # a table without rows
+            with replacing(plan.part(0), scratch=plan.folder) as stream:
+                plan.form.write(stream, ())
+                parts.append(outputs.Part(plan.part(0), sha256_of(stream)))
         is_whole = total.files == plan.files
     except ValueError:  # histograms of different lengths
         is_whole = False
     if not is_whole:
         raise ScoringError(f"{plan.state}: is damaged; move it away to start again")
     summary = Summary(
+        run=plan.run,
+        model=plan.command.weights,
         files=total.files,
         scored=total.files - total.kept,
+        kept=total.kept - total.gone,
+        gone=total.gone,
         statuses=dict(sorted(total.statuses.items())),
         labels=dict(sorted(total.labels.items())),
         reasons=dict(total.reasons.most_common(REASONS)),
@@ -171,7 +192,7 @@ def finish(plan: Plan, *, rows: int, seconds: float) -> Summary:
         # While there is no summary, the output is not finished, whatever it holds.
         summary_file(plan.out).unlink(missing_ok=True)
 
-    outputs.assemble(plan.out, parts, scratch=plan.folder, announce=announce)
+    outputs.assemble(plan.out, parts, form=plan.form, scratch=plan.folder, announce=announce)
     about = {
         "plan": plan.id,
         "finished": now(),

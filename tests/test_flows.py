@@ -1,16 +1,20 @@
 import base64
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from datetime import date
 from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
+from uuid import uuid4
 
 import psutil
 import pytest
@@ -20,27 +24,35 @@ from distributed import Client, LocalCluster
 HOME = tempfile.mkdtemp(prefix="nnpipe-prefect-")
 os.environ |= {
     "PREFECT_HOME": HOME,
+    "PREFECT_LOGGING_EXTRA_LOGGERS": "nnpipe",  # as `flows` sets it
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
 }
 from prefect import flow  # noqa: E402
 from prefect.client.orchestration import get_client  # noqa: E402
+from prefect.client.schemas.objects import FlowRun  # noqa: E402
+from prefect.exceptions import ParameterTypeError  # noqa: E402
 from prefect.results import ResultRecord  # noqa: E402
+from prefect.settings import PREFECT_API_URL  # noqa: E402
 
 import flows.caching  # noqa: E402
 import flows.download  # noqa: E402
 import flows.evaluate  # noqa: E402
+import flows.interface  # noqa: E402
+import flows.pipeline  # noqa: E402
 import flows.score  # noqa: E402
+import flows.train  # noqa: E402
 from flows.after_promotion import after_promotion  # noqa: E402
 from flows.download import download  # noqa: E402
 from flows.evaluate import evaluate  # noqa: E402
 from flows.export import export  # noqa: E402
-from flows.interface import HOOKS  # noqa: E402
+from flows.interface import HOOKS, Progress, artifact_key  # noqa: E402
 from flows.pipeline import pipeline  # noqa: E402
 from flows.promote import promote  # noqa: E402
 from flows.score import score as score_folder  # noqa: E402
 from flows.train import train  # noqa: E402
-from nnpipe import datasets, runs, stages  # noqa: E402
+from nnpipe import datasets, report, runs, stages, weights  # noqa: E402
 from nnpipe.errors import (  # noqa: E402
     MirrorError,
     NnpipeError,
@@ -53,7 +65,8 @@ from nnpipe.files import sha256  # noqa: E402
 from nnpipe.scoring import planning  # noqa: E402
 from nnpipe.scoring.plan import load_plan  # noqa: E402
 from nnpipe.scoring.shards import run_shards  # noqa: E402
-from nnpipe.settings import TrainRequest  # noqa: E402
+from nnpipe.settings import PARAMETERS, ScoreRequest, TrainRequest  # noqa: E402
+from nnpipe.torch_training import train as torch_training  # noqa: E402
 
 from .conftest import ROOT  # noqa: E402
 from .make_samples import SAMPLES, encoded, picture  # noqa: E402
@@ -84,6 +97,28 @@ def prefect():
     shutil.rmtree(HOME, ignore_errors=True)
 
 
+def until(found, seconds=60):
+    """Wait for something to be there, and return it."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if result := found():
+            return result
+        time.sleep(0.1)
+    raise AssertionError(f"not within {seconds} s")
+
+
+def ask(path, **body):
+    with get_client(sync_client=True) as client:
+        return client.request("POST", path, json=body).json()
+
+
+def artifacts_of(state):
+    """The artifacts of the flow run that ended in this state, by the kind that begins their key."""
+    run = {"flow_run_id": {"any_": [str(state.state_details.flow_run_id)]}}
+    found = ask("/artifacts/filter", artifacts=run)
+    return {(artifact["key"] or "progress").split("-")[0]: artifact for artifact in found}
+
+
 @pytest.fixture
 def few_digits(monkeypatch, small_pools):
     monkeypatch.setattr(datasets, "DRAWN_TRAINING", 3000)
@@ -107,8 +142,19 @@ def test_flows_bear_their_names_and_explain_their_parameters(name):
         assert parameter["description"]
 
 
+@pytest.mark.parametrize("name", FLOWS)
+def test_prefect_knows_the_ranges_of_all_numbers(name):
+    """Its page and its server refuse what is out of range before there is a run."""
+    for key, parameter in FLOWS[name].parameters.properties.items():
+        about = PARAMETERS.get(f"{name}.{key}") or PARAMETERS.get(key)
+        kinds = parameter.get("anyOf", [parameter])
+        (number,) = [k for k in kinds if k.get("type") in ("integer", "number")] or [{}]
+        limits = (about.least, about.most) if about else (None, None)
+        assert (number.get("minimum"), number.get("maximum")) == limits, key
+
+
 def test_the_pipeline_goes_from_nothing_to_a_scored_folder(tmp_path, few_digits):
-    done = pipeline(
+    state = pipeline(
         dataset="drawn",
         epochs=4,
         source=SAMPLES,
@@ -116,7 +162,9 @@ def test_the_pipeline_goes_from_nothing_to_a_scored_folder(tmp_path, few_digits)
         weights_dir=tmp_path / "weights",
         reports_dir=tmp_path / "reports",
         run="r",
+        return_state=True,
     )
+    done = state.result()
     assert done.evaluated.n == 500
     assert done.scored.files == len(list(SAMPLES.iterdir()))
     assert (tmp_path / "weights/runs/r/model_weights.npz").exists()
@@ -134,12 +182,18 @@ def test_the_pipeline_goes_from_nothing_to_a_scored_folder(tmp_path, few_digits)
 
     with get_client(sync_client=True) as client:
         names = [run.name for run in client.read_flow_runs()]
-        artifacts = {artifact.key: artifact for artifact in client.read_artifacts()}
     assert "pipeline-drawn-augmented-seed0" in names
-    assert artifacts["evaluation"].data.startswith(f"# {done.evaluated.accuracy:.2%} of 500 digits")
-    rows = json.loads(artifacts["per-class"].data)
+    artifacts = artifacts_of(state)
+    assert artifacts["evaluation"]["key"].startswith("evaluation-pipeline-")
+    text = artifacts["evaluation"]["data"]
+    assert text.startswith(f"# {done.evaluated.accuracy:.2%} of 500 digits")
+    assert f"`{tmp_path / 'reports' / 'r' / 'report.html'}`" in text
+    rows = json.loads(artifacts["per"]["data"])
     assert [row["support"] for row in rows] == [c["support"] for c in figures["classes"]]
-    picture = base64.b64decode(artifacts["confusion"].data.removeprefix("data:image/png;base64,"))
+    url = artifacts["confusion"]["data"]
+    picture = base64.b64decode(url.removeprefix("data:image/png;base64,"))
+    assert f"{done.scored.files} rows" in artifacts["scores"]["data"]
+    assert artifacts["progress"]["data"] == 100
     assert picture == (tmp_path / "reports" / "r" / "plots" / "confusion.png").read_bytes()
 
 
@@ -224,10 +278,10 @@ def test_shards_that_are_lost_are_given_out_again(tmp_path, many_pictures, monke
     """As when the machine dies that has them; but not for ever."""
     calls = []
 
-    def first_is_lost(plan, shards, workers):
+    def first_is_lost(plan, shards, workers, on_rows):
         calls.append(shards)
         if len(calls) > 1:
-            run_shards(plan, shards, workers=workers)
+            run_shards(plan, shards, workers=workers, on_rows=on_rows)
 
     monkeypatch.setattr(flows.score, "run_shards", first_is_lost)
     done = score_folder(str(many_pictures), str(tmp_path / "out.csv"), workers=1)
@@ -271,6 +325,66 @@ def test_a_run_that_has_drifted_emits_an_event_and_others_none(tmp_path, many_pi
     time.sleep(1)
     assert not events_of(tmp_path / "few.csv")
     assert len(events_of(tmp_path / "drifted.csv")) == 1
+
+
+def test_only_the_flow_that_scores_a_folder_announces_drift(tmp_path, many_pictures, caplog):
+    """The samples, which other flows score, are bad on purpose."""
+
+    @flow(name="another")
+    def another():
+        request = ScoreRequest(source=str(many_pictures), out=str(tmp_path / "out.csv"))
+        return flows.score.score_source(request)
+
+    assert another().drift.past
+    assert "out.csv: drift: " not in caplog.text
+    time.sleep(1)
+    assert not events_of(tmp_path / "out.csv")
+
+
+def test_what_nnpipe_logs_is_in_the_log_of_the_run(tmp_path, many_pictures):
+    state = score_folder(
+        str(many_pictures), str(tmp_path / "out.csv"), incremental=True, return_state=True
+    )
+    run = {"flow_run_id": {"any_": [str(state.state_details.flow_run_id)]}}
+
+    def said():
+        return "\n".join(line["message"] for line in ask("/logs/filter", logs=run))
+
+    until(lambda: "every file is scored: no earlier run was finished" in said())
+
+
+@pytest.mark.parametrize("runner", ["threads", "processes", "dask"])
+def test_a_run_that_is_ended_ends_its_tasks_at_once_and_is_resumed(tmp_path, runner):
+    """Prefect would wait for them; after 30 seconds a worker kills the process."""
+    folder, out = tmp_path / "in", tmp_path / "out.csv"
+    folder.mkdir()
+    photo = (SAMPLES / "3-large.jpg").read_bytes()
+    (folder / "0.jpg").write_bytes(photo)
+    for number in range(1, 1000):
+        os.link(folder / "0.jpg", folder / f"{number}.jpg")
+    command = [sys.executable, "-m", "flows.score", str(folder), "--out", str(out)]
+    with open(tmp_path / "log", "w") as log:
+        process = subprocess.Popen(
+            [*command, "--runner", runner, "--workers", "2"],
+            cwd=ROOT,
+            env=os.environ | {"PREFECT_API_URL": PREFECT_API_URL.value()},
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        state = tmp_path / "out.csv.nnpipe"
+        until(lambda: process.poll() is not None or list(state.rglob("0*.json")), 120)
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == -signal.SIGTERM, (tmp_path / "log").read_text()
+        assert not psutil.wait_procs(children, timeout=5)[1]
+    finally:
+        process.kill()
+    done = len(load_plan(state).shards) - len(load_plan(state).undone())
+    assert done
+    resumed = score_by_command(folder, out)
+    assert resumed.files == 1000
+    assert resumed.statuses == {"ok": 1000}
 
 
 @pytest.mark.filterwarnings("ignore")  # of distributed, about ports that are taken
@@ -415,8 +529,137 @@ def test_a_source_that_is_missing_is_said_before_training(tmp_path):
 
 def test_other_code_is_another_key(tmp_path, few_digits, monkeypatch):
     first = pipeline(**small(tmp_path))
-    monkeypatch.setattr(flows.caching, "code_version", lambda: "another")
+    monkeypatch.setattr(runs, "code_version", lambda: "another")
+    monkeypatch.setattr(flows.caching, "code_version", runs.code_version)
     assert pipeline(**small(tmp_path)).trained.run != first.trained.run
+
+
+def brief(tmp_path, **more):
+    """The parameters of a short training."""
+    where = {"data_dir": tmp_path / "data", "weights_dir": tmp_path / "weights"}
+    return {"dataset": "drawn", "epochs": 3, "recipe": "classic", **where, **more}
+
+
+def test_a_training_without_a_name_is_resumed_by_the_same_request(
+    tmp_path, few_digits, monkeypatch
+):
+    """It is interrupted after an epoch, and then started again."""
+    datasets.prepare("drawn", tmp_path / "data")
+    monkeypatch.setattr(torch_training, "SECONDS_BETWEEN_CHECKPOINTS", 0)
+    shown = []
+
+    def interrupt(progress, share):
+        shown.append(share)
+        raise RuntimeError("interrupted")
+
+    monkeypatch.setattr(Progress, "show", interrupt)
+    with pytest.raises(RuntimeError, match="interrupted"):
+        train(**brief(tmp_path))
+    monkeypatch.setattr(Progress, "show", lambda progress, share: shown.append(share))
+    done = train(**brief(tmp_path))
+    assert [round(3 * share) for share in shown] == [1, 2, 3]
+    assert [path.name for path in (tmp_path / "weights" / "runs").iterdir()] == [done.run.name]
+    assert re.fullmatch("drawn-classic-seed0-[0-9a-f]{8}", done.run.name)
+    for change in ({"seed": 1}, {"lr": 0.1}, {"recipe": "augmented"}):
+        other = train(**brief(tmp_path, epochs=1, **change))
+        assert other.run.name[-8:] != done.run.name[-8:]
+
+
+@pytest.mark.parametrize("file", [runs.MODEL, runs.WEIGHTS_FILE, runs.RECORD])
+def test_a_finished_run_that_is_damaged_makes_way_for_another(tmp_path, few_digits, file):
+    datasets.prepare("drawn", tmp_path / "data")
+    first = train(**brief(tmp_path))
+    shutil.rmtree(Path(HOME, "storage"))  # or a colleague's Prefect, which has no results
+    assert train(**brief(tmp_path)).run == first.run
+    (first.run / file).write_bytes(b"damaged")
+    shutil.rmtree(Path(HOME, "storage"))
+    again = train(**brief(tmp_path))
+    assert re.fullmatch("[0-9]{8}-[0-9]{6}-drawn-classic-seed0", again.run.name)
+    assert train(**brief(tmp_path)) == again
+
+
+def test_numpy_trains_in_the_pipeline_without_an_export(tmp_path, few_digits):
+    state = pipeline(**small(tmp_path, engine="numpy", recipe="augmented"), return_state=True)
+    done = state.result()
+    assert done.exported is None
+    assert runs.read_record(done.trained.run).engine == "numpy"
+    assert f"  weights  {done.trained.weights}  (trained with NumPy)" in str(done)
+    with get_client(sync_client=True) as client:
+        name = client.read_flow_run(state.state_details.flow_run_id).name
+    assert name == "pipeline-drawn-numpy-seed0"
+
+
+@pytest.fixture
+def requested(tmp_path, monkeypatch):
+    """What the pipeline would train, for the recipe "champion"; it trains nothing."""
+    made = []
+
+    def train_once(request, force):
+        made.append(request)
+        raise NnpipeError("enough")
+
+    monkeypatch.setattr(flows.pipeline, "train_once", train_once)
+    monkeypatch.setattr(flows.pipeline, "download_stage", lambda request: Downloaded())
+
+    def training(**values):
+        with pytest.raises(NnpipeError, match="enough"):
+            pipeline(**small(tmp_path, recipe="champion", **values))
+        return made.pop()
+
+    return training
+
+
+class Downloaded:
+    dataset = "drawn"
+
+
+@pytest.fixture
+def champion(tmp_path, network, golden, metadata):
+    def write(**changes):
+        path = tmp_path / "weights" / "model_weights.npz"
+        path.parent.mkdir(exist_ok=True)
+        weights.save(path, network, metadata=replace(metadata, **changes), golden=golden)
+        return path
+
+    return write
+
+
+def test_the_pipeline_trains_as_the_champion_was_trained(requested, champion, caplog):
+    assert requested().recipe == "augmented"
+    assert "there is no champion; the recipe is 'augmented'" in caplog.text
+    champion(engine="torch", recipe="distilled")
+    made = requested(engine="numpy", device="cpu", seed=3)
+    assert (made.engine, made.recipe, made.device, made.seed) == ("torch", "distilled", "cpu", 3)
+    champion(engine="numpy", recipe="sgd")
+    assert (requested().engine, requested().recipe) == ("numpy", None)
+
+
+def test_a_champion_that_nnpipe_cannot_train_again_is_said_first(tmp_path, champion):
+    path = champion(engine="torch", recipe="record")
+    with pytest.raises(SettingError, match="was trained with the recipe 'record', which nnpipe"):
+        pipeline(**small(tmp_path, recipe="champion"))
+    path.write_bytes(b"damaged")
+    with pytest.raises(WeightsError, match="it is the champion") as caught:
+        pipeline(**small(tmp_path, recipe="champion"))
+    assert caught.value.advice == "rollback"
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("day", "seed"),
+    [
+        (date(2026, 11, 28), 202648),
+        (date(2026, 11, 29), 202649),  # a Sunday, when the weekly run is due
+        (date(2026, 12, 5), 202649),
+        (date(2026, 12, 27), 202653),
+    ],
+)
+def test_the_seed_is_the_same_from_sunday_to_saturday(requested, monkeypatch, day, seed):
+    monkeypatch.setattr(flows.pipeline, "date", SimpleNamespace(today=lambda: day))
+    assert requested(seed=None).seed == seed
+    with get_client(sync_client=True) as client:
+        names = [run.name for run in client.read_flow_runs()]
+    assert f"pipeline-drawn-champion-seed{seed}" in names
 
 
 def test_the_code_version_is_that_of_the_files(tmp_path, monkeypatch):
@@ -461,6 +704,7 @@ def test_a_run_that_failed_says_what_to_do(caplog, error, advice):
         (train, {"epochs": "many"}),
         (train, {"seed": None}),
         (pipeline, {"recipe": "best"}),
+        (score_folder, {"source": "in", "out": "out.csv", "workers": -1}),
     ],
     ids=lambda value: getattr(value, "name", None) or "-".join(value),
 )
@@ -469,7 +713,7 @@ def test_a_wrong_parameter_is_no_bug(caplog, flow, wrong):
         assert flow(**wrong, return_state=True).is_failed()
     said = [record.message for record in caplog.records if "What to do" in record.message]
     assert len(said) == 1
-    assert next(iter(wrong)) in said[0]
+    assert list(wrong)[-1] in said[0]
     assert "choose another value for this parameter" in said[0]
 
 
@@ -516,8 +760,50 @@ def test_an_accuracy_below_what_is_expected_fails_the_run(tmp_path, few_digits):
 @pytest.mark.parametrize("share", [2, -0.1, float("nan")])
 def test_an_impossible_accuracy_is_refused_before_the_evaluation(tmp_path, share, monkeypatch):
     monkeypatch.setattr(flows.evaluate, "evaluate_once", None)
-    with pytest.raises(SettingError, match=r"at_least is .*, expected at (least 0|most 1)"):
+    with pytest.raises(ParameterTypeError, match=r"at_least: Input should be (less|greater) "):
         evaluate(out=tmp_path / "report", at_least=share)
+
+
+def test_a_report_that_is_stored_is_shown_again(tmp_path, few_digits):
+    """As artifacts of each run, and made again if one of them is missing."""
+    datasets.prepare("drawn", tmp_path / "data")
+    given = {"dataset": "drawn", "data_dir": tmp_path / "data", "out": tmp_path / "report"}
+    first = artifacts_of(evaluate(**given, return_state=True))
+    assert {"evaluation", "per", "confusion"} == first.keys()
+    for spoil in (lambda: None, (tmp_path / "report" / "plots" / "confusion.png").unlink):
+        spoil()
+        again = artifacts_of(evaluate(**given, return_state=True))
+        assert {kind: shown["data"] for kind, shown in again.items()} == {
+            kind: shown["data"] for kind, shown in first.items()
+        }
+
+
+def test_a_promotion_during_an_evaluation_leaves_one_champion_in_its_report(
+    tmp_path, few_digits, champion, monkeypatch
+):
+    """Weights and champion are read several times; the result counts for what was measured."""
+    datasets.prepare("drawn", tmp_path / "data")
+    shutil.copy(champion(recipe="first"), tmp_path / "first.npz")
+    measure, measured = report.measure, []
+
+    def and_promote(*args, **kwargs):
+        measured.append(measure(*args, **kwargs))
+        champion(recipe="second")
+        return measured[-1]
+
+    monkeypatch.setattr(report, "measure", and_promote)
+    where = {"data_dir": tmp_path / "data", "weights_dir": tmp_path / "weights"}
+    given = {**where, "out": tmp_path / "report", "plots": False}
+
+    def recipe():
+        evaluate(**given)
+        return json.loads((tmp_path / "report" / "metrics.json").read_text())["about"]["recipe"]
+
+    assert recipe() == "second"
+    assert len(measured) == 2
+    shutil.copy(tmp_path / "first.npz", tmp_path / "weights" / "model_weights.npz")
+    monkeypatch.setattr(report, "measure", measure)
+    assert recipe() == "first"
 
 
 class Harmful:
@@ -641,3 +927,76 @@ def test_a_result_that_is_damaged_is_made_again(tmp_path, quick_training, monkey
     spoil(path)
     assert once().run == kept
     assert len(quick_training) == 2
+
+
+class Bar:
+    """The server's side of a progress bar; it may take long to answer."""
+
+    def __init__(self, monkeypatch):
+        self.shares, self.goes_on = [], threading.Event()
+        self.goes_on.set()
+        monkeypatch.setattr(flows.interface, "create_progress_artifact", self.create)
+        monkeypatch.setattr(flows.interface, "update_progress_artifact", self.update)
+
+    def create(self, share, description):
+        self.update(None, share)
+        return "bar"
+
+    def update(self, artifact, share):
+        self.goes_on.wait(30)
+        self.shares.append(share)
+
+
+def test_a_progress_bar_shows_the_latest_share_about_once_a_second(monkeypatch):
+    bar = Bar(monkeypatch)
+    with Progress("work") as progress:
+        for step in range(250):
+            progress.show(step / 250)
+            time.sleep(0.01)
+        progress.show(1)
+    assert bar.shares[0] == 0
+    assert bar.shares[-1] == 100
+    assert bar.shares == sorted(bar.shares)
+    assert 3 <= len(bar.shares) <= 5
+
+
+def test_a_progress_bar_does_not_hold_up_the_work(monkeypatch):
+    bar = Bar(monkeypatch)
+    bar.goes_on.clear()
+    start = time.monotonic()
+    with Progress("work") as progress:
+        progress.show(0.5)
+    assert time.monotonic() - start < 5
+    bar.goes_on.set()
+
+
+def test_a_progress_bar_that_fails_does_not_fail_the_work(monkeypatch, caplog):
+    def fail(*anything, **named):
+        raise OSError("no server")
+
+    monkeypatch.setattr(flows.interface, "create_progress_artifact", fail)
+    with Progress("work") as progress:
+        progress.show(0.5)
+    assert "progress is not shown: no server" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("deployment", "about", "key"),
+    [
+        ("inbox", "s3://a/b", "scores-inbox"),
+        ("Über/../<b>", "in", "scores-ber-b"),
+        (None, "my scans/2026", "scores-score-folder-my-scans-2026"),
+        (None, "\n" + "x" * 500, "scores-score-folder-" + "x" * 180),
+    ],
+)
+def test_each_deployment_has_artifacts_of_its_own(monkeypatch, deployment, about, key):
+    monkeypatch.setattr(flows.interface, "deployment", SimpleNamespace(name=deployment))
+    monkeypatch.setattr(flows.interface, "flow_run", SimpleNamespace(flow_name="score-folder"))
+    assert artifact_key("scores", about) == key
+
+
+def test_a_run_that_was_cancelled_says_how_to_go_on(caplog):
+    (hook,) = HOOKS["on_cancellation"]
+    run = FlowRun(name="score-inbox", flow_id=uuid4())
+    hook(flow=score_folder, flow_run=run, state=None)
+    assert "score-inbox was cancelled. To go on, run it again" in caplog.text

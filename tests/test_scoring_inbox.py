@@ -542,8 +542,8 @@ def test_an_inbox_whose_files_move_on_during_a_run_heals_by_itself(tmp_path):
     inbox, out = tmp_path / "inbox", tmp_path / "out.csv"
     inbox.mkdir()
     for number in range(2 * MOST_LOST):
-        (inbox / f"{number:03}.png").write_bytes(encoded(picture(number % 10)))
-    (inbox / "first.png").write_bytes(encoded(picture(1)))
+        (inbox / f"{number:03}.png").write_bytes(encoded(picture(number % 10), "PNG"))
+    (inbox / "first.png").write_bytes(encoded(picture(1), "PNG"))
     with open_plan(str(inbox), str(out), incremental=True):
         pass  # it is killed when it has only listed the files
     for path in inbox.glob("0*.png"):

@@ -9,6 +9,7 @@ from nnpipe.errors import NnpipeError
 # the flow run, turn off usage statistics, and give a temporary server 120 seconds to start, because
 # a busy machine is slow.
 os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "nnpipe")
+os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
 os.environ.setdefault("DO_NOT_TRACK", "1")
@@ -23,3 +24,5 @@ def _without_traceback(record: logging.LogRecord) -> bool:
 
 for _name in ("prefect.flow_runs", "prefect.task_runs"):
     logging.getLogger(_name).addFilter(_without_traceback)
+if logging.getLogger("nnpipe").level == logging.NOTSET:  # Prefect sets no level
+    logging.getLogger("nnpipe").setLevel(logging.INFO)

@@ -11,7 +11,12 @@ from nnpipe.scoring import Summary
 from nnpipe.settings import DATA, REPORTS, EvaluateRequest, ScoreRequest
 
 
-@flow(name="after-promotion", flow_run_name="after-promotion-of-{model}", **HOOKS)
+@flow(
+    name="after-promotion",
+    flow_run_name="after-promotion-of-{model}",
+    timeout_seconds=3600,
+    **HOOKS,
+)
 @described
 def after_promotion(
     model: str = "champion",
@@ -21,9 +26,11 @@ def after_promotion(
     data_dir: Path = DATA,
 ) -> Summary:
     """Measure a new champion on the test digits and score the samples with it."""
-    evaluate_once(EvaluateRequest(weights=weights, out=out, data_dir=data_dir), force=False)
+    evaluation = EvaluateRequest(weights=weights, out=out, data_dir=data_dir)
     scores = str(out / "scores.csv")
-    return score_source(ScoreRequest(source=source, out=scores, weights=weights, incremental=True))
+    scoring = ScoreRequest(source=source, out=scores, weights=weights, incremental=True)
+    evaluate_once(evaluation, force=False)
+    return score_source(scoring)
 
 
 if __name__ == "__main__":

@@ -54,16 +54,20 @@ def once(
         force: run in any case.
     """
     kind: type[R] = get_type_hints(task.fn)["return"]
-    path = None
-    with suppress(NnpipeError, OSError):  # the task itself raises it again
-        path = _path(task, inputs(request))
+
+    def path_now() -> Path | None:
+        with suppress(NnpipeError, OSError):  # the task itself raises it again
+            return _path(task, inputs(request))
+        return None
+
+    path = path_now()
     done = _result(path, kind) if path and not force else None
     if done and all(_is_there(file, digest) for file, digest in outputs(done).items()):
         # Make the state inside the task: the server drops a state older than "Running".
         Task(fn=lambda: Completed(name="Cached", data=done), name=task.name, persist_result=False)()
         return done
     done = task(request)
-    if path:
+    if path and path == path_now():  # else an input has changed meanwhile
         try:
             content = asdict(done)  # type: ignore[call-overload]  # a stage's dataclass
             write_json(path, json.loads(json.dumps(content, default=str)))

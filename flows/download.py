@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 from prefect import flow, task
-from prefect.assets import materialize
 from prefect.cache_policies import NO_CACHE
 from prefect.tasks import exponential_backoff
 
@@ -27,6 +26,7 @@ def _network_failed(task: Any, run: Any, state: Any) -> bool:
     retry_delay_seconds=exponential_backoff(backoff_factor=2),
     retry_jitter_factor=0.5,
     retry_condition_fn=_network_failed,
+    tags=["download"],
     cache_policy=NO_CACHE,
 )
 def fetch_mnist(data_dir: Path, mirror: str | None) -> None:
@@ -34,12 +34,7 @@ def fetch_mnist(data_dir: Path, mirror: str | None) -> None:
     mnist.fetch(data_dir, mirror)
 
 
-DATA_ASSET = "nnpipe://data"
-
-
-@materialize(
-    DATA_ASSET, name="download", task_run_name="download-{request.dataset}", cache_policy=NO_CACHE
-)
+@task(name="download", task_run_name="download-{request.dataset}", cache_policy=NO_CACHE)
 def download_stage(request: DownloadRequest) -> Downloaded:
     """Get the data set."""
     return stages.download(request, fetch=fetch_mnist)
@@ -51,7 +46,8 @@ def download(
     dataset: DataSource = "auto", mirror: str | None = None, data_dir: Path = DATA
 ) -> Downloaded:
     """Download MNIST, or draw digits if no mirror can be reached."""
-    return download_stage(DownloadRequest.pick(locals()))
+    request = DownloadRequest.pick(locals())
+    return download_stage(request)
 
 
 if __name__ == "__main__":

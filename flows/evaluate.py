@@ -5,72 +5,73 @@ Prefect shows a summary, the table of classes and the confusion matrix as artifa
 
 import base64
 import json
-import os
 from pathlib import Path
 from typing import Any
 
-from prefect import artifacts, flow
-from prefect.assets import materialize
+from prefect import artifacts, flow, task
 from prefect.runtime import flow_run
 
 from flows.caching import once
-from flows.export import WEIGHTS_ASSET
-from flows.interface import HOOKS, described, run_by_hand
+from flows.interface import HOOKS, artifact_key, described, run_by_hand
 from nnpipe import datasets, stages
 from nnpipe.errors import EvaluationError
-from nnpipe.files import sha256
-from nnpipe.records import read_bytes
-from nnpipe.settings import DATA, PARAMETERS, DataSet, EvaluateRequest
+from nnpipe.settings import DATA, DataSet, EvaluateRequest
 from nnpipe.stages import Evaluated
-
-REPORT_ASSET = "nnpipe://report"
 
 
 def _inputs(request: EvaluateRequest) -> dict[str, Any] | None:
     if request.folder:
         return None  # hashing its pictures takes as long as reading them
-    path, champion, trained_on = stages.find_weights(request)
+    found = stages.find_weights(request)
     return {
-        "weights": sha256(read_bytes(path)),
-        "champion": sha256(read_bytes(champion)) if os.path.lexists(champion) else None,
-        "data": datasets.load(request.dataset or trained_on, request.data_dir).checksum,
+        "weights": found.digests,  # and those of the champion
+        "data": datasets.load(request.dataset or found.trained_on, request.data_dir).checksum,
         "out": request.out.resolve() if request.out else None,
-        "name": path.resolve().parent.name,
+        "name": found.path.resolve().parent.name,
         "plots": request.plots,
     }
 
 
-@materialize(REPORT_ASSET, name="evaluate", asset_deps=[WEIGHTS_ASSET], persist_result=False)
+@task(name="evaluate", tags=["evaluation"], persist_result=False)
 def evaluate_stage(request: EvaluateRequest) -> Evaluated:
-    """Measure, write a report, and show it in Prefect."""
-    done = stages.evaluate(request)
+    """Measure, and write a report."""
+    return stages.evaluate(request)
+
+
+def evaluate_once(request: EvaluateRequest, *, force: bool) -> Evaluated:
+    """Show a report in Prefect, the stored one if weights, champion, data and code are the same."""
+
+    def outputs(evaluated: Evaluated) -> dict[Path, str | None]:
+        shown = dict.fromkeys(_files(evaluated.report, plots=request.plots))
+        return shown | {evaluated.report / "metrics.json": evaluated.sha256}
+
+    done = once(evaluate_stage, request, inputs=_inputs, outputs=outputs, force=force)
     _show(done.report, plots=request.plots)
     return done
 
 
-def evaluate_once(request: EvaluateRequest, *, force: bool) -> Evaluated:
-    """Evaluate, unless there is a report for the same weights, champion, data and code."""
-
-    def outputs(evaluated: Evaluated) -> dict[Path, str | None]:
-        return {evaluated.report / "metrics.json": evaluated.sha256}
-
-    return once(evaluate_stage, request, inputs=_inputs, outputs=outputs, force=force)
+def _files(report: Path, *, plots: bool) -> list[Path]:
+    """The files of a report that Prefect shows."""
+    return [report / "metrics.json", report / "report.md"] + plots * [
+        report / "plots" / "confusion.png"
+    ]
 
 
 def _show(report: Path, *, plots: bool) -> None:
-    summary = (report / "report.md").read_text(encoding="utf-8")
-    page, about = (report / "report.html").resolve(), str(report)
-    text = f"{summary}\nThe whole report: `{page}`\n"
-    artifacts.create_markdown_artifact(text, key="evaluation", description=about)
-    artifacts.create_link_artifact(page.as_uri(), "report.html", key="report", description=about)
-    classes = json.loads((report / "metrics.json").read_text(encoding="utf-8"))["classes"]
-    rows = [_row(figures) for figures in classes]
-    artifacts.create_table_artifact(rows, key="per-class", description=about)
-    if plots:
-        picture = base64.b64encode((report / "plots" / "confusion.png").read_bytes()).decode()
+    figures, summary, *pictures = _files(report, plots=plots)
+
+    def about(kind: str) -> dict[str, str]:
+        return {"key": artifact_key(kind, report), "description": str(report)}
+
+    page = (report / "report.html").resolve()  # not as a link: browsers refuse links to files
+    text = f"{summary.read_text(encoding='utf-8')}\nThe whole report: `{page}`\n"
+    artifacts.create_markdown_artifact(text, **about("evaluation"))
+    classes = json.loads(figures.read_text(encoding="utf-8"))["classes"]
+    artifacts.create_table_artifact([_row(figures) for figures in classes], **about("per-class"))
+    for picture in pictures:
         # Send the picture itself: the browser may have no access to the files of this machine.
-        url = f"data:image/png;base64,{picture}"
-        artifacts.create_image_artifact(url, key="confusion", description=about)
+        url = f"data:image/png;base64,{base64.b64encode(picture.read_bytes()).decode()}"
+        artifacts.create_image_artifact(url, **about("confusion"))
 
 
 def _row(figures: dict[str, Any]) -> dict[str, Any]:
@@ -105,8 +106,8 @@ def evaluate(
     at_least: float = 0.0,
 ) -> Evaluated:
     """Measure weights on test digits or a folder of labelled pictures, and write a report."""
-    PARAMETERS["at_least"].check("at_least", at_least)  # before the work, not after it
-    done = evaluate_once(EvaluateRequest.pick(locals()), force=force)
+    request = EvaluateRequest.pick(locals())
+    done = evaluate_once(request, force=force)
     if done.accuracy < at_least:
         raise EvaluationError(
             f"{done.report}: only {done.accuracy:.2%} of {done.n:,} digits were read right, "

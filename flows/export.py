@@ -3,20 +3,16 @@
 from pathlib import Path
 from typing import Any
 
-from prefect import flow
-from prefect.assets import materialize
+from prefect import flow, task
 
 from flows.caching import once
 from flows.interface import HOOKS, described, run_by_hand
-from flows.train import MODEL_ASSET
 from nnpipe import datasets, stages
 from nnpipe.files import sha256
 from nnpipe.records import read_bytes
 from nnpipe.runs import MODEL, read_record
 from nnpipe.settings import DATA, ExportRequest
 from nnpipe.stages import Exported
-
-WEIGHTS_ASSET = "nnpipe://weights"
 
 
 def _inputs(request: ExportRequest) -> dict[str, Any]:
@@ -28,7 +24,7 @@ def _inputs(request: ExportRequest) -> dict[str, Any]:
     }
 
 
-@materialize(WEIGHTS_ASSET, name="export", asset_deps=[MODEL_ASSET], persist_result=False)
+@task(name="export", tags=["export"], persist_result=False)
 def export_stage(request: ExportRequest) -> Exported:
     """Export, and check that NumPy and PyTorch read alike."""
     return stages.export(request)
@@ -49,7 +45,8 @@ def export(
     run: Path, out: Path | None = None, data_dir: Path = DATA, force: bool = False
 ) -> Exported:
     """Turn a run's PyTorch model into NumPy weights again, and check that both read alike."""
-    return export_once(ExportRequest.pick(locals()), force=force)
+    request = ExportRequest.pick(locals())
+    return export_once(request, force=force)
 
 
 if __name__ == "__main__":

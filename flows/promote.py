@@ -22,7 +22,7 @@ def promote_stage(request: PromoteRequest) -> Promotion:
     """Judge the candidate; if it meets all rules, promote it and emit an event."""
     log = get_run_logger()
     store, run = Store(request.weights_dir), request.run
-    done = store.promote(run, data_dir=request.data_dir)
+    done = store.promote(run, data_dir=request.data_dir, again=request.again)
     if done.promoted and done.name:  # first, because the rest may fail
         emit_event(
             PROMOTED,
@@ -45,8 +45,10 @@ def promote_stage(request: PromoteRequest) -> Promotion:
 
 @flow(name="promote", flow_run_name="promote-{run.name}", timeout_seconds=3600, **HOOKS)
 @described
-def promote(run: Path, weights_dir: Path | None = None, data_dir: Path = DATA) -> Promotion:
-    """Make a candidate the champion if it is not worse on the validation digits."""
+def promote(
+    run: Path, again: bool = False, weights_dir: Path | None = None, data_dir: Path = DATA
+) -> Promotion:
+    """Make a candidate the champion if it reads the validation digits better."""
     return promote_stage(PromoteRequest.pick(locals()))
 
 

@@ -1,5 +1,6 @@
 """The flow ``score-folder``: score a folder of pictures into a table with one row per file."""
 
+import threading
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -8,27 +9,34 @@ from typing import Any
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
 from prefect.events import emit_event
 from prefect.futures import PrefectFuture
+from prefect.states import Cancelled
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
-from flows.interface import HOOKS, Progress, described, run_by_hand
+from flows.interface import HOOKS, Progress, artifact_key, described, run_by_hand
+from flows.stopping import StoppedError, report, stoppable
 from nnpipe.errors import NnpipeError, ScoringError, needs
 from nnpipe.places import place
 from nnpipe.processes import cores
 from nnpipe.scoring import Summary
-from nnpipe.scoring.plan import open_again
+from nnpipe.scoring.outputs import output_of
+from nnpipe.scoring.plan import Plan, open_again
 from nnpipe.scoring.planning import open_plan
 from nnpipe.scoring.shards import run_shards
 from nnpipe.scoring.summary import finish
 from nnpipe.settings import Runner, ScoreRequest
 
-TASKS_PER_WORKER = 4
-"""Tasks per worker: few, because Prefect starts about ten per second, but enough that no worker
-waits long for the last task."""
+TASKS_PER_WORKER, FILES_PER_TASK = 4, 2000
+"""There are as many tasks as one of these says, whichever says more. A task takes a quarter of a
+second to start; few tasks show little progress, and a worker may wait long for the last one."""
 
 MOST_TASKS = 100
 """Limit of the tasks of a run."""
+
+SECONDS_BETWEEN_LINES = 5
+"""Least time between two lines about progress in the log."""
 
 LOOPBACK = "127.0.0.1"
 """Address of a Dask cluster that the flow itself starts."""
@@ -63,11 +71,19 @@ def task_runner(kind: Runner, *, workers: int, dask_address: str | None) -> Task
     return DaskTaskRunner(cluster_kwargs={**cluster, "n_workers": workers, "threads_per_worker": 1})
 
 
-@task(name="score-shards", task_run_name="score-shards-from-{shards[0]}", cache_policy=NO_CACHE)
-def score_shards(state: str, plan_id: str, *, shards: list[int]) -> int:
+@task(
+    name="score-shards",
+    task_run_name="score-shards-from-{shards[0]}",
+    tags=["scoring"],
+    cache_policy=NO_CACHE,
+)
+def score_shards(state: str, plan_id: str, *, shards: list[int]) -> int | State[int]:
     """Score some shards of the plan and return the number of their files."""
     plan = open_again(place(state), plan_id)
-    run_shards(plan, shards, workers=1)
+    try:
+        run_shards(plan, shards, workers=1, on_rows=lambda rows: report(shards[0], rows))
+    except StoppedError as stopped:
+        return Cancelled(message=str(stopped))
     return plan.files_of(shards)
 
 
@@ -79,45 +95,57 @@ def score_source(
     start = time.perf_counter()
     source, out = request.source, request.out
     workers = request.workers or cores()
-    tasks = MOST_TASKS if runner == "dask" else min(MOST_TASKS, TASKS_PER_WORKER * workers)
-    with open_plan(request) as plan:
-        task_arguments = {"state": str(plan.state), "plan_id": plan.id}
+    with open_plan(request) as plan, Progress(f"scoring {source}") as progress:
         left = plan.undone()
         before = plan.files - plan.files_of(left)
-        progress = Progress(f"scoring {source}")
+        many = max(TASKS_PER_WORKER * workers, plan.files_of(left) // FILES_PER_TASK)
+        tasks = MOST_TASKS if runner == "dask" else min(many, MOST_TASKS)
         for _ in range(TRIES):
-            done = plan.files - plan.files_of(left)
+            shares = [left[first::tasks] for first in range(min(tasks, len(left)))]
+            # The parameters of the run choose the task runner, so no decorator can.
             with task_runner(runner, workers=workers, dask_address=dask_address) as tasked:
-                futures = [
-                    tasked.submit(score_shards, task_arguments | {"shards": left[first::tasks]})
-                    for first in range(min(tasks, len(left)))
-                ]
-                for future in futures:
-                    done += _rows(future)
-                    rate = (done - before) / (time.perf_counter() - start)
-                    log.info("%s of %s files, %.0f a second", f"{done:,}", f"{plan.files:,}", rate)
-                    progress.show(done / plan.files)
+                _run_tasks(plan, shares, tasked=tasked, progress=progress)
             if not (left := plan.undone()):
                 break
             log.warning("%d shards were lost with their workers; they run again", len(left))
         else:
             raise ScoringError(f"{out}: {len(left)} shards could not be done; see the task runs")
         summary = finish(plan, rows=plan.files - before, seconds=time.perf_counter() - start)
+        progress.show(1)
     log.info("%s: %s", out, summary)
-    lines = "\n".join(summary.lines())
-    create_markdown_artifact(f"# {out}\n\n```\n{lines}\n```\n", key="scores", description=source)
-    progress.show(1)
-    if summary.drift and summary.drift.past:
-        log.warning("%s: drift: %s", out, summary.drift)
-        emit_event(
-            DRIFTED,
-            resource={
-                "prefect.resource.id": f"nnpipe.scores.{plan.out}",
-                "prefect.resource.name": out,
-            },
-            payload=asdict(summary.drift),
-        )
+    text = f"# {out}\n\n```\n{summary}\n```\n"
+    create_markdown_artifact(text, key=artifact_key("scores", source), description=source)
     return summary
+
+
+def _run_tasks(
+    plan: Plan, shares: list[list[int]], *, tasked: TaskRunner[Any], progress: Progress
+) -> None:
+    """Do each share of the shards in a task, and show the progress.
+
+    Raises:
+        NnpipeError: a task failed with it.
+    """
+    log, start, lock = get_run_logger(), time.monotonic(), threading.Lock()
+    rows: dict[int, int] = {}  # first shard of a task → its rows
+    said, before = start, plan.files - sum(map(plan.files_of, shares))
+
+    def show(task: int, done: int) -> None:
+        nonlocal said
+        with lock:
+            rows[task] = done
+            total, now = sum(rows.values()), time.monotonic()
+            progress.show((before + total) / plan.files)
+            if now - said > SECONDS_BETWEEN_LINES:
+                said, rate = now, total / (now - start)
+                files = f"{before + total:,} of {plan.files:,} files"
+                log.info("%s, %s a second", files, f"{rate:,.0f}")
+
+    with stoppable(show):
+        arguments = {"state": str(plan.state), "plan_id": plan.id}
+        futures = [tasked.submit(score_shards, arguments | {"shards": share}) for share in shares]
+        for share, future in zip(shares, futures, strict=True):
+            show(share[0], _rows(future))
 
 
 def _rows(future: PrefectFuture[int]) -> int:
@@ -133,6 +161,7 @@ def _rows(future: PrefectFuture[int]) -> int:
     return result if isinstance(result, int) else 0
 
 
+# No timeout: a million large pictures may take days.
 @flow(name="score-folder", flow_run_name="score-{source}", **HOOKS)
 @described
 def score(
@@ -142,6 +171,8 @@ def score(
     reject_rate: float | None = None,
     workers: int | None = None,
     incremental: bool = False,
+    prune: bool = False,
+    settle: int = 0,
     retry_errors: bool = False,
     escape_formulas: bool = False,
     runner: Runner = "threads",
@@ -149,7 +180,18 @@ def score(
 ) -> Summary:
     """Read every picture of a folder or another source, and write one row per file."""
     request = ScoreRequest.pick(locals())
-    return score_source(request, runner=runner, dask_address=dask_address)
+    summary = score_source(request, runner=runner, dask_address=dask_address)
+    if summary.drift and summary.drift.past:
+        get_run_logger().warning("%s: drift: %s", out, summary.drift)
+        emit_event(
+            DRIFTED,
+            resource={
+                "prefect.resource.id": f"nnpipe.scores.{output_of(request)}",
+                "prefect.resource.name": out,
+            },
+            payload=asdict(summary.drift),
+        )
+    return summary
 
 
 if __name__ == "__main__":

@@ -1,45 +1,28 @@
 """The flow ``train``: train a network in its own folder below ``weights/runs``."""
 
-from dataclasses import asdict
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, get_run_logger
-from prefect.assets import materialize
+from prefect import flow, get_run_logger, task
 from prefect.runtime import flow_run
 
 from flows.caching import once
-from flows.download import DATA_ASSET
 from flows.interface import HOOKS, Progress, described, run_by_hand
-from nnpipe import datasets, stages
+from nnpipe import datasets, runs, stages, weights
 from nnpipe.champions import Store
 from nnpipe.epochs import Epoch
-from nnpipe.runs import RECORD, open_run
+from nnpipe.errors import NnpipeError
+from nnpipe.files import sha256
 from nnpipe.settings import DATA, DataSet, Engine, Recipe, TrainRequest
 from nnpipe.stages import Trained
 
-MODEL_ASSET = "nnpipe://model"
 
-
-def _inputs(request: TrainRequest) -> dict[str, Any]:
-    return asdict(request) | {
-        "data": datasets.load(request.dataset, request.data_dir).checksum,
-        "data_dir": None,  # the content of the folder counts, not its path
-        "weights_dir": Store(request.weights_dir).root.resolve(),
-    }
-
-
-@materialize(
-    MODEL_ASSET,
-    name="train",
-    task_run_name="train-{request.name}",
-    asset_deps=[DATA_ASSET],
-    persist_result=False,
-)
+@task(name="train", task_run_name="train-{request.name}", tags=["training"], persist_result=False)
 def train_stage(request: TrainRequest) -> Trained:
     """Train, and log about ten of the epochs."""
     log = get_run_logger()
-    progress = Progress(f"training {request.name}")
 
     def report(epoch: Epoch) -> None:
         if epoch.number % max(1, epoch.of // 10) == 0 or epoch.number == epoch.of:
@@ -50,24 +33,61 @@ def train_stage(request: TrainRequest) -> Trained:
                 f"validation accuracy {100 * epoch.validation_accuracy:.2f} %"
             )
 
-    with open_run(Store(request.weights_dir).runs, request.run, label=request.name) as folder:
+    root = Store(request.weights_dir).runs
+    with (
+        runs.open_run(root, request.run, label=request.name) as folder,
+        Progress(f"training {request.name}") as progress,
+    ):
         log.info("training into %s", folder)
         return stages.train(folder, request, on_epoch=report)
 
 
 def train_once(request: TrainRequest, *, force: bool) -> Trained:
-    """Train, unless there is a run with the same data, settings and code."""
+    """Train, unless there is a run with the same data, settings and code.
+
+    A run without a name gets one that follows from these, so that the same request resumes a
+    training that was interrupted.
+    """
+    data = datasets.load(request.dataset, request.data_dir).checksum
+    named = request
+    if not request.run and not force:
+        facts = [data, request.engine, request.changes, runs.code_version()]
+        name = f"{request.name}-{sha256(json.dumps(facts).encode())[:8]}"
+        if _can_be_used(Store(request.weights_dir).runs / name):
+            named = replace(request, run=name)
+
+    def inputs(_: TrainRequest) -> dict[str, Any]:
+        root = Store(request.weights_dir).root.resolve()
+        # The content of the folder of the data counts, not its path.
+        return asdict(request) | {"data": data, "data_dir": None, "weights_dir": root}
 
     def outputs(trained: Trained) -> dict[Path, str | None]:
-        return {trained.trained: trained.sha256, trained.run / RECORD: None}
+        return {trained.trained: trained.sha256, trained.run / runs.RECORD: None}
 
-    return once(train_stage, request, inputs=_inputs, outputs=outputs, force=force)
+    return once(train_stage, named, inputs=inputs, outputs=outputs, force=force)
+
+
+def _can_be_used(run: Path) -> bool:
+    """Return False for a finished run whose files are damaged or missing."""
+    if not (run / runs.RECORD).exists():
+        return True
+    try:
+        record = runs.read_record(run)
+        weights.load(run / runs.WEIGHTS_FILE)
+        if record.engine == "torch":
+            from nnpipe.torch_training import model
+
+            model.load_model(run / runs.MODEL)
+        return True
+    except NnpipeError:
+        return False
 
 
 def _run_name() -> str:
     return f"train-{TrainRequest.pick(flow_run.parameters).name}"
 
 
+# No timeout: nobody knows how long the epochs of a recipe take on this machine.
 @flow(name="train", flow_run_name=_run_name, **HOOKS)
 @described
 def train(
@@ -85,7 +105,8 @@ def train(
     force: bool = False,
 ) -> Trained:
     """Train the network and keep the epoch with the best validation accuracy."""
-    return train_once(TrainRequest.pick(locals()), force=force)
+    request = TrainRequest.pick(locals())
+    return train_once(request, force=force)
 
 
 if __name__ == "__main__":

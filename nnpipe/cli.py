@@ -361,19 +361,24 @@ def list_models(*, as_json: bool = False, weights_dir: Path | None = None) -> No
 @models_app.command()
 @as_command
 def promote(request: settings.PromoteRequest) -> None:
-    """Make a run the champion if it is as good on the validation digits.
+    """Make a run the champion if it reads the validation digits better.
 
-    The run must have learned from the same data set and be whole. An exact McNemar test must not
-    find it worse, and no digit may lose more than one point of recall. Exits with 1 if refused.
+    The run must have learned from the same data set and be whole. It must not read fewer digits
+    right, must gain more than chance explains on the digits and their redrawn pictures, and no
+    digit may lose more than one point of recall. Exits with 1 if refused.
     """
     from nnpipe.champions import Store
 
-    done = Store(request.weights_dir).promote(request.run, data_dir=request.data_dir)
+    store = Store(request.weights_dir)
+    done = store.promote(request.run, data_dir=request.data_dir, again=request.again)
     for rule in done.decision.rules:
         _say(f"{rule.name:9}  {'ok' if rule.passed else 'refused':7}  {rule.reason}")
     if not done.promoted:
-        failed = ", ".join(f"'{rule.name}'" for rule in done.decision.rules if not rule.passed)
-        raise PromotionError(f"{request.run}: refused by {failed}; the champion stays")
+        failed = [rule.name for rule in done.decision.rules if not rule.passed]
+        raise PromotionError(
+            f"{request.run}: refused by {', '.join(map(repr, failed))}; the champion stays",
+            advice="again" if failed == ["veto"] else "",
+        )
     _say(f"{done.name} is champion now")
 
 

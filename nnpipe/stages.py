@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -265,15 +265,29 @@ class Evaluated:
     sha256: str  # of metrics.json
 
 
-def find_weights(request: EvaluateRequest) -> tuple[Path, Path, str]:
-    """Return the weights to measure, the champion's, and the data set they were trained on.
+class Found(NamedTuple):
+    """The weights to measure, and the champion to compare them with."""
+
+    path: Path
+    champion: Path
+    trained_on: str  # name of the data set
+    digests: list[str | None]  # SHA-256 of both files; None: it cannot be read
+
+
+def find_weights(request: EvaluateRequest) -> Found:
+    """Find the weights to measure, and the champion.
 
     Raises:
         WeightsError: the weights file is missing or damaged.
     """
     champion = champion_of(request.weights_dir)
     path = request.weights or champion
-    return path, champion, weights.load(path).metadata.dataset
+    trained_on, digests = weights.load(path).metadata.dataset, list[str | None]()
+    for file in (path, champion):
+        digests.append(None)
+        with suppress(OSError):
+            digests[-1] = sha256(read_bytes(file))
+    return Found(path, champion, trained_on, digests)
 
 
 def evaluate(request: EvaluateRequest) -> Evaluated:
@@ -291,7 +305,7 @@ def evaluate(request: EvaluateRequest) -> Evaluated:
     folder = request.folder
     if folder and request.dataset:
         raise EvaluationError("name a data set to measure on, or a folder, not both")
-    path, champion, trained_on = find_weights(request)
+    found = path, champion, trained_on, digests = find_weights(request)
     dataset = request.dataset or trained_on
     name = "champion" if path.resolve() == champion.resolve() else path.resolve().parent.name
     measured_on = folder.resolve().name if folder else "" if dataset == trained_on else dataset
@@ -305,8 +319,7 @@ def evaluate(request: EvaluateRequest) -> Evaluated:
     else:
         pictures = labelled.from_dataset(datasets.load(dataset, request.data_dir))
     decision = None
-    is_champion = champion.is_file() and path.read_bytes() == champion.read_bytes()
-    if dataset == trained_on and not folder and not is_champion:
+    if dataset == trained_on and not folder and digests[0] != digests[1]:
         with suppress(MissingExtraError):  # the report then has no decision
             decision = judge(path, champion, data_dir=request.data_dir)
     reproduce = {"weights": request.weights, "dataset": None if folder else dataset}
@@ -319,6 +332,8 @@ def evaluate(request: EvaluateRequest) -> Evaluated:
         command=in_one_line(command_line("evaluate", reproduce)),
         decision=decision,
     )
+    if find_weights(request) != found:  # a promotion has replaced a file between two reads
+        return evaluate(request)
     with needs("report", "drawing plots"):
         metrics = report.write(out, measured, plots=request.plots)
     return Evaluated(

@@ -12,7 +12,6 @@ import numpy as np
 
 from nnpipe import __version__
 from nnpipe.champions import Decision
-from nnpipe.champions.rules import SIGNIFICANCE
 from nnpipe.classifier import Classifier
 from nnpipe.evaluation import CLASSES, Evaluation, evaluate, robustness
 from nnpipe.evaluation.cases import MOST, Duplicate, find_duplicates, first
@@ -27,6 +26,9 @@ from nnpipe.settings import command_line
 from nnpipe.weights import Metadata
 
 FORMAT_VERSION = 1
+
+SIGNIFICANCE = 0.05
+"""Significance level of the McNemar test: above it, a difference from the champion is not clear."""
 
 EXAMPLES = 6
 """Pictures of each confused pair."""

@@ -142,14 +142,14 @@ class Site:
             self.stop(name)
         self.cut_the_power()
 
-    def run(self, *command, timeout=120):
-        return self.python("-m", *command, timeout=timeout)
+    def run(self, *command, timeout=120, **environment):
+        return self.python("-m", *command, timeout=timeout, **environment)
 
-    def python(self, *arguments, timeout=120):
+    def python(self, *arguments, timeout=120, **environment):
         return subprocess.run(
             [sys.executable, *arguments],
             cwd=self.folder,
-            env=self.environment,
+            env=self.environment | environment,
             capture_output=True,
             text=True,
             timeout=timeout,

@@ -21,12 +21,15 @@ from nnpipe.settings import DATA, REPORTS, EvaluateRequest, ScoreRequest
 def after_promotion(
     model: str = "champion",
     weights: Path | None = None,
+    weights_dir: Path | None = None,
     source: str = "samples",
     out: Path = REPORTS / "promoted",
     data_dir: Path = DATA,
 ) -> Summary:
     """Measure a new champion on the test digits and score the samples with it."""
-    evaluation = EvaluateRequest(weights=weights, out=out, data_dir=data_dir)
+    evaluation = EvaluateRequest(
+        weights=weights, weights_dir=weights_dir, out=out, data_dir=data_dir
+    )
     scores = str(out / "scores.csv")
     scoring = ScoreRequest(source=source, out=scores, weights=weights, incremental=True)
     evaluate_once(evaluation, force=False)

@@ -21,7 +21,10 @@ from nnpipe.errors import NnpipeError
 FILE = Path("automations.yaml")
 
 Notify = Annotated[
-    str | None, typer.Option(help="Notification block, as TYPE/NAME. By default nothing notifies.")
+    str | None,
+    typer.Option(
+        help="Notification block, as TYPE/NAME. Without it, what notifies is left as it is."
+    ),
 ]
 
 
@@ -77,7 +80,7 @@ def put(block: str | None) -> list[str]:
                 automation.update()
             else:
                 automation.create()
-            print(f"{automation.name}: {'changed' if there else 'created'}")
+            print(f"{automation.name}: {'updated' if there else 'created'}")
     return left_out
 
 
@@ -94,7 +97,7 @@ def apply(notify: Notify = None) -> None:
     except PrefectHTTPStatusError as error:
         sys.exit(f"the server refuses the automations: {error.response.text}")
     if left_out:
-        print(f"Without --notify, these are left out: {', '.join(left_out)}.")
+        print(f"Without --notify, these are left as they are: {', '.join(left_out)}.")
 
 
 if __name__ == "__main__":

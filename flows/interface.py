@@ -55,7 +55,7 @@ def run_by_hand(flow: Flow[..., Any]) -> None:
     @wraps(flow.fn)
     def call(**parameters: Any) -> None:
         try:
-            print(f"\n{flow(**parameters)}")
+            print(f"\n{_shown(flow(**parameters))}")
         except NnpipeError as error:
             sys.exit(f"\n{flow.name}: {error}")
         except RuntimeError as error:
@@ -71,6 +71,13 @@ def run_by_hand(flow: Flow[..., Any]) -> None:
     app = typer.Typer(pretty_exceptions_enable=False, add_completion=False, context_settings=names)
     app.command(help=(flow.description or "").split("Args:")[0])(as_command(call))
     app()
+
+
+def _shown(result: Any) -> str:
+    """Return what people see of a result: a dataclass without a text of its own as a list."""
+    if type(result).__str__ is not object.__str__:
+        return str(result)
+    return "\n".join(f"  {name:19}  {value}" for name, value in vars(result).items())
 
 
 def artifact_key(kind: str, about: object) -> str:

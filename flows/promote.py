@@ -8,7 +8,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 
-from flows.interface import HOOKS, described, run_by_hand
+from flows.interface import HOOKS, artifact_key, described, run_by_hand
 from nnpipe.champions import Promotion, Store
 from nnpipe.runs import WEIGHTS_FILE
 from nnpipe.settings import DATA, PromoteRequest
@@ -24,23 +24,41 @@ def promote_stage(request: PromoteRequest) -> Promotion:
     store, run = Store(request.weights_dir), request.run
     done = store.promote(run, data_dir=request.data_dir, again=request.again)
     if done.promoted and done.name:  # first, because the rest may fail
-        emit_event(
-            PROMOTED,
-            resource={"prefect.resource.id": f"nnpipe.model.{done.name}"},
-            payload={
-                "weights": str(store.archive.folder / done.name / WEIGHTS_FILE),
-                "sha256": done.sha256,
-            },
-        )
-        log.info("%s is the champion now", run.name)
-    for rule in done.decision.rules:
-        log.info("%s: %s (%s)", rule.name, "met" if rule.passed else "NOT MET", rule.reason)
+        reasons = {rule.name: rule.reason for rule in done.decision.rules}
+        announce(PROMOTED, store, name=done.name, why=reasons.get("better", ""))
+    for line in str(done).splitlines():
+        log.info(line)
+    if not done.promoted:
+        log.info("%s: not promoted; the champion stays", run.name)
     create_table_artifact(
         [asdict(rule) for rule in done.decision.rules],
-        key="promotion",
+        key=artifact_key("promotion", store.root),
         description=f"{run.name}: {'promoted' if done.promoted else 'not promoted'}",
     )
     return done
+
+
+def announce(event: str, store: Store, *, name: str, why: str) -> None:
+    """Emit an event about a new champion; automations.yaml makes a notification of it.
+
+    Args:
+        event: its name.
+        store: where it is champion.
+        name: of its folder below former.
+        why: it is champion, for people.
+    """
+    former = store.archive.read(store.archive.folder / name)
+    emit_event(
+        event,
+        resource={"prefect.resource.id": f"nnpipe.model.{name}"},
+        payload={
+            "name": name,
+            "weights_dir": str(store.root.resolve()),
+            "weights": str((store.archive.folder / name / WEIGHTS_FILE).resolve()),
+            "sha256": former.sha256,
+            "why": why,
+        },
+    )
 
 
 @flow(name="promote", flow_run_name="promote-{run.name}", timeout_seconds=3600, **HOOKS)
@@ -49,7 +67,8 @@ def promote(
     run: Path, again: bool = False, weights_dir: Path | None = None, data_dir: Path = DATA
 ) -> Promotion:
     """Make a candidate the champion if it reads the validation digits better."""
-    return promote_stage(PromoteRequest.pick(locals()))
+    request = PromoteRequest.pick(locals())
+    return promote_stage(request)
 
 
 if __name__ == "__main__":

@@ -371,15 +371,15 @@ def promote(request: settings.PromoteRequest) -> None:
 
     store = Store(request.weights_dir)
     done = store.promote(request.run, data_dir=request.data_dir, again=request.again)
-    for rule in done.decision.rules:
-        _say(f"{rule.name:9}  {'ok' if rule.passed else 'refused':7}  {rule.reason}")
+    *rules, verdict = str(done).splitlines()
+    for rule in rules:
+        _say(rule)
     if not done.promoted:
-        failed = [rule.name for rule in done.decision.rules if not rule.passed]
+        vetoed = done.decision.rules[0].name == "veto"
         raise PromotionError(
-            f"{request.run}: refused by {', '.join(map(repr, failed))}; the champion stays",
-            advice="again" if failed == ["veto"] else "",
+            f"{request.run}: {verdict}; the champion stays", advice="again" if vetoed else ""
         )
-    _say(f"{done.name} is champion now")
+    _say(verdict)
 
 
 @models_app.command()
@@ -388,8 +388,7 @@ def rollback(name: str | None = None, *, weights_dir: Path | None = None) -> Non
     """Bring a former champion back, byte for byte; 'nnpipe models list' shows them."""
     from nnpipe.champions import Store
 
-    former = Store(weights_dir).rollback(name)
-    _say(f"{former.name} is champion now")
+    _say(str(Store(weights_dir).rollback(name)))
 
 
 def _say(text: str) -> None:

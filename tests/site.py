@@ -182,9 +182,10 @@ class Site:
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             return False
 
-    def create(self, deployment, **parameters):
+    def create(self, deployment, tags=(), **parameters):
         found = self.ask(f"deployments/name/{deployment}")
-        made = self.ask(f"deployments/{found['id']}/create_flow_run", parameters=parameters)
+        wanted = {"parameters": parameters} | ({"tags": tags} if tags else {})
+        made = self.ask(f"deployments/{found['id']}/create_flow_run", **wanted)
         return made["id"]
 
     def started(self, deployment, **parameters):

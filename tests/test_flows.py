@@ -350,7 +350,7 @@ def test_what_nnpipe_logs_is_in_the_log_of_the_run(tmp_path, many_pictures):
     def said():
         return "\n".join(line["message"] for line in ask("/logs/filter", logs=run))
 
-    until(lambda: "every file is scored: no earlier run was finished" in said())
+    until(lambda: "every file is scored: there is no table of an earlier run" in said())
 
 
 @pytest.mark.parametrize("runner", ["threads", "processes", "dask"])

@@ -290,7 +290,7 @@ def test_only_what_is_new_or_has_changed_is_scored(folder, tmp_path, small_shard
     caplog.set_level("INFO")
     target = tmp_path / out
     assert score_here(folder, target, incremental=True).scored == 7
-    assert "every file is scored: no earlier run was finished" in caplog.text
+    assert "every file is scored: there is no table of an earlier run" in caplog.text
     assert score_here(folder, target, incremental=True).scored == 0
 
     (folder / "new.png").write_bytes(encoded(picture(8), "PNG"))
@@ -336,7 +336,7 @@ def test_nothing_stale_is_used_again(folder, tmp_path, weights_file, monkeypatch
     score_here(folder, out, incremental=True)
     assert score_here(folder, out, incremental=True, reject_rate=0).scored == 7
     usual = Classifier.load().threshold
-    assert caplog.messages[-1] == f"every file is scored: the threshold changed ({usual} → 0.0)"
+    assert caplog.messages[-1] == f"every file is scored: the threshold changed ({usual:.4g} → 0)"
     sub = score_here(folder / "sub", out, incremental=True, reject_rate=0)
     assert (sub.files, sub.scored) == (3, 3)
     why = f"every file is scored: another source ({folder} → {folder / 'sub'})"
@@ -480,7 +480,7 @@ def test_errors_may_be_tried_again_and_all_be_remembered(folder, tmp_path):
 
 
 def test_errors_of_no_run_or_of_another_cannot_be_tried_again(folder, tmp_path, weights_file):
-    with pytest.raises(ScoringError, match="no earlier run was finished") as raised:
+    with pytest.raises(ScoringError, match="there is no table of an earlier run") as raised:
         score_here(folder, tmp_path / "out.csv", retry_errors=True)
     assert raised.value.advice == "retry_errors"
     score_here(folder, tmp_path / "out.csv")

@@ -14,7 +14,7 @@ from nnpipe import records
 from nnpipe.classifier import champion
 from nnpipe.errors import LostError, ScoringError, SettingError, WeightsError
 from nnpipe.scoring import local, planning, read_rows
-from nnpipe.scoring.entries import MOST_LOST, WAITING
+from nnpipe.scoring.entries import DROPPED, MOST_LOST, WAITING
 from nnpipe.scoring.plan import load_plan
 from nnpipe.scoring.rows import COLUMNS, Row
 from nnpipe.scoring.shards import score_shard
@@ -137,7 +137,7 @@ def test_rows_of_files_that_are_gone_stay_until_they_are_pruned(
     assert found["gone"].dtype == bool
     assert list(found["path"][found["gone"]]) == gone(target)
     summary = scan(folder, target, prune=True)
-    assert (summary.files, summary.gone) == (3, 0)
+    assert (summary.files, summary.gone, summary.skipped) == (3, 0, {DROPPED: 4})
     assert list(table(target)) == ["a.jpg", "empty", "notes.txt"]
 
 

@@ -41,6 +41,9 @@ class Former:
     replaced: int | None  # number of its predecessor; None: it is the first
     rules: tuple[Rule, ...]
 
+    def __str__(self) -> str:
+        return f"{self.name} is the champion now"
+
 
 @dataclass(frozen=True)
 class Veto:

@@ -174,8 +174,8 @@ def compare_scores(
     passed = bool(before - now <= RECALL_LOSS + 1e-9)  # as floats, 0.99 − 0.98 is more than 0.01
     each = (
         f"{'no digit loses more than' if passed else 'the most that a digit may lose is'} "
-        f"{RECALL_LOSS:.0%} of its recall; digit {digit} does worst, {before:.2%} before and "
-        f"{now:.2%} now"
+        f"{100 * RECALL_LOSS:.0f} point of recall; digit {digit} does worst, {before:.2%} before "
+        f"and {now:.2%} now"
     )
     return [
         Rule("not worse", counts.lost <= counts.gained, totals),

@@ -42,6 +42,13 @@ class Promotion:
     name: str | None  # of its folder below former; None: it was refused
     sha256: str  # of its weights
 
+    def __str__(self) -> str:
+        rules = self.decision.rules
+        lines = [f"{r.name:9}  {'ok' if r.passed else 'refused':7}  {r.reason}" for r in rules]
+        failed = ", ".join(repr(rule.name) for rule in rules if not rule.passed)
+        verdict = f"{self.name} is the champion now"
+        return "\n".join([*lines, verdict if self.promoted else f"refused by {failed}"])
+
 
 @dataclass(frozen=True)
 class ListedModel:
@@ -175,7 +182,9 @@ class Store:
         """Note that one champion was rolled back, and that a person wants another one."""
         wanted = self.archive.files(to)[WEIGHTS_FILE]
         network = _network(records.read_bytes(self.champion)) if left else None
-        veto = Veto(network, left.name, runs.now()) if left and network else None
+        veto = None
+        if left and network and to.number < left.number:  # else it is the way forward again
+            veto = Veto(network, left.name, runs.now())
         self.archive.change_vetoes(add=veto, lift=_network(wanted))
 
     def models(self) -> list[ListedModel]:

@@ -16,6 +16,9 @@ LITTER = "hidden file or system litter"
 WAITING = "still being written; the next run reads it"
 """The reason in the summary for files that have just changed; see `WAITS`."""
 
+DROPPED = "gone; its row is dropped"
+"""The reason in the summary for files whose rows a run with ``prune`` drops."""
+
 WAITS = "waits"
 """The stamp of a file that may still be written; no other stamp begins with a letter."""
 

@@ -68,7 +68,7 @@ CHANGES = {
     "source": "another source ({} → {})",
     "weights": "the weights changed (SHA-256 {:.8}… → {:.8}…)",
     "preprocessing": "the preprocessing version changed ({} → {})",
-    "threshold": "the threshold changed ({} → {})",
+    "threshold": "the threshold changed ({:.4g} → {:.4g})",
 }
 """What makes all rows differ from those of the run before: field of a command → the reason."""
 

@@ -18,7 +18,7 @@ from nnpipe.files import replacing, sha256
 from nnpipe.places import Place, in_one_line
 from nnpipe.preprocess import PREPROCESSING_VERSION
 from nnpipe.scoring import manifest
-from nnpipe.scoring.entries import LITTER, WAITING, WAITS, Entry, Source, is_litter
+from nnpipe.scoring.entries import DROPPED, LITTER, WAITING, WAITS, Entry, Source, is_litter
 from nnpipe.scoring.manifest import Line
 from nnpipe.scoring.outputs import ELSEWHERE, check_own, output_of, read_rows
 from nnpipe.scoring.plan import MANIFEST, PLAN, WEIGHTS, Command, Plan, clear, hold, load_plan
@@ -153,7 +153,7 @@ def _earlier(finished: Finished | None, plan: Plan | None, *, command: Command) 
     """
     if not command.incremental and not command.retry_errors:
         return None
-    why = finished.command.changes(command) if finished else ["no earlier run was finished"]
+    why = finished.command.changes(command) if finished else ["there is no table of an earlier run"]
     if finished and command.incremental and not (plan or why):
         what = "left no records" if finished.command.incremental else "was not incremental"
         why = [f"the run before {what}, so it is not known which files have changed"]
@@ -219,7 +219,10 @@ def _make(
                 continue
             if entry:
                 skip(entry.path, WAITING)
-            elif command.prune or (is_litter(old.path) and not source.named):
+            elif command.prune:
+                skip(old.path, DROPPED)
+                continue
+            elif is_litter(old.path) and not source.named:
                 continue
             if row:
                 yield Line(old, row._replace(gone=not entry))

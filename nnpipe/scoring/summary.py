@@ -17,7 +17,7 @@ from nnpipe.files import replacing, sha256_of, write_json
 from nnpipe.places import Place
 from nnpipe.runs import now
 from nnpipe.scoring import outputs
-from nnpipe.scoring.entries import LITTER, WAITING, Content, Entry, Skip, Source
+from nnpipe.scoring.entries import DROPPED, LITTER, WAITING, Content, Entry, Skip, Source
 from nnpipe.scoring.plan import MALFORMED, OURS, PLAN, Command, Plan, clear
 from nnpipe.scoring.rows import SUFFIXES
 from nnpipe.scoring.statistics import REASONS, Statistics, load_statistics
@@ -62,7 +62,7 @@ class Summary:
 
         Litter, nnpipe's own files, files that are gone and those that wait do not count.
         """
-        uncounted = {LITTER, WAITING, WRITTEN_BY_NNPIPE}
+        uncounted = {DROPPED, LITTER, WAITING, WRITTEN_BY_NNPIPE}
         here = self.files - self.gone
         return self.statuses.get("ok", 0) == here and self.skipped.keys() <= uncounted
 

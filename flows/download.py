@@ -26,7 +26,6 @@ def _network_failed(task: Any, run: Any, state: Any) -> bool:
     retry_delay_seconds=exponential_backoff(backoff_factor=2),
     retry_jitter_factor=0.5,
     retry_condition_fn=_network_failed,
-    tags=["download"],
     cache_policy=NO_CACHE,
 )
 def fetch_mnist(data_dir: Path, mirror: str | None) -> None:

@@ -12,7 +12,7 @@ from prefect import artifacts, flow, task
 from prefect.runtime import flow_run
 
 from flows.caching import once
-from flows.interface import HOOKS, artifact_key, described, run_by_hand
+from flows.interface import HOOKS, artifact_key, attempt, described, run_by_hand
 from nnpipe import datasets, stages
 from nnpipe.errors import EvaluationError
 from nnpipe.settings import DATA, DataSet, EvaluateRequest
@@ -32,7 +32,7 @@ def _inputs(request: EvaluateRequest) -> dict[str, Any] | None:
     }
 
 
-@task(name="evaluate", tags=["evaluation"], persist_result=False)
+@task(name="evaluate", persist_result=False)
 def evaluate_stage(request: EvaluateRequest) -> Evaluated:
     """Measure, and write a report."""
     return stages.evaluate(request)
@@ -65,13 +65,14 @@ def _show(report: Path, *, plots: bool) -> None:
 
     page = (report / "report.html").resolve()  # not as a link: browsers refuse links to files
     text = f"{summary.read_text(encoding='utf-8')}\nThe whole report: `{page}`\n"
-    artifacts.create_markdown_artifact(text, **about("evaluation"))
+    attempt(artifacts.create_markdown_artifact, text, **about("evaluation"))
     classes = json.loads(figures.read_text(encoding="utf-8"))["classes"]
-    artifacts.create_table_artifact([_row(figures) for figures in classes], **about("per-class"))
+    rows = [_row(figures) for figures in classes]
+    attempt(artifacts.create_table_artifact, rows, **about("per-class"))
     for picture in pictures:
         # Send the picture itself: the browser may have no access to the files of this machine.
         url = f"data:image/png;base64,{base64.b64encode(picture.read_bytes()).decode()}"
-        artifacts.create_image_artifact(url, **about("confusion"))
+        attempt(artifacts.create_image_artifact, url, **about("confusion"))
 
 
 def _row(figures: dict[str, Any]) -> dict[str, Any]:

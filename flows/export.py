@@ -24,7 +24,7 @@ def _inputs(request: ExportRequest) -> dict[str, Any]:
     }
 
 
-@task(name="export", tags=["export"], persist_result=False)
+@task(name="export", persist_result=False)
 def export_stage(request: ExportRequest) -> Exported:
     """Export, and check that NumPy and PyTorch read alike."""
     return stages.export(request)

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextvars import copy_context
+from dataclasses import is_dataclass
 from functools import wraps
 from typing import Annotated, Any, Self, TypeVar
 
@@ -75,7 +76,7 @@ def run_by_hand(flow: Flow[..., Any]) -> None:
 
 def _shown(result: Any) -> str:
     """Return what people see of a result: a dataclass without a text of its own as a list."""
-    if type(result).__str__ is not object.__str__:
+    if "__str__" in vars(type(result)) or not is_dataclass(result):
         return str(result)
     return "\n".join(f"  {name:19}  {value}" for name, value in vars(result).items())
 
@@ -116,20 +117,20 @@ class Progress:
 
     def _send(self, description: str) -> None:
         shown, over = 0.0, False
-        artifact = _attempt(create_progress_artifact, shown, description=description)
+        artifact = attempt(create_progress_artifact, shown, description=description)
         while artifact is not None and not over:
             over = self._over.wait(SECONDS_BETWEEN_CALLS)
             if shown != self._share:
                 shown = self._share
-                _attempt(update_progress_artifact, artifact, round(100 * shown, 1))
+                attempt(update_progress_artifact, artifact, round(100 * shown, 1))
 
 
-def _attempt(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Call a function of Prefect; if it fails, log that and return None."""
+def attempt(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call a function that shows something; if it fails, log that and return None."""
     try:
         return call(*args, **kwargs)
     except Exception as error:  # the server may answer anything
-        log.warning("progress is not shown: %s", error)
+        log.warning("not shown on Prefect's page: %s", error)
         return None
 
 

@@ -8,7 +8,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 
-from flows.interface import HOOKS, artifact_key, described, run_by_hand
+from flows.interface import HOOKS, artifact_key, attempt, described, run_by_hand
 from nnpipe.champions import Promotion, Store
 from nnpipe.runs import WEIGHTS_FILE
 from nnpipe.settings import DATA, PromoteRequest
@@ -30,7 +30,8 @@ def promote_stage(request: PromoteRequest) -> Promotion:
         log.info(line)
     if not done.promoted:
         log.info("%s: not promoted; the champion stays", run.name)
-    create_table_artifact(
+    attempt(
+        create_table_artifact,
         [asdict(rule) for rule in done.decision.rules],
         key=artifact_key("promotion", store.root),
         description=f"{run.name}: {'promoted' if done.promoted else 'not promoted'}",

@@ -15,7 +15,7 @@ from prefect.futures import PrefectFuture
 from prefect.states import Cancelled
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
-from flows.interface import HOOKS, Progress, artifact_key, described, run_by_hand
+from flows.interface import HOOKS, Progress, artifact_key, attempt, described, run_by_hand
 from flows.stopping import StoppedError, report, stoppable
 from nnpipe.errors import NnpipeError, ScoringError, needs
 from nnpipe.places import place
@@ -71,12 +71,8 @@ def task_runner(kind: Runner, *, workers: int, dask_address: str | None) -> Task
     return DaskTaskRunner(cluster_kwargs={**cluster, "n_workers": workers, "threads_per_worker": 1})
 
 
-@task(
-    name="score-shards",
-    task_run_name="score-shards-from-{shards[0]}",
-    tags=["scoring"],
-    cache_policy=NO_CACHE,
-)
+# No tag: each start of a tagged task asks the server for a slot, and fails if it is away.
+@task(name="score-shards", task_run_name="score-shards-from-{shards[0]}", cache_policy=NO_CACHE)
 def score_shards(state: str, plan_id: str, *, shards: list[int]) -> int | State[int]:
     """Score some shards of the plan and return the number of their files."""
     plan = open_again(place(state), plan_id)
@@ -114,7 +110,8 @@ def score_source(
         progress.show(1)
     log.info("%s: %s", out, summary)
     text = f"# {out}\n\n```\n{summary}\n```\n"
-    create_markdown_artifact(text, key=artifact_key("scores", source), description=source)
+    key = artifact_key("scores", source)
+    attempt(create_markdown_artifact, text, key=key, description=source)
     return summary
 
 

@@ -19,6 +19,7 @@ from nnpipe.settings import DATA, DataSet, Engine, Recipe, TrainRequest
 from nnpipe.stages import Trained
 
 
+# With this tag, a limit of Prefect can hold the trainings at one at a time.
 @task(name="train", task_run_name="train-{request.name}", tags=["training"], persist_result=False)
 def train_stage(request: TrainRequest) -> Trained:
     """Train, and log about ten of the epochs."""

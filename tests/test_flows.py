@@ -977,7 +977,7 @@ def test_a_progress_bar_that_fails_does_not_fail_the_work(monkeypatch, caplog):
     monkeypatch.setattr(flows.interface, "create_progress_artifact", fail)
     with Progress("work") as progress:
         progress.show(0.5)
-    assert "progress is not shown: no server" in caplog.text
+    assert "not shown on Prefect's page: no server" in caplog.text
 
 
 @pytest.mark.parametrize(

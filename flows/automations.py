@@ -35,7 +35,10 @@ def _with_ids(action: dict[str, Any], *, block: str, client: SyncPrefectClient) 
     try:
         if "block_document_id" in action:
             kind, _, document = block.partition("/")
-            ids["block_document_id"] = client.read_block_document_by_name(document, kind).id
+            found = client.read_block_document_by_name(document, kind)
+            if not (found.block_schema and "notify" in found.block_schema.capabilities):
+                raise NnpipeError(f"{name} cannot notify; see 'prefect block types ls'")
+            ids["block_document_id"] = found.id
         if name := action.get("deployment_id", ""):
             ids["deployment_id"] = client.read_deployment_by_name(name).id
     except ObjectNotFound:
@@ -56,7 +59,7 @@ def put(block: str | None) -> list[str]:
             for entry in yaml.safe_load(FILE.read_text(encoding="utf-8"))["automations"]:
                 actions = entry["actions"]
                 if not block and any("block_document_id" in action for action in actions):
-                    left_out.append(entry["name"])
+                    left_out.append(str(entry["name"]))
                     continue
                 actions = [
                     _with_ids(action, block=block or "", client=client) for action in actions
@@ -65,16 +68,18 @@ def put(block: str | None) -> list[str]:
         except ValidationError as error:
             where = ".".join(str(part) for part in error.errors()[0]["loc"])
             raise NnpipeError(
-                f"{FILE}: {entry['name']}: {where}: {error.errors()[0]['msg']}"
+                f"{FILE}: {entry.get('name')}: {where}: {error.errors()[0]['msg']}"
             ) from error
-        except (OSError, yaml.YAMLError) as error:
+        except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
             raise NnpipeError(f"{FILE}: {' '.join(str(error).split())}") from error
-        except (LookupError, TypeError, AttributeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise NnpipeError(
                 f"{FILE}: expected a list 'automations' of entries with name, trigger and actions"
             ) from error
         for automation in automations:
             there = client.read_automations_by_name(automation.name)
+            for double in there[1:]:  # this command ran twice at once
+                client.delete_automation(double.id)
             if there:
                 automation.id = there[0].id
                 automation.update()

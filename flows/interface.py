@@ -59,6 +59,8 @@ def run_by_hand(flow: Flow[..., Any]) -> None:
             print(f"\n{_shown(flow(**parameters))}")
         except NnpipeError as error:
             sys.exit(f"\n{flow.name}: {error}")
+        except UnicodeEncodeError as error:
+            sys.exit(f"\n{flow.name}: Prefect takes no text that is not UTF-8 ({error})")
         except RuntimeError as error:
             if not str(error).startswith("Failed to reach API"):
                 raise

@@ -1,5 +1,6 @@
 """The flow ``score-folder``: score a folder of pictures into a table with one row per file."""
 
+import os
 import threading
 import time
 from dataclasses import asdict
@@ -19,7 +20,7 @@ from flows.interface import HOOKS, Progress, artifact_key, attempt, described, r
 from flows.stopping import StoppedError, report, stoppable
 from nnpipe.errors import NnpipeError, ScoringError, needs
 from nnpipe.places import place
-from nnpipe.processes import cores
+from nnpipe.processes import cores, tie_to
 from nnpipe.scoring import Summary
 from nnpipe.scoring.outputs import output_of
 from nnpipe.scoring.plan import Plan, open_again
@@ -59,7 +60,9 @@ def task_runner(kind: Runner, *, workers: int, dask_address: str | None) -> Task
     if kind == "threads":
         return ThreadPoolTaskRunner(max_workers=workers)
     if kind == "processes":
-        return ProcessPoolTaskRunner(max_workers=workers)
+        return ProcessPoolTaskRunner(
+            max_workers=workers, initializer=tie_to, initargs=(os.getpid(),)
+        )
     with needs("dask", "Dask"):
         from prefect_dask.task_runners import DaskTaskRunner
     if dask_address:

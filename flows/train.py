@@ -57,10 +57,10 @@ def train_once(request: TrainRequest, *, force: bool) -> Trained:
         if _can_be_used(Store(request.weights_dir).runs / name):
             named = replace(request, run=name)
 
-    def inputs(_: TrainRequest) -> dict[str, Any]:
+    def inputs(chosen: TrainRequest) -> dict[str, Any]:
         root = Store(request.weights_dir).root.resolve()
         # The content of the folder of the data counts, not its path.
-        return asdict(request) | {"data": data, "data_dir": None, "weights_dir": root}
+        return asdict(chosen) | {"data": data, "data_dir": None, "weights_dir": root}
 
     def outputs(trained: Trained) -> dict[Path, str | None]:
         return {trained.trained: trained.sha256, trained.run / runs.RECORD: None}

@@ -39,7 +39,7 @@ HINTS = {
     "out": Hint("name another one with --out", "name another one with 'out'"),
     "port": Hint("choose another with --port; 0 takes a free one", "choose another port"),
     "predict": Hint("to read a single picture, use 'nnpipe predict'", "score a folder or a list"),
-    "relist": Hint("the next run lists the files again"),
+    "relist": Hint("what is done is kept; the next run lists the files again"),
     "retry_errors": Hint("score it without --retry-errors", "score it without 'retry_errors'"),
     "rollback": Hint(
         "'nnpipe models list' shows all, 'nnpipe models rollback NAME' brings one back",

@@ -65,7 +65,7 @@ ENVIRONMENT = {
 """Environment variables of a child."""
 
 # A child imports nothing from the working folder and does not run the parent's program again. The
-# first lines do what `_tie_to` does, because the import after them takes a while.
+# first lines do what `tie_to` does, because the import after them takes a while.
 START = [
     *(sys.executable, "-P", "-c"),
     "import ctypes, os, sys\n"
@@ -390,7 +390,7 @@ def _shared_memory() -> int:
 def main() -> None:
     """Do jobs as a process of its own, which `START` starts."""
     parent, pipe, reports = map(int, sys.argv[1:])
-    _tie_to(parent)
+    tie_to(parent)
     _serve(Connection(pipe), reports)
 
 
@@ -402,7 +402,7 @@ def _fork(pipe: Connection, reports: int) -> int:
         pid = os.fork()
     if not pid:
         try:
-            _tie_to(parent)
+            tie_to(parent)
             os.setsid()
             _serve(pipe, reports)
         finally:
@@ -410,7 +410,7 @@ def _fork(pipe: Connection, reports: int) -> int:
     return pid
 
 
-def _tie_to(parent: int) -> None:
+def tie_to(parent: int) -> None:
     """End this process when its parent ends, in whatever way."""
     set_death_signal = 1  # PR_SET_PDEATHSIG of linux/prctl.h
     if sys.platform != "linux" or ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL):

@@ -449,6 +449,10 @@ def test_nothing_is_promoted_while_it_is_not_known_what_was_rolled_back(root, te
     assert content(root) == before
     assert models(root)[0].state == "champion"
     (root / "former/vetoes.json").unlink()
+    (root / "former/vetoes.json").symlink_to("nowhere")
+    with pytest.raises(PromotionError, match="it is not known what was rolled back"):
+        promote(root / "runs/r2", root, root)
+    (root / "former/vetoes.json").unlink()
     rollback(root)
     assert (root / "former/vetoes.json").exists()
 

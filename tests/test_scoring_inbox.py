@@ -13,7 +13,7 @@ import pytest
 from nnpipe import records
 from nnpipe.classifier import champion
 from nnpipe.errors import LostError, ScoringError, SettingError, WeightsError
-from nnpipe.scoring import local, planning, read_rows
+from nnpipe.scoring import local, outputs, planning, read_rows
 from nnpipe.scoring.entries import DROPPED, MOST_LOST, WAITING
 from nnpipe.scoring.plan import load_plan
 from nnpipe.scoring.rows import COLUMNS, Row
@@ -553,3 +553,50 @@ def test_an_inbox_whose_files_move_on_during_a_run_heals_by_itself(tmp_path):
     assert caught.value.advice == "relist"
     assert scan(inbox, out).files == 1
     assert set(table(out)) == {"first.png"}
+
+
+@pytest.mark.parametrize("out", OUTPUTS)
+@pytest.mark.parametrize("change", [{}, {"weights": True}, {"retry_errors": True}])
+def test_a_run_that_dies_while_it_publishes_loses_no_row(
+    tmp_path, folder, out, change, monkeypatch, weights_file
+):
+    """Even if another command follows, such as one with a champion that was promoted meanwhile."""
+    target = tmp_path / out
+    scan(folder, target)
+    (folder / "b.png").unlink()
+    scan(folder, target)
+    (folder / "new.png").write_bytes(encoded(picture(5), "PNG"))
+    with monkeypatch.context() as patched:
+        patched.setattr(outputs, "assemble", dies_after_announcing)
+        with pytest.raises(KeyboardInterrupt):
+            scan(folder, target)
+    assert not summary_file(target).exists()
+    options = change | ({"weights": weights_file} if "weights" in change else {})
+    summary = scan(folder, target, **options)
+    assert (summary.files, summary.gone) == (len(ALL) + 1, 1)
+    assert set(table(target)) == {*ALL, "new.png"}
+    assert gone(target) == ["b.png"]
+    if not change:
+        assert summary.scored == 1
+
+
+def dies_after_announcing(out, parts, *, form, scratch, announce):
+    announce({out.name: "0" * 64} if out.suffix else {})
+    raise KeyboardInterrupt
+
+
+def test_files_that_were_read_before_others_moved_on_are_not_read_again(tmp_path):
+    inbox, out = tmp_path / "inbox", tmp_path / "out.csv"
+    inbox.mkdir()
+    for number in range(4 * MOST_LOST):
+        (inbox / f"{number:03}.png").write_bytes(encoded(picture(number % 10), "PNG"))
+    with open_plan(str(inbox), str(out), incremental=True) as plan:
+        score_shard(plan, 0, classifier=plan.classifier())
+        first = plan.counts[0]
+    for number in range(first, 2 * MOST_LOST + first):
+        (inbox / f"{number:03}.png").unlink()
+    with pytest.raises(LostError):
+        scan(inbox, out)
+    summary = scan(inbox, out)
+    assert summary.files == 2 * MOST_LOST
+    assert summary.kept >= first

@@ -5,6 +5,7 @@ former/champion.json   the number of the champion, and of its predecessor
 former/vetoes.json     networks that were rolled back
 """
 
+import os
 import re
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -115,11 +116,11 @@ class Archive:
             PromotionError: their list is damaged.
         """
         path = self.folder / VETOES
+        if not os.path.lexists(path):
+            return []
         try:
             vetoes: list[Veto] = records.load(list[Veto], path)
             return vetoes
-        except FileNotFoundError:
-            return []
         except (OSError, ValueError) as error:
             raise PromotionError(
                 f"{path}: cannot be understood ({in_one_line(error)}), so it is not known what was "

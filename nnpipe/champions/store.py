@@ -174,18 +174,14 @@ class Store:
                     f"{which if name is None else f' {name!r}'}",
                     advice="models",
                 )
-            self._veto(present, matches[0])
+            wanted = _network(self.archive.files(matches[0])[WEIGHTS_FILE])
+            if present and matches[0].number < present.number:  # else it is the way forward again
+                network = _network(records.read_bytes(self.champion))
+                veto = Veto(network, present.name, runs.now()) if network else None
+                self.archive.change_vetoes(add=veto, lift=None)
             self._change(matches[0], present.number if present else None)
+            self.archive.change_vetoes(add=None, lift=wanted)
             return matches[0]
-
-    def _veto(self, left: Former | None, to: Former) -> None:
-        """Note that one champion was rolled back, and that a person wants another one."""
-        wanted = self.archive.files(to)[WEIGHTS_FILE]
-        network = _network(records.read_bytes(self.champion)) if left else None
-        veto = None
-        if left and network and to.number < left.number:  # else it is the way forward again
-            veto = Veto(network, left.name, runs.now())
-        self.archive.change_vetoes(add=veto, lift=_network(wanted))
 
     def models(self) -> list[ListedModel]:
         """The champion, former ones, the newest first, and candidates that never were champion.

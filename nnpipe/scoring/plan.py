@@ -112,6 +112,7 @@ class Plan:
     # What may be replaced: for each file of the output, by name, the SHA-256 of everything that
     # nnpipe has written to it.
     own: dict[str, list[str]] = field(default_factory=dict)
+    lost: bool = False  # whether its files went away, so that it is of no use to resume it
     run: str = ""  # id of the run: when it was planned, and the plan's id; empty before version 2
 
     @property

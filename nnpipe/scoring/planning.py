@@ -1,10 +1,11 @@
 """Making a plan, or resuming one: checks of the output, the listing, and the rows to keep."""
 
+import io
 import logging
 import secrets
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import zip_longest
@@ -20,9 +21,11 @@ from nnpipe.preprocess import PREPROCESSING_VERSION
 from nnpipe.scoring import manifest
 from nnpipe.scoring.entries import DROPPED, LITTER, WAITING, WAITS, Entry, Source, is_litter
 from nnpipe.scoring.manifest import Line
-from nnpipe.scoring.outputs import ELSEWHERE, check_own, output_of, read_rows
-from nnpipe.scoring.plan import MANIFEST, PLAN, WEIGHTS, Command, Plan, clear, hold, load_plan
+from nnpipe.scoring.outputs import ELSEWHERE, Part, check_own, output_of, read_rows
+from nnpipe.scoring.plan import MANIFEST, WEIGHTS, Command, Plan, clear, hold, load_plan
+from nnpipe.scoring.rows import Row
 from nnpipe.scoring.sources import open_source
+from nnpipe.scoring.statistics import load_statistics
 from nnpipe.scoring.summary import Finished, load_finished, summary_file, without_own
 from nnpipe.settings import ScoreRequest
 
@@ -83,18 +86,21 @@ def open_plan(request: ScoreRequest) -> Iterator[Plan]:
         if finished and finished.sha256 != hashes:  # some of its files are missing
             finished = None
         is_of_finished = old is not None and finished is not None and finished.plan == old.id
-        if old and not old.finished and not is_of_finished and old.command == command:
-            done = len(old.shards) - len(old.undone())
-            log.info("resuming: %s of %s shards are done", done, len(old.shards))
-            plan = replace(old, own=own)
+        unfinished = old if old and not (old.finished or is_of_finished) else None
+        if unfinished and unfinished.command == command and not unfinished.lost:
+            done = len(unfinished.shards) - len(unfinished.undone())
+            log.info("resuming: %s of %s shards are done", done, len(unfinished.shards))
+            plan = replace(unfinished, own=own)
         else:
+            earlier = _interrupted(unfinished, command) if unfinished else None
             plan = _make(
                 command,
                 source,
                 state=state,
                 out=out,
                 weights=content,
-                earlier=_earlier(finished, old if is_of_finished else None, command=command),
+                earlier=earlier
+                or _earlier(finished, old if is_of_finished else None, command=command),
                 own={name: [digest] for name, digest in hashes.items()},
             )
         try:
@@ -102,7 +108,7 @@ def open_plan(request: ScoreRequest) -> Iterator[Plan]:
         except LostError as error:
             if not request.incremental:
                 raise
-            (state / PLAN).unlink()  # files may leave an inbox at any time
+            replace(plan, lost=True).save()  # files may leave an inbox at any time
             raise LostError(str(error), advice="relist") from error
 
 
@@ -124,6 +130,11 @@ class _Earlier(NamedTuple):
     # files. Without stamps, only rows of files that are gone can be kept.
     plan: Plan | None
 
+    @property
+    def files(self) -> int:
+        """The number of rows."""
+        return self.finished.files
+
     def is_incremental(self, out: Place) -> bool:
         """Return True if the table is that of an incremental run, perhaps of version 1."""
         row = next(read_rows(out), None)
@@ -143,6 +154,44 @@ class _Earlier(NamedTuple):
             if entry is None or row is None or entry.path != row.path:
                 raise ScoringError(f"{out}: does not fit the state of its run; {ELSEWHERE}")
             yield Line(entry, row)
+
+
+class _Interrupted(NamedTuple):
+    """An incremental run that was not finished, whose rows may be kept."""
+
+    plan: Plan
+    stamped: bool  # whether its rows are still valid, so that the stamps of the files count
+
+    @property
+    def files(self) -> int:
+        """The number of files."""
+        return self.plan.files
+
+    def lines(self, out: Place) -> Iterator[Line]:
+        """Yield the files that have a row: one that it has read, or has kept itself."""
+        undone = set(self.plan.undone())
+        for shard in self.plan.shards:
+            lines = self.plan.lines(shard)
+            rows: Iterable[Row | None] = [line.row for line in lines]
+            if shard not in undone:
+                digest = load_statistics(self.plan.statistics(shard)).sha256
+                table = io.BytesIO()
+                self.plan.form.join(table, [Part(self.plan.part(shard), digest).content()])
+                table.seek(0)
+                rows = self.plan.form.read(table)
+            for line, row in zip(lines, rows, strict=True):
+                if row:
+                    yield Line(line.entry if self.stamped else Entry(row.path), row)
+
+
+def _interrupted(plan: Plan, command: Command) -> _Interrupted | None:
+    """Return a run that was not finished if another command may keep its rows."""
+    same = plan.command.source == command.source
+    if not (command.incremental and plan.lasting and plan.run and same):
+        return None
+    if why := plan.command.changes(command):
+        log.info("every file is scored: %s", ", ".join(why))
+    return _Interrupted(plan, not why)
 
 
 def _earlier(finished: Finished | None, plan: Plan | None, *, command: Command) -> _Earlier | None:
@@ -174,16 +223,17 @@ def _make(
     state: Place,
     out: Place,
     weights: bytes,
-    earlier: _Earlier | None,
+    earlier: _Earlier | _Interrupted | None,
     own: dict[str, list[str]],
 ) -> Plan:
     """Write the manifest of a new plan, and then the plan, which takes the old one's place."""
     plan_id = secrets.token_hex(4)
     # Files are listed again unless only errors are tried again.
     relist = command.incremental or not earlier
-    lasting = command.incremental or (earlier is not None and earlier.is_incremental(out))
+    of_table = isinstance(earlier, _Earlier) and earlier.is_incremental(out)
+    lasting = command.incremental or of_table
     skipped, named = Counter[str](), dict[str, str]()
-    if earlier and not relist:
+    if isinstance(earlier, _Earlier) and not relist:
         skipped, named = Counter(earlier.finished.skipped), earlier.finished.skipped_named
 
     def skip(path: str, why: str) -> None:
@@ -228,7 +278,7 @@ def _make(
                 yield Line(old, row._replace(gone=not entry))
 
     with manifest.in_order(entries()) as listing:
-        files = max(listing.files, earlier.finished.files if earlier else 0)
+        files = max(listing.files, earlier.files if earlier else 0)
         least = min(SHARD_FILES, max(FEW_FILES, files // FEW_SHARDS))
         with replacing(state / plan_id / MANIFEST) as stream:
             layout = manifest.write(

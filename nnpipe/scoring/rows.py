@@ -26,6 +26,9 @@ FOLDER = ""
 ROW_GROUP = 65_536
 """Rows of a row group in Parquet."""
 
+MOST_CHARACTERS = 2**20
+"""Limit of a cell that is read: escaped, a path of a list may have a quarter of it."""
+
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20", "'")
 """First characters by which a spreadsheet takes a cell for a formula, also in full width (OWASP's
 list). The quote itself is among them, so that cells can be read back."""
@@ -149,6 +152,7 @@ def _join_json_lines(stream: IO[bytes], parts: Iterable[bytes]) -> None:
 def _read_csv(stream: IO[bytes], *, escape: bool) -> Iterator[Row]:
     parse: dict[str, Callable[[str], Any]] = {"gone": "true".__eq__}
     parse |= dict.fromkeys(INTEGERS, int) | dict.fromkeys(FLOATS, float)
+    csv.field_size_limit(MOST_CHARACTERS)
     reader = csv.DictReader((line.decode() for line in stream), strict=True)
     names = Row._fields if "run" in (reader.fieldnames or ()) else COLUMNS
     for columns in reader:

@@ -69,16 +69,16 @@ def train_once(request: TrainRequest, *, force: bool) -> Trained:
 
 
 def _can_be_used(run: Path) -> bool:
-    """Return False for a finished run whose files are damaged or missing."""
+    """Return False for a finished run whose record or network is damaged or missing."""
     if not (run / runs.RECORD).exists():
         return True
     try:
-        record = runs.read_record(run)
-        weights.load(run / runs.WEIGHTS_FILE)
-        if record.engine == "torch":
+        if runs.read_record(run).engine == "torch":  # the export makes its weights again
             from nnpipe.torch_training import model
 
             model.load_model(run / runs.MODEL)
+        else:
+            weights.load(run / runs.WEIGHTS_FILE)
         return True
     except NnpipeError:
         return False

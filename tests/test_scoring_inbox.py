@@ -600,3 +600,17 @@ def test_files_that_were_read_before_others_moved_on_are_not_read_again(tmp_path
     summary = scan(inbox, out)
     assert summary.files == 2 * MOST_LOST
     assert summary.kept >= first
+
+
+def test_an_older_row_stays_if_a_changed_file_was_not_read_before_it_moved_on(
+    tmp_path, folder, weights_file
+):
+    out = tmp_path / "out.csv"
+    scan(folder, out)
+    old = table(out)["b.png"]
+    (folder / "b.png").write_bytes(encoded(picture(2), "PNG"))
+    with open_plan(str(folder), str(out), incremental=True):
+        pass  # it is killed, and so loses the row of the file as it was
+    (folder / "b.png").unlink()
+    scan(folder, out, weights=weights_file)
+    assert table(out)["b.png"] == old._replace(gone=True)

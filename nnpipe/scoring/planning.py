@@ -1,5 +1,6 @@
 """Making a plan, or resuming one: checks of the output, the listing, and the rows to keep."""
 
+import heapq
 import io
 import logging
 import secrets
@@ -8,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import zip_longest
+from itertools import groupby, zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
@@ -92,7 +93,7 @@ def open_plan(request: ScoreRequest) -> Iterator[Plan]:
             log.info("resuming: %s of %s shards are done", done, len(unfinished.shards))
             plan = replace(unfinished, own=own)
         else:
-            earlier = _interrupted(unfinished, command) if unfinished else None
+            earlier = _interrupted(unfinished, finished, command=command) if unfinished else None
             plan = _make(
                 command,
                 source,
@@ -161,6 +162,7 @@ class _Interrupted(NamedTuple):
 
     plan: Plan
     stamped: bool  # whether its rows are still valid, so that the stamps of the files count
+    table: _Earlier | None  # the run before, whose table has rows of files that it did not read
 
     @property
     def files(self) -> int:
@@ -168,7 +170,12 @@ class _Interrupted(NamedTuple):
         return self.plan.files
 
     def lines(self, out: Place) -> Iterator[Line]:
-        """Yield the files that have a row: one that it has read, or has kept itself."""
+        """Yield the files that have a row: the one that it has read or kept, or an older one."""
+        table = self.table.lines(out) if self.table else iter(())
+        both = heapq.merge(self._lines(), table, key=_path)
+        yield from (next(same) for _, same in groupby(both, key=_path))
+
+    def _lines(self) -> Iterator[Line]:
         undone = set(self.plan.undone())
         for shard in self.plan.shards:
             lines = self.plan.lines(shard)
@@ -184,14 +191,23 @@ class _Interrupted(NamedTuple):
                     yield Line(line.entry if self.stamped else Entry(row.path), row)
 
 
-def _interrupted(plan: Plan, command: Command) -> _Interrupted | None:
+def _path(line: Line) -> str:
+    return line.entry.path
+
+
+def _interrupted(plan: Plan, finished: Finished | None, *, command: Command) -> _Interrupted | None:
     """Return a run that was not finished if another command may keep its rows."""
     same = plan.command.source == command.source
     if not (command.incremental and plan.lasting and plan.run and same):
         return None
     if why := plan.command.changes(command):
         log.info("every file is scored: %s", ", ".join(why))
-    return _Interrupted(plan, not why)
+    table = (
+        _Earlier(finished, None)
+        if finished and finished.command.source == plan.command.source
+        else None
+    )
+    return _Interrupted(plan, not why, table)
 
 
 def _earlier(finished: Finished | None, plan: Plan | None, *, command: Command) -> _Earlier | None:

@@ -46,7 +46,7 @@ def evaluate_once(request: EvaluateRequest, *, force: bool) -> Evaluated:
         return shown | {evaluated.report / "metrics.json": evaluated.sha256}
 
     done = once(evaluate_stage, request, inputs=_inputs, outputs=outputs, force=force)
-    _show(done.report, plots=request.plots)
+    attempt(_show, done.report, plots=request.plots)
     return done
 
 
@@ -65,14 +65,14 @@ def _show(report: Path, *, plots: bool) -> None:
 
     page = (report / "report.html").resolve()  # not as a link: browsers refuse links to files
     text = f"{summary.read_text(encoding='utf-8')}\nThe whole report: `{page}`\n"
-    attempt(artifacts.create_markdown_artifact, text, **about("evaluation"))
+    artifacts.create_markdown_artifact(text, **about("evaluation"))
     classes = json.loads(figures.read_text(encoding="utf-8"))["classes"]
     rows = [_row(figures) for figures in classes]
-    attempt(artifacts.create_table_artifact, rows, **about("per-class"))
+    artifacts.create_table_artifact(rows, **about("per-class"))
     for picture in pictures:
         # Send the picture itself: the browser may have no access to the files of this machine.
         url = f"data:image/png;base64,{base64.b64encode(picture.read_bytes()).decode()}"
-        attempt(artifacts.create_image_artifact, url, **about("confusion"))
+        artifacts.create_image_artifact(url, **about("confusion"))
 
 
 def _row(figures: dict[str, Any]) -> dict[str, Any]:

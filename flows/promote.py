@@ -30,13 +30,16 @@ def promote_stage(request: PromoteRequest) -> Promotion:
         log.info(line)
     if not done.promoted:
         log.info("%s: not promoted; the champion stays", run.name)
-    attempt(
-        create_table_artifact,
-        [asdict(rule) for rule in done.decision.rules],
-        key=artifact_key("promotion", store.root),
-        description=f"{run.name}: {'promoted' if done.promoted else 'not promoted'}",
-    )
+    attempt(_show, done, request)
     return done
+
+
+def _show(done: Promotion, request: PromoteRequest) -> None:
+    create_table_artifact(
+        [asdict(rule) for rule in done.decision.rules],
+        key=artifact_key("promotion", Store(request.weights_dir).root),
+        description=f"{request.run.name}: {'promoted' if done.promoted else 'not promoted'}",
+    )
 
 
 def announce(event: str, store: Store, *, name: str, why: str) -> None:

@@ -113,9 +113,12 @@ def score_source(
         progress.show(1)
     log.info("%s: %s", out, summary)
     text = f"# {out}\n\n```\n{summary}\n```\n"
-    key = artifact_key("scores", source)
-    attempt(create_markdown_artifact, text, key=key, description=source)
+    attempt(_show, text, source=source)
     return summary
+
+
+def _show(text: str, *, source: str) -> None:
+    create_markdown_artifact(text, key=artifact_key("scores", source), description=source)
 
 
 def _run_tasks(

@@ -173,6 +173,9 @@ def test_every_stage_runs_by_command_and_as_a_flow(scheduled):
             command += " --epochs 1"
             if "numpy" not in command:
                 command += " --recipe classic"  # whose pictures need no drawing
+        if "rollback" in command:  # to what is before it
+            weaken(scheduled.folder / "weights/model_weights.npz")
+            scheduled.run("nnpipe models promote weights/runs/mine --again")
         if "promote" in command:
             weaken(scheduled.folder / "weights/model_weights.npz")  # only what is better may be
         scheduled.run(command, timeout=300)

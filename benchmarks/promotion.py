@@ -6,9 +6,10 @@ First it measures how networks that differ only in their seed differ: from the r
 from N that it trains (some two minutes each). Then it simulates candidates. *True* accuracy is that
 on endless digits like the validation digits, half as they are and half redrawn as pictures.
 
-One candidate: validation sets are drawn from the measured digits, with replacement, such that the
-candidate is truly better or worse by so many points (exponential tilting: Efron 1981,
-"Nonparametric standard errors and confidence intervals", section 7). The real rules decide.
+One candidate: validation sets are drawn with replacement from the measured digits. Weights on the
+digits make the candidate truly better or worse by a given number of points (exponential tilting:
+Efron 1981, "Nonparametric standard errors and confidence intervals", section 7). The real rules
+decide.
 
 A year: 52 candidates, each judged on the *same* digits against the champion of that week. The luck
 of a network on these digits is normal, with the measured variance, and stays with it.

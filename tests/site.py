@@ -77,7 +77,7 @@ class Site:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                # Whoever runs the tests in the background ignores Ctrl-C, and all that it starts.
+                # In the background a shell ignores Ctrl-C, and so does every process below it.
                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
 

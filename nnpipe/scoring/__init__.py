@@ -32,11 +32,11 @@ def score(
     Args:
         request: what to score, where to, and how; see `settings.PARAMETERS`. ``incremental`` keeps
             the rows of files that have not changed since the last incremental run, and, unless
-            ``prune`` is set, those of files that are gone; ``settle`` leaves local files that
-            changed less than so many seconds ago to the next run; ``retry_errors`` keeps all rows
-            except errors; ``escape_formulas``, for .csv only, puts a ``'`` before each path or
-            reason that a spreadsheet would take for a formula, and before each that begins with
-            ``'``.
+            ``prune`` is set, those of files that are gone; ``settle``, in seconds, leaves
+            local files that changed more recently for the next run; ``retry_errors`` scores only
+            the rows that were errors; ``escape_formulas``, for .csv only, puts a ``'`` before each
+            path or reason that a spreadsheet would take for a formula, and before each that begins
+            with ``'``.
         on_progress: called repeatedly with two numbers: the rows done, and all rows.
 
     Raises:

@@ -137,7 +137,7 @@ class _Earlier(NamedTuple):
         return self.finished.files
 
     def is_incremental(self, out: Place) -> bool:
-        """Return True if the table is that of an incremental run, perhaps of version 1."""
+        """Return True if an incremental run wrote the table; version 1 counts, too."""
         row = next(read_rows(out), None)
         return bool(row and row.model) or (self.plan is not None and self.plan.lasting)
 

@@ -120,7 +120,7 @@ PARAMETERS = {
     "runner": Parameter("What runs the tasks: threads, processes, or dask."),
     "seed": Parameter("Seed of all random numbers.", None, 0, 2**32 - 1),
     "pipeline.seed": Parameter(
-        "Seed of all random numbers; without one, that of the week.", "the week's", 0, 2**32 - 1
+        "Seed of all random numbers; null: that of the week.", "the week's", 0, 2**32 - 1
     ),
     "settle": Parameter(
         "Seconds; files that changed less than this ago wait for the next run.", None, 0, 86_400

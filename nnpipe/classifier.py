@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 import numpy as np
 from PIL import Image
@@ -26,6 +26,11 @@ from nnpipe.preprocess import (
 )
 from nnpipe.settings import PARAMETERS
 from nnpipe.weights import Weights, load
+
+if TYPE_CHECKING:  # reading numbers takes OpenCV, which is loaded when it is needed
+    from nnpipe.numbers.constraints import Wanted
+    from nnpipe.numbers.reading import Number
+    from nnpipe.numbers.ways import PreparedNumber
 
 BATCH = 512
 """Pictures per matrix product: the activations of that many fit a processor's cache."""
@@ -109,20 +114,61 @@ class Classifier:
             raise WeightsError(f"{name}: holds no rejection thresholds", advice="export")
         return cls(weights, calibration.threshold(metadata.rejection_thresholds, reject_rate))
 
-    def read(self, picture: Picture) -> Reading:
+    @overload
+    def read(self, picture: Picture) -> Reading: ...
+
+    @overload
+    def read(self, picture: Picture, *, digits: str | int, **constraints: Any) -> "Number": ...
+
+    def read(
+        self, picture: Picture, *, digits: str | int | None = None, **constraints: Any
+    ) -> "Reading | Number":
         """Read one picture, in this process, without a limit of time or memory.
 
         Args:
             picture: a path, the bytes of a file, a file open in the mode ``"rb"``, a Pillow image,
                 or an array of shape (h, w), or of shape (h, w, 3 or 4) and type uint8.
+            digits: how many digits its number has: "any", 4, or "2-6". By default one digit is
+                expected, and a picture of several is rejected.
+            constraints: what numbers are possible; see `numbers.constraints.wanted`.
 
         Returns:
             A picture that cannot be read has the status "error" and a reason.
 
         Raises:
             TypeError: an object of this type is no picture.
+            SettingError: ``digits`` or a constraint has another form.
         """
-        return self.read_many([picture])[0]
+        if digits is None:
+            return self.read_many([picture])[0]
+        from nnpipe.numbers.constraints import wanted
+        from nnpipe.numbers.ways import prepare_many as cut_many
+
+        numbers = wanted(digits, **constraints)
+        timed = cut_many([_check_type(picture)], separators=bool(numbers.separators))
+        return self.read_numbers([one.result for one in timed], numbers)[0]
+
+    def read_numbers(
+        self, prepared: Sequence["PreparedNumber | NnpipeError"], wanted: "Wanted"
+    ) -> list["Number"]:
+        """Read what `numbers.ways.prepare` returned or raised for each picture, in their order."""
+        from nnpipe.numbers.reading import Number, read_number
+
+        pixels = [
+            lattice.pixels
+            for p in prepared
+            if not isinstance(p, NnpipeError)
+            for lattice in p.lattices
+        ]
+        shown = np.concatenate([np.empty((0, SIDE, SIDE), np.uint8), *pixels])
+        ends = np.cumsum([len(some) for some in pixels])
+        parts = iter(np.split(self.probabilities(shown), ends[:-1]) if pixels else [])
+        return [
+            Number("error", reason=in_one_line(p))
+            if isinstance(p, NnpipeError)
+            else read_number(p, [next(parts) for _ in p.lattices], wanted)
+            for p in prepared
+        ]
 
     def read_many(self, pictures: Iterable[Picture]) -> list[Reading]:
         """Read pictures, in their order; a picture does not affect the others. See `read`."""

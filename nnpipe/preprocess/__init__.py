@@ -12,7 +12,7 @@ candidate. Each step is a module:
 
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -86,6 +86,7 @@ class Timed(NamedTuple):
 
 
 Step = Callable[..., Prepared | PictureError]
+T = TypeVar("T")
 
 
 def prepare(picture: Picture, trace: Trace | None = None) -> Prepared:
@@ -134,7 +135,7 @@ def prepare_many(
     def work(number: int, step: Step, *arguments: Any) -> None:
         on_item(number)
         start = time.perf_counter()
-        results[number] = _attempt(step, *arguments)
+        results[number] = attempt(step, *arguments)
         seconds[number] += time.perf_counter() - start
         on_item(-1)
 
@@ -168,10 +169,10 @@ def prepare_many(
     return list(map(Timed, results, seconds))
 
 
-def _attempt(step: Step, *arguments: Any) -> Prepared | PictureError:
+def attempt(step: Callable[..., T], *arguments: Any, **options: Any) -> T | PictureError:
     """Take a step, and return the error where it fails."""
     try:
-        return step(*arguments)
+        return step(*arguments, **options)
     except PictureError as error:
         return error
     except MemoryError:

@@ -180,25 +180,29 @@ def check_size(image: Image.Image, content: bytes = b"", *, max_pixels: int = MA
         raise PictureError(f"the picture has more than the {scans} scans that are read")
 
 
-def decode(stream: io.BytesIO) -> Opened:
-    """Decode the first frame of a picture.
+def decode(stream: io.BytesIO, *, enough: int = ENOUGH) -> Opened:
+    """Decode the first frame of a picture, a JPEG at a fraction of its size if that is enough.
+
+    Args:
+        stream: the file.
+        enough: pixels of the longer side that suffice.
 
     Raises:
         PictureError: the picture is of another kind, too large, or too damaged.
     """
     if not stream.getbuffer():
         raise PictureError("the file is empty")
-    opened, wrong = _mended(stream, _decode)
+    opened, wrong = _mended(stream, partial(_decode, enough=enough))
     return opened._replace(note=WHOLE.format(wrong)) if wrong else opened
 
 
-def _decode(stream: io.BytesIO) -> Opened:
+def _decode(stream: io.BytesIO, *, enough: int) -> Opened:
     image, content = open_header(stream), stream.getvalue()
     check_size(image, content)
     width, height = image.size
     note = ""
     if image.format in ("JPEG", "MPO"):  # the second picture of an MPO is a preview
-        part = next((n for n in (8, 4, 2) if max(image.size) >= n * ENOUGH), 1)
+        part = next((n for n in (8, 4, 2) if max(image.size) >= n * enough), 1)
         if opened := _decode_jpeg(image, content, part=part):
             if part > 1:
                 opened = opened._replace(decode_fully=partial(_decode_whole, image, content))

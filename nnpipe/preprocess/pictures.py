@@ -41,8 +41,12 @@ Pixels = npt.NDArray[np.uint8]
 Picture = str | Path | bytes | IO[bytes] | Image.Image | npt.NDArray[np.generic]
 
 
-def open_picture(picture: Picture) -> Opened:
+def open_picture(picture: Picture, *, enough: int = ENOUGH) -> Opened:
     """Decode a picture, and turn it upright by its EXIF orientation.
+
+    Args:
+        picture: see `Picture`.
+        enough: pixels of the longer side that suffice.
 
     Raises:
         PictureError: it cannot be read as a picture.
@@ -58,7 +62,7 @@ def open_picture(picture: Picture) -> Opened:
         picture = io.BytesIO(picture)
     elif not isinstance(picture, io.BytesIO):
         picture = io.BytesIO(_read_stream(picture))
-    return _upright(decode(picture))
+    return _upright(decode(picture, enough=enough))
 
 
 def _load(image: Image.Image) -> None:
@@ -179,12 +183,13 @@ def read_file(path: str | bytes | Path, *, regular: bool = False) -> bytes:
     return content
 
 
-def grey(image: Image.Image) -> Grey:
+def grey(image: Image.Image, *, enough: int = ENOUGH) -> Grey:
     """Return the brightness of each pixel, shape (h, w), in 0…255; transparent parts become paper.
 
     The paper contrasts with the visible ink: black paper for bright ink, white paper for dark ink.
+    The picture is reduced, but not below ``enough`` pixels of its longer side.
     """
-    shrink = max(1, max(image.size) // ENOUGH)
+    shrink = max(1, max(image.size) // enough)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         deep = Image.fromarray(np.asarray(image, np.float32)).reduce(shrink)
         return from_depth(np.asarray(deep, np.float64))

@@ -1,0 +1,235 @@
+"""The ink of a picture → its one line of digits: upright, of a common height, without rules.
+
+The height of the digits is not known before rules and frames are gone, and what is a rule depends
+on the height: a line longer than any stroke. So both are found in turns.
+"""
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from nnpipe.preprocess import lines, paper
+from nnpipe.preprocess.marks import NOTHING
+from nnpipe.preprocess.mnist_like import FAINTEST
+from nnpipe.preprocess.pictures import Pixels
+
+HEIGHT = 36
+"""Pixels: the height of the digits on a line."""
+
+TURNS, NEAR = 3, 1.25
+"""How often a picture is scaled at most, and the factor that is near enough to the right scale."""
+
+LARGEST = 4000
+"""Pixels: the longer side of a picture that is scaled up."""
+
+LONG, TALL = 1.8, 1.4
+"""Lengths, in heights of the digits, from which a level or an upright line is no stroke."""
+
+STEEP = 0.02
+"""Slope of a line of writing that is straightened."""
+
+USUAL_SLANT, LEANING = 0.15, 0.15
+"""Slant of MNIST's digits, to the right per height, and the deviation from it that is undone."""
+
+FAINT = 0.5
+"""Share of the digits' strength below which a mark is the print of the form, or dirt."""
+
+OTHER_LINES = 0.5
+"""Mass of large marks above and below the line, as a share of the line's, that make a page."""
+
+SEVERAL_LINES = "several lines of writing; expected one number"
+
+Matrix = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+
+class Line(NamedTuple):
+    """A line of digits."""
+
+    strength: Pixels  # of the ink, uint8 (h, w)
+    top: float  # rows of the upper and the lower edge of its digits
+    bottom: float
+    to_picture: Matrix  # (3, 3), affine: from x, y on the line to those on the picture
+    refusal: str = ""  # why this is not one number
+
+    @property
+    def height(self) -> float:
+        """The height of its digits, in pixels."""
+        return self.bottom - self.top
+
+
+class Marks(NamedTuple):
+    """The connected marks of ink; all arrays but the first have one row per mark."""
+
+    labels: npt.NDArray[np.int32]  # (h, w): 0 where there is no ink, else 1 + the mark's number
+    left: npt.NDArray[np.int32]
+    top: npt.NDArray[np.int32]
+    width: npt.NDArray[np.int32]
+    height: npt.NDArray[np.int32]
+    mass: npt.NDArray[np.float64]  # sum of the strength
+
+    @classmethod
+    def of(cls, strength: Pixels) -> "Marks":
+        """Find the marks."""
+        mask = (strength > FAINTEST).view(np.uint8)
+        _, labels, stats, _ = cv2.connectedComponentsWithStats(mask, ltype=cv2.CV_32S)
+        mass = np.bincount(labels.ravel(), strength.ravel(), len(stats)).astype(np.float64)
+        left, top, width, height, _ = stats[1:].T
+        return cls(labels, left, top, width, height, mass[1:])
+
+    @property
+    def middle(self) -> npt.NDArray[np.float64]:
+        """The row of each mark's middle."""
+        return self.top + self.height / 2
+
+    def like_digits(self, high: float) -> Bools:
+        """Return which marks are as high as digits, and no flat lines."""
+        return (
+            (self.height > 0.5 * high)
+            & (self.height < 1.7 * high)
+            & (self.height > 0.4 * self.width)
+        )
+
+    def usual_height(self) -> float:
+        """Estimate the height of the digits: a high quantile of the marks, weighted by height."""
+        rows = len(self.labels)
+        may = (self.height > 0.5 * self.width) & (self.height >= max(0.06 * rows, 5))
+        may &= self.mass < 0.8 * 255 * self.width * self.height
+        for others in (self.height > self.width, self.height > 0):
+            may = may if may.any() else others
+        heights = np.sort(self.height[may])
+        total = np.cumsum(heights)
+        return float(heights[np.searchsorted(total, 0.6 * total[-1])])
+
+
+def find(levels: Pixels, *, light: bool, even: bool, rules: bool, small: bool) -> Line:
+    """Find the line of digits on a picture.
+
+    Args:
+        levels: brightness, uint8 (h, w).
+        light: the paper is brighter than the ink.
+        even: the paper has one level.
+        rules: there are lines that are no strokes, and they are removed.
+        small: marks smaller than digits, beside them, are kept, since they may be separators.
+
+    Returns:
+        A line; it has a refusal if it cannot be one number.
+    """
+    matrix = np.eye(3)
+    for turn in range(TURNS):
+        ink = paper.ink(levels, light=light, even=even)
+        if ink is None:
+            return _refused(NOTHING)
+        strength = _without_rules(ink) if rules else ink
+        marks = Marks.of(strength)
+        if not len(marks.mass):
+            return _refused(NOTHING)
+        high = marks.usual_height()
+        factor = HEIGHT / high
+        size = [max(1, round(side * factor)) for side in levels.shape[::-1]]
+        if 1 / NEAR < factor < NEAR or max(size) > LARGEST or turn == TURNS - 1:
+            break
+        how = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
+        matrix = np.diag([size[0] / levels.shape[1], size[1] / levels.shape[0], 1]) @ matrix
+        levels = cv2.resize(levels, size, interpolation=how)
+    slope = _slope(marks, high)
+    if abs(slope) > STEEP:
+        strength, turned = _sheared(strength, down=-slope)
+        matrix, marks = turned @ matrix, Marks.of(strength)
+    return _cut_out(strength, marks, matrix, high=high, small=small)
+
+
+def _refused(reason: str) -> Line:
+    return Line(np.zeros((HEIGHT, HEIGHT), np.uint8), 0, HEIGHT, np.eye(3), reason)
+
+
+def _without_rules(strength: Pixels) -> Pixels:
+    """Remove lines that are longer than any stroke, once the height of the digits is known."""
+    found = lines.find((strength > FAINTEST).view(np.uint8))
+    found = [line._replace(side=0) for line in found]  # what lies beyond a line stays
+    if not found:
+        return strength
+    bare = Marks.of(lines.remove(strength, found))
+    high = bare.usual_height() if len(bare.mass) else len(strength)
+    certain = [
+        line for line in found if line.last - line.first > (TALL if line.vertical else LONG) * high
+    ]
+    return lines.remove(strength, certain)
+
+
+def _slope(marks: Marks, high: float) -> float:
+    """Return the slope of the line of writing: the median over pairs of digits (Theil 1950)."""
+    some = marks.like_digits(high) & (marks.width < 2.5 * high)
+    if np.count_nonzero(some) < 3:
+        return 0.0
+    x, y = marks.left[some] + marks.width[some] / 2, marks.middle[some]
+    across, down = np.subtract.outer(x, x), np.subtract.outer(y, y)
+    far = across > high
+    return float(np.median(down[far] / across[far])) if far.any() else 0.0
+
+
+def _sheared(strength: Pixels, *, down: float = 0.0, right: float = 0.0) -> tuple[Pixels, Matrix]:
+    """Shift columns down in proportion to their place, or rows to the right; return the matrix."""
+    height, width = strength.shape
+    matrix = np.array(
+        [[1, right, max(0.0, -right * height)], [down, 1, max(0.0, -down * width)], [0, 0, 1]]
+    )
+    size = width + int(abs(right) * height), height + int(abs(down) * width)
+    return cv2.warpAffine(strength, matrix[:2], size, flags=cv2.INTER_LINEAR), matrix
+
+
+def _cut_out(strength: Pixels, marks: Marks, matrix: Matrix, *, high: float, small: bool) -> Line:
+    """Remove what does not belong to the line, undo its slant, and cut it to its ink."""
+    digits = marks.like_digits(high)
+    if not digits.any():
+        digits = marks.mass == marks.mass.max()
+    middle = np.average(marks.middle[digits], weights=marks.mass[digits])
+    top, bottom = middle - high / 2, middle + high / 2
+    beyond = (marks.top > bottom) | (marks.top + marks.height < top)
+    if marks.mass[beyond & digits].sum() > OTHER_LINES * marks.mass[~beyond].sum():
+        return _refused(SEVERAL_LINES)
+    inked = np.bincount(marks.labels.ravel(), minlength=len(marks.mass) + 1)[1:]
+    mean = marks.mass / inked
+    outside = (marks.middle < top + 0.05 * high) | (marks.middle > bottom - 0.05 * high)
+    gone = beyond | (mean < FAINT * np.average(mean[digits], weights=marks.mass[digits]))
+    if not small:
+        gone |= (marks.height < 0.45 * high) & outside
+        gone |= (marks.height < 0.12 * high) & (marks.width < 0.2 * high)
+    keep = np.concatenate([[False], ~gone])
+    strength = strength * keep[marks.labels]
+    if (slant := _slant(strength, marks, high)) is not None:
+        lean = slant - USUAL_SLANT
+        if abs(lean) > LEANING:
+            strength, turned = _sheared(strength, right=lean)
+            matrix = turned @ matrix
+    left, upper, width, height = cv2.boundingRect((strength > FAINTEST).view(np.uint8))
+    if not width:
+        return _refused(NOTHING)
+    left, upper = max(0, left - 2), max(0, upper - 1)
+    cut = strength[upper : upper + height + 3, left : left + width + 4]
+    matrix = np.array([[1, 0, -left], [0, 1, -upper], [0, 0, 1]]) @ matrix
+    inverse = np.asarray(np.linalg.inv(matrix), np.float64)
+    return Line(np.ascontiguousarray(cut), top - upper, bottom - upper, inverse)
+
+
+def _slant(strength: Pixels, marks: Marks, high: float) -> float | None:
+    """Return how far the digits lean to the right per height, by their second moments.
+
+    Returns:
+        None if there are fewer than three digits that stand alone.
+    """
+    some = marks.like_digits(high) & (marks.height > 0.6 * high) & (marks.width < 1.2 * high)
+    across = down = 0.0
+    alone = np.flatnonzero(some)
+    if len(alone) < 3:
+        return None
+    for number in alone.tolist():
+        rows = slice(marks.top[number], marks.top[number] + marks.height[number])
+        columns = slice(marks.left[number], marks.left[number] + marks.width[number])
+        inside = (marks.labels[rows, columns] == number + 1) & (strength[rows, columns] > 0)
+        moments = cv2.moments(inside.view(np.uint8), binaryImage=True)
+        across += moments["mu11"]
+        down += moments["mu02"]
+    return -across / down if down else None

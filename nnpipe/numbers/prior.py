@@ -1,0 +1,77 @@
+"""How probable each piece of a lattice is as each digit: what the network says, and its shape.
+
+The weight of a path is the product of the weights of its pieces, and of the parts that it passes
+over. The logarithm of each is linear in a few features, so the whole is a semi-Markov conditional
+random field (Sarawagi & Cohen 2004, "Semi-Markov Conditional Random Fields for Information
+Extraction", section 2). Its coefficients, in `prior.json`, make composed numbers as probable as
+possible; ``benchmarks/fit_prior.py`` finds them.
+"""
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from nnpipe.numbers.pieces import Lattice
+
+SHAPE = ("piece", "low", "high", "off", "crossed", "through", "gap", "free", "wide")
+"""Features of a piece: 1; square of the logarithm of its height, if lower or if higher than the
+line; square of its distance from the middle of the line; ink that the cuts on both sides cross, and
+how many of them cross any; its widest gap; whether it can be parted without crossing ink; width
+above 0.9. Lengths are in heights of the line."""
+
+PART = ("part", "height", "mass", "through", "tall")
+"""Features of a part that is passed over: 1; its height; its ink; how many cuts beside it cross
+ink; whether it is more than 0.6 high."""
+
+NAMES = {"shape": SHAPE, "part": PART}
+
+Array = npt.NDArray[np.float64]
+
+
+class Prior(NamedTuple):
+    """The coefficients."""
+
+    network: float  # of the logarithm of the network's probability
+    doubt: float  # share of pieces that the network is wrong about for no reason it could see
+    shape: Array  # (S,) of `SHAPE`
+    part: Array  # (P,) of `PART`
+    ways: dict[str, float]  # logarithm of the odds of each way to understand a picture
+    unknown: float  # weight of a piece being no digit, per probability that the network lacks to 1
+
+    @classmethod
+    @cache
+    def load(cls) -> "Prior":
+        """Load the coefficients that come with nnpipe."""
+        values = json.loads(Path(__file__).with_name("prior.json").read_text(encoding="utf-8"))
+        shape, part = (np.array([values[of][n] for n in n_]) for of, n_ in NAMES.items())
+        return cls(**values | {"shape": shape, "part": part})
+
+
+class Weights(NamedTuple):
+    """The weights of what a path through a lattice may contain."""
+
+    digits: Array  # (E, 11): each piece as each digit, and, last, as something unknown
+    passed: Array  # (n,): each part, passed over
+    way: float
+
+
+def weigh(lattice: Lattice, probabilities: Array, prior: Prior, *, temperature: float) -> Weights:
+    """Weigh the pieces of a lattice.
+
+    Args:
+        lattice: the pieces.
+        probabilities: (E, 10), what the network says of each piece.
+        prior: the coefficients.
+        temperature: divides the logarithms of all weights; above 1, the reader is less sure.
+    """
+    unlike = prior.unknown * (1 - probabilities.max(axis=1, keepdims=True))
+    shares = np.hstack([(1 - prior.doubt) * probabilities + prior.doubt / 10, unlike + 1e-12])
+    logs = prior.network * np.log(shares) + (lattice.shapes @ prior.shape)[:, None]
+    passed = lattice.parts_shapes @ prior.part
+    way = prior.ways[lattice.way]
+    digits, parts = np.exp(logs / temperature), np.exp(passed / temperature)
+    return Weights(digits, parts, float(np.exp(way / temperature)))

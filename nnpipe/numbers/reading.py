@@ -1,0 +1,141 @@
+"""What the network says of the pieces of a picture → the number, and how probable it is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from nnpipe.numbers.constraints import Wanted
+from nnpipe.numbers.pieces import Lattice
+from nnpipe.numbers.prior import Prior, weigh
+from nnpipe.numbers.search import UNKNOWN, Found, Graph, locate, search
+from nnpipe.numbers.ways import PreparedNumber
+
+THRESHOLD = 0.2
+"""Probability of a number below which it is rejected."""
+
+CANDIDATES = 20
+"""Numbers that fit a constraint, the most probable ones, whose probabilities are compared."""
+
+
+class Digit(NamedTuple):
+    """A digit of a number, and its place on the picture."""
+
+    digit: int
+    probability: float  # in [0, 1], of the network, for this piece alone
+    left: float  # of the box around its ink, in pixels of the picture
+    top: float
+    right: float
+    bottom: float
+
+
+@dataclass(frozen=True)
+class Number:
+    """What was read from a picture of a number."""
+
+    status: Literal["ok", "rejected", "error"]
+    label: str | None = None  # its digits, such as "007"; None unless the status is "ok"
+    confidence: float | None = None  # of the whole number, to six digits; None for an error
+    second: str | None = None  # the second most probable number
+    second_confidence: float | None = None
+    reason: str = ""  # why it is rejected or an error; or a note about one that was read
+    width: int | None = None  # of the picture, in its own pixels, upright; None for an error
+    height: int | None = None
+    digits: tuple[Digit, ...] = field(default=(), repr=False)
+
+
+class Answer(NamedTuple):
+    """The numbers that a picture may show, the most probable first, with their probabilities."""
+
+    numbers: list[Found]
+    otherwise: str  # the most probable number, if none that fits is more probable
+
+
+def read_number(
+    prepared: PreparedNumber,
+    probabilities: Sequence[npt.NDArray[np.float64]],
+    wanted: Wanted,
+    *,
+    temperature: float = 1.0,
+    threshold: float = THRESHOLD,
+) -> Number:
+    """Read a number.
+
+    Args:
+        prepared: the picture.
+        probabilities: of the pieces of each lattice, (E, 10).
+        wanted: the numbers that are possible.
+        temperature: see `prior.weigh`.
+        threshold: probability in [0, 1] below which the number is rejected.
+    """
+    width, height = prepared.width, prepared.height
+    if prepared.refusal:
+        reason = prepared.refusal
+        return Number("rejected", confidence=0.0, reason=reason, width=width, height=height)
+    prior = Prior.load()
+    pairs = zip(prepared.lattices, probabilities, strict=True)
+    weights = [weigh(one, p, prior, temperature=temperature) for one, p in pairs]
+    first, second, refusal = _choose(Graph.of(prepared.lattices, weights), wanted, threshold)
+    way, pieces = locate(prepared.lattices, weights, first.label)
+    lattice = prepared.lattices[way]
+    digits = []
+    for sign, piece in zip(first.label, pieces, strict=True):
+        box = lattice.boxes[piece].round(1).tolist()
+        if sign == UNKNOWN:
+            refusal = f"no digit at {box[0]:.0f} to {box[2]:.0f} pixels from the left"
+        else:
+            share = round(float(probabilities[way][piece, int(sign)]), 6)
+            digits.append(Digit(int(sign), share, *box))
+    label = _spelled(first.label, lattice, pieces, wanted.separators)
+    return Number(
+        status="rejected" if refusal else "ok",
+        label=None if refusal else label,
+        confidence=round(first.share, 6),
+        second=second.label or None,
+        second_confidence=round(second.share, 6) if second.label else None,
+        reason="; ".join(filter(None, (refusal, prepared.note))),
+        digits=() if refusal else tuple(digits),
+        width=width,
+        height=height,
+    )
+
+
+def _spelled(label: str, lattice: Lattice, pieces: list[int], separators: str) -> str:
+    """Put separators between the digits whose parts between them look like one."""
+    text = label[:1]
+    for sign, before, piece in zip(label[1:], pieces, pieces[1:], strict=False):
+        between = lattice.separators[lattice.last[before] : lattice.first[piece]]
+        text += next((one for one in between if one and one in separators), "") + sign
+    return text
+
+
+NONE = Found("", 0.0)
+
+
+def _choose(graph: Graph, wanted: Wanted, threshold: float) -> tuple[Found, Found, str]:
+    """Return the most probable number, the second, and why the first is refused, or ""."""
+    numbers = list(islice(search(graph, wanted), 2 if wanted.is_free else CANDIDATES))
+    if not wanted.is_free:
+        numbers = _compared(numbers, wanted)
+    first, second, *_ = [*numbers, NONE, NONE]
+    if first.share >= threshold:
+        return first, second, ""
+    if not wanted.is_free:
+        plain = next(search(graph, Wanted(wanted.fewest, wanted.most)), NONE)
+        reads = f"; it reads {plain.label}" if plain.label and UNKNOWN not in plain.label else ""
+        return first, second, f"none of the numbers that are possible{reads}"
+    if not first.label:
+        return first, second, "no number of this length"
+    return first, second, f"not sure enough: {first.label} has a confidence of {first.share:.0%}"
+
+
+def _compared(numbers: list[Found], wanted: Wanted) -> list[Found]:
+    """Return the probabilities of numbers that fit, given how probable it is that one fits."""
+    weighed = [Found(n.label, n.share * wanted.odds(n.label)) for n in numbers]
+    others = max(1 - sum(n.share for n in numbers), 0)
+    total = others + sum(n.share for n in weighed)
+    shares = [Found(n.label, n.share / total) for n in weighed] if total else []
+    return sorted(shares, key=lambda n: -n.share)

@@ -1,0 +1,143 @@
+"""The lattices of a picture → the most probable numbers.
+
+A *path* reads a line: it is a sequence of pieces, each as a digit, and of parts that are passed
+over. The weight of a number is the sum over all paths that spell it, and its probability is its
+share of the sum over all paths. Both sums are the forward algorithm (Rabiner 1989, "A Tutorial on
+Hidden Markov Models", section III.A), here as products with matrices over the cuts. With S the
+weights of passing over, C = (I − S)⁻¹ sums over any number of parts passed over, and with T(d) the
+weights of the pieces as digit d, a row of weights e after a prefix becomes e C T(d) after one more
+digit.
+
+The numbers are found in the order of their weight by a best-first search over prefixes, as for
+connectionist temporal classification (Graves et al. 2006, "Connectionist Temporal Classification",
+section 3.2): the weight of all numbers that begin with a prefix is an upper bound for each of them.
+"""
+
+import heapq
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from nnpipe.numbers.constraints import ANY, Wanted
+from nnpipe.numbers.pieces import Lattice
+from nnpipe.numbers.prior import Weights
+
+MOST = 3000
+"""Prefixes that are looked at."""
+
+NEGLIGIBLE = 1e-9
+"""Share of all paths below which the numbers with a prefix are not looked for."""
+
+UNKNOWN = "?"
+SIGNS = "0123456789" + UNKNOWN
+"""What a piece may be."""
+
+Array = npt.NDArray[np.float64]
+
+
+class Found(NamedTuple):
+    """A number, and its share of the weight of all paths."""
+
+    label: str
+    share: float
+
+
+class Graph(NamedTuple):
+    """All lattices of a picture as one, with N nodes."""
+
+    signs: Array  # (11, N, N): weights from cut to cut, for each sign
+    passed: Array  # (N, N): of passing over a part
+    start: Array  # (N,)
+    end: Array  # (N,)
+
+    @classmethod
+    def of(cls, lattices: Sequence[Lattice], weights: Iterable[Weights]) -> "Graph":
+        """Join lattices side by side."""
+        n = sum(one.parts + 1 for one in lattices)
+        graph = cls(np.zeros((len(SIGNS), n, n)), np.zeros((n, n)), np.zeros(n), np.zeros(n))
+        at = 0
+        for one, weight in zip(lattices, weights, strict=True):
+            graph.signs[:, at + one.first, at + one.last] = weight.digits.T
+            cuts = at + np.arange(one.parts)
+            graph.passed[cuts, cuts + 1] = weight.passed
+            graph.start[at], graph.end[at + one.parts] = weight.way, 1
+            at += one.parts + 1
+        return graph
+
+
+def search(graph: Graph, wanted: Wanted = ANY) -> Iterator[Found]:
+    """Find numbers that fit, the most probable first; ``?`` stands for something unknown.
+
+    Shares are of all paths whose number of digits is wanted.
+    """
+    pass_over = np.linalg.inv(np.eye(len(graph.start)) - graph.passed)
+    step = pass_over @ graph.signs.sum(axis=0)
+    # rest[k]: the weight of all ways on from each cut with exactly k more digits.
+    rest = [pass_over @ graph.end]
+    for _ in range(wanted.most):
+        rest.append(step @ rest[-1])
+        if not rest[-1].any():  # no line has as many pieces
+            break
+    beyond = [np.zeros_like(graph.end) for _ in range(wanted.most + 1)]
+    for k in range(wanted.most + 1):
+        for more in range(max(wanted.fewest - k, 0), min(wanted.most - k, len(rest) - 1) + 1):
+            beyond[k] += rest[more]
+    total = float(graph.start @ beyond[0])
+    heap: list[tuple[float, str, Array | None]] = [(-total, "", graph.start)]
+    for _ in range(MOST):
+        if not heap or total <= 0:
+            return
+        weight, prefix, row = heapq.heappop(heap)
+        if row is None:
+            yield Found(prefix, -weight / total)
+            continue
+        row = row @ pass_over
+        k = len(prefix)
+        if wanted.fewest <= k and wanted.accepts(prefix):
+            heapq.heappush(heap, (-float(row @ graph.end), prefix, None))
+        if k == wanted.most:
+            continue
+        for sign, after in zip(SIGNS, row @ graph.signs, strict=True):
+            bound = float(after @ beyond[k + 1])
+            if bound > NEGLIGIBLE * total and wanted.may_begin(prefix + sign):
+                heapq.heappush(heap, (-bound, prefix + sign, after))
+
+
+def locate(
+    lattices: Sequence[Lattice], weights: Sequence[Weights], label: str
+) -> tuple[int, list[int]]:
+    """Return the most probable path that spells a number (Viterbi 1967): lattice and pieces."""
+    best = 0.0, 0, list[int]()
+    for way, (one, weight) in enumerate(zip(lattices, weights, strict=True)):
+        score, pieces = _path(one, weight, label)
+        best = max(best, (score * weight.way, way, pieces))
+    return best[1:]
+
+
+def _path(one: Lattice, weight: Weights, label: str) -> tuple[float, list[int]]:
+    """Return the weight and the pieces of the most probable path that spells a label."""
+    best = np.zeros((one.parts + 1, len(label) + 1))
+    best[0, 0] = 1
+    before: dict[tuple[int, int], tuple[int, int, int]] = {}
+    signs = [SIGNS.index(sign) for sign in label]
+    leaving: list[list[int]] = [[] for _ in range(one.parts)]
+    for edge, first in enumerate(one.first.tolist()):
+        leaving[first].append(edge)
+    for at in range(one.parts):
+        for k in np.flatnonzero(best[at]).tolist():
+            ways = [(at + 1, k, -1, best[at, k] * weight.passed[at])]
+            if k < len(label):
+                ways += [
+                    (int(one.last[e]), k + 1, e, best[at, k] * weight.digits[e, signs[k]])
+                    for e in leaving[at]
+                ]
+            for node, count, edge, score in ways:
+                if score > best[node, count]:
+                    best[node, count], before[node, count] = score, (at, k, edge)
+    pieces, at, k = list[int](), one.parts, len(label)
+    while (at, k) in before:
+        at, k, edge = before[at, k]
+        pieces += [edge] if edge >= 0 else []
+    return float(best[one.parts, len(label)]), pieces[::-1]

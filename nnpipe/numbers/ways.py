@@ -1,0 +1,114 @@
+"""The ways to understand a picture as a line of digits, each as a lattice.
+
+As on a picture of one digit, it cannot always be told from the ink whether the paper is light, lit
+evenly, or ruled; see `preprocess.hypotheses`.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from nnpipe.errors import PictureError
+from nnpipe.numbers import line, pieces
+from nnpipe.preprocess import Grey, Picture, Pixels, attempt, paper
+from nnpipe.preprocess.pictures import grey, open_picture
+
+ENOUGH = 1000
+"""Pixels of the longer side at which a picture is examined, or up to twice as many."""
+
+CROWDED = "like a text, a pattern or noise; expected one number"
+
+PLAIN, RULES_KEPT, INVERTED, EVEN = "plainly", "with its lines", "dark for light", "in even light"
+
+
+class PreparedNumber(NamedTuple):
+    """What the network is shown of a picture of a number."""
+
+    lattices: tuple[pieces.Lattice, ...]  # one for each way, the simplest first; or none
+    width: int  # of the picture, in its own pixels, upright
+    height: int
+    note: str = ""  # what the reader should know
+    refusal: str = ""  # why it is not one number
+
+
+class Timed(NamedTuple):
+    """A prepared picture, or its error, and the time that it took."""
+
+    result: PreparedNumber | PictureError
+    seconds: float
+
+
+def prepare(picture: Picture, *, separators: bool = False) -> PreparedNumber:
+    """Open a picture, and cut its number into pieces in each way that it may be understood.
+
+    Args:
+        picture: see `preprocess.prepare`.
+        separators: small marks between digits are kept.
+
+    Raises:
+        PictureError: it cannot be read as a picture; the message says why, without a path.
+    """
+    opened = open_picture(picture, enough=ENOUGH)
+    about = opened.width, opened.height, opened.note
+    if opened.damage:
+        return PreparedNumber((), *about, opened.damage)
+    levels = grey(opened.image, enough=ENOUGH)
+    lattices, refusal = understand(levels, separators=separators)
+    scale = opened.width / levels.shape[1]
+    return PreparedNumber(
+        tuple(one._replace(boxes=one.boxes * scale) for one in lattices), *about, refusal
+    )
+
+
+def prepare_many(
+    pictures: Iterable[Picture | PictureError],
+    *,
+    separators: bool = False,
+    on_item: Callable[[int], None] = lambda number: None,
+) -> list[Timed]:
+    """Do what `prepare` does with many pictures; see `preprocess.prepare_many`."""
+    results = []
+    for number, picture in enumerate(pictures):
+        on_item(number)
+        start = time.perf_counter()
+        result = (
+            picture
+            if isinstance(picture, PictureError)
+            else attempt(prepare, picture, separators=separators)
+        )
+        results.append(Timed(result, time.perf_counter() - start))
+        on_item(-1)
+    return results
+
+
+def understand(levels: Grey, *, separators: bool = False) -> tuple[tuple[pieces.Lattice, ...], str]:
+    """Build the lattices of a picture.
+
+    Args:
+        levels: brightness 0…255, shape (h, w).
+        separators: small marks between digits are kept.
+
+    Returns:
+        The lattices, the simplest way first; or none, and the reason.
+    """
+    pixels: Pixels = np.rint(levels).astype(np.uint8)
+    sheet = paper.look(pixels, pixels)
+    ways = [(PLAIN, sheet.light, sheet.even, True), (RULES_KEPT, sheet.light, sheet.even, False)]
+    if sheet.open:
+        ways.append((INVERTED, not sheet.light, sheet.even, True))
+    if not sheet.even:
+        ways.append((EVEN, sheet.light, True, True))
+    lattices, lines, refusals = list[pieces.Lattice](), list[line.Line](), list[str]()
+    for way, light, even, rules in ways:
+        found = line.find(pixels, light=light, even=even, rules=rules, small=separators)
+        if any(np.array_equal(found.strength, other.strength) for other in lines):
+            continue
+        lines.append(found)
+        built = None if found.refusal else pieces.lattice(found, way)
+        if built:
+            lattices.append(built)
+        else:
+            refusals.append(found.refusal or CROWDED)
+    return tuple(lattices), "" if lattices else refusals[0]

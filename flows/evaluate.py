@@ -99,6 +99,8 @@ def evaluate(
     weights: Path | None = None,
     dataset: DataSet | None = None,
     folder: Path | None = None,
+    labels: Path | None = None,
+    digits: str | None = None,
     out: Path | None = None,
     plots: bool = True,
     weights_dir: Path | None = None,

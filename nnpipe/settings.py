@@ -64,6 +64,9 @@ PARAMETERS = {
     "dataset": Parameter("Data set to train on."),
     "download.dataset": Parameter("auto: MNIST, or drawn digits if no mirror answers."),
     "evaluate.dataset": Parameter("Data set to measure on.", "the one it was trained on"),
+    "evaluate.digits": Parameter(
+        "With labels: how many digits a number has, such as 4 or 2-6.", "any"
+    ),
     "pipeline.dataset": Parameter("auto: MNIST, or drawn digits if no mirror answers."),
     "device": Parameter("For torch: auto, cuda, mps or cpu."),
     "engine": Parameter("torch, or numpy: the trainer from scratch."),
@@ -78,6 +81,10 @@ PARAMETERS = {
     "incremental": Parameter("Score only new and changed files; keep the rows of all others."),
     "as_json": Parameter("Print JSON, one object per line for each picture.", flag="--json"),
     "list_models.as_json": Parameter("Print a JSON list.", flag="--json"),
+    "labels": Parameter(
+        "CSV of pictures of numbers to measure on, with the columns file and label.",
+        "the test digits",
+    ),
     "lr": Parameter("Learning rate.", "the recipe's; numpy: 0.01", 1e-30, 1e30),
     "mirror": Parameter(
         "Where to get MNIST: https://…/ or file:///…/.",
@@ -254,6 +261,8 @@ class EvaluateRequest(Request):
     weights: Path | None = None
     dataset: DataSet | None = None
     folder: Path | None = None
+    labels: Path | None = None
+    digits: str | None = None
     out: Path | None = None
     plots: bool = True
     weights_dir: Path | None = None

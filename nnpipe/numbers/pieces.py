@@ -170,7 +170,7 @@ def _shapes(line: Line, cuts: Cuts, first: Ints, last: Ints, *, boxes: Array, ga
 def _parts_shapes(line: Line, cuts: Cuts, parts: _Parts) -> Array:
     """Measure each part alone, (n, P), in case it is passed over."""
     size = np.array([np.ptp(np.flatnonzero(rows)) + 1 if rows.any() else 0 for rows in parts.down])
-    size = size / line.height
+    size = np.minimum(size / line.height, 1.5)
     through = cuts.crossed > FREE
     return np.stack(
         [

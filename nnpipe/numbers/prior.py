@@ -73,5 +73,5 @@ def weigh(lattice: Lattice, probabilities: Array, prior: Prior, *, temperature: 
     logs = prior.network * np.log(shares) + (lattice.shapes @ prior.shape)[:, None]
     passed = lattice.parts_shapes @ prior.part
     way = prior.ways[lattice.way]
-    digits, parts = np.exp(logs / temperature), np.exp(passed / temperature)
+    digits, parts = (np.exp(x.clip(-60, 3) / temperature) for x in (logs, passed))
     return Weights(digits, parts, float(np.exp(way / temperature)))

@@ -70,7 +70,7 @@ class Graph(NamedTuple):
 def search(graph: Graph, wanted: Wanted = ANY) -> Iterator[Found]:
     """Find numbers that fit, the most probable first; ``?`` stands for something unknown.
 
-    Shares are of all paths whose number of digits is wanted.
+    Shares are of all paths with a wanted number of digits, or with none at all.
     """
     pass_over = np.linalg.inv(np.eye(len(graph.start)) - graph.passed)
     step = pass_over @ graph.signs.sum(axis=0)
@@ -84,7 +84,7 @@ def search(graph: Graph, wanted: Wanted = ANY) -> Iterator[Found]:
     for k in range(wanted.most + 1):
         for more in range(max(wanted.fewest - k, 0), min(wanted.most - k, len(rest) - 1) + 1):
             beyond[k] += rest[more]
-    total = float(graph.start @ beyond[0])
+    total = float(graph.start @ (beyond[0] + rest[0] * (wanted.fewest > 0)))
     heap: list[tuple[float, str, Array | None]] = [(-total, "", graph.start)]
     for _ in range(MOST):
         if not heap or total <= 0:

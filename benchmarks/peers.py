@@ -1,10 +1,11 @@
-"""How other programs read the same digits: accuracy and milliseconds per picture, beside nnpipe.
+"""How other programs read the same digits and numbers: accuracy and time, beside nnpipe.
 
     python benchmarks/peers.py SETS... [--pictures 60] [--weights FILE]
 
-SETS are folders of sets of pictures, SETS/<set>/<digit>/…; other sets are passed over. Of each set
-the same random pictures are read. An answer is right if it is the digit and nothing more; to what
-nnpipe rejects it gives none.
+SETS are folders of sets of pictures: of digits, SETS/<set>/<digit>/…, or of numbers, with
+SETS/<set>/labels.csv, whose columns are `file` and `number`; other sets are passed over. Of each
+set the same random pictures are read. An answer is right if it is the whole digit or number and
+nothing more; to what nnpipe rejects it gives none. No reader is told how long a number is.
 
 The peers are Tesseract (Debian's package tesseract-ocr), RapidOCR and EasyOCR (with the rest, in
 the extra `peers`); a missing one is left out. They get what suits them: dark ink on light paper, 64
@@ -13,6 +14,7 @@ Intervals hold 95 % (Wilson), as if every picture came from another hand. The ti
 pixels to the answer, one picture after the other: median (least to most).
 """
 
+import csv
 import sys
 import time
 from collections.abc import Callable
@@ -28,6 +30,7 @@ from nnpipe.errors import NnpipeError
 from nnpipe.evaluation.statistics import wilson
 
 DIGITS, HEIGHT = "0123456789", 64  # what the peers may read; pixels, without the margin
+Sets = dict[str, list[tuple[Path, str]]]  # by name: the pictures, and what they show
 Read = Callable[[Image.Image], str]  # upright, any mode → the digits from left to right, or ""
 
 
@@ -43,16 +46,24 @@ def fair(picture: Image.Image, margin: int = 24) -> np.ndarray:
     return np.asarray(ImageOps.expand(image.resize(size), margin, fill=int(paper)))
 
 
-def ours(weights: Path | None) -> tuple[str, Read]:
+def ours(weights: Path | None, *, numbers: bool) -> tuple[str, Read]:
     """The classifier of nnpipe, which prepares the picture itself."""
-    read = Classifier.load(weights).read
-    return "nnpipe", lambda picture: "" if (label := read(picture).label) is None else str(label)
+    classifier = Classifier.load(weights)
+
+    def read(picture: Image.Image) -> str:
+        if numbers:
+            return classifier.read(picture, digits="any").label or ""
+        label = classifier.read(picture).label
+        return "" if label is None else str(label)
+
+    return "nnpipe", read
 
 
-def tesseract(mode: int = 10) -> tuple[str, Read]:
+def tesseract(*, numbers: bool) -> tuple[str, Read]:
     """Tesseract, a process for each picture; mode 10 expects one sign, 7 a line."""
     from pytesseract import get_tesseract_version, image_to_string
 
+    mode = 7 if numbers else 10
     options = f"--psm {mode} -c tessedit_char_whitelist={DIGITS}"
     return (
         f"Tesseract {get_tesseract_version()}",
@@ -60,7 +71,7 @@ def tesseract(mode: int = 10) -> tuple[str, Read]:
     )
 
 
-def rapidocr() -> tuple[str, Read]:
+def rapidocr(*, numbers: bool) -> tuple[str, Read]:
     """RapidOCR's recognition alone; of the thousands of signs it knows, digits may be chosen."""
     from rapidocr import RapidOCR
 
@@ -76,7 +87,7 @@ def rapidocr() -> tuple[str, Read]:
     )
 
 
-def easyocr() -> tuple[str, Read]:
+def easyocr(*, numbers: bool) -> tuple[str, Read]:
     """EasyOCR; where it finds no text, it reads all of the picture as text."""
     from easyocr import Reader
     from easyocr_en_models import model_dir
@@ -91,33 +102,33 @@ def easyocr() -> tuple[str, Read]:
     return f"EasyOCR {version('easyocr')}", read
 
 
-def find_readers(weights: Path | None) -> dict[str, Read]:
+def find_readers(weights: Path | None, *, numbers: bool) -> dict[str, Read]:
     """All readers that are installed, by name and version."""
-    readers = [ours(weights)]
+    readers = [ours(weights, numbers=numbers)]
     for peer in (tesseract, rapidocr, easyocr):
         try:
-            readers.append(peer())
+            readers.append(peer(numbers=numbers))
         except (ImportError, OSError) as error:
             print(f"{peer.__name__} is left out, since it cannot start: {error}", file=sys.stderr)
     return dict(readers)
 
 
-def compare(readers: dict[str, Read], sets: list[list[Path]]) -> None:
+def compare(readers: dict[str, Read], sets: Sets, *, title: str) -> None:
     """Print the table: every picture by every reader in turn."""
     done: dict[str, list[tuple[bool, bool, float]]] = {name: [] for name in readers}
-    table("Single digits: read right, of all", "set", "pictures", *readers)
+    table(f"{title}: read right, of all", "set", "pictures", *readers)
     for read in readers.values():
         read(Image.new("L", (HEIGHT, HEIGHT), 255))  # the first time takes longer
-    for paths in sets:
-        for path in paths:
+    for name_of_set, pictures in sets.items():
+        for path, truth in pictures:
             picture = ImageOps.exif_transpose(Image.open(path))
             for name, read in readers.items():
                 start = time.perf_counter()
                 answer = read(picture)
                 seconds = time.perf_counter() - start
-                done[name].append((answer == path.parent.name, not answer, seconds * 1000))
-        shares = [np.mean(results[-len(paths) :], axis=0)[0] for results in done.values()]
-        row(paths[0].parts[-3], len(paths), *(f"{share:.1%}" for share in shares))
+                done[name].append((answer == truth, not answer, seconds * 1000))
+        shares = [np.mean(results[-len(pictures) :], axis=0)[0] for results in done.values()]
+        row(name_of_set, len(pictures), *(f"{share:.1%}" for share in shares))
     right, silent, times = zip(*(np.transpose(results) for results in done.values()), strict=True)
     found = [wilson(int(hits.sum()), len(hits)) for hits in right]
     row("all", len(times[0]), *(f"{e.value:.1%} ({e.low:.1%} to {e.high:.1%})" for e in found))
@@ -125,23 +136,38 @@ def compare(readers: dict[str, Read], sets: list[list[Path]]) -> None:
     row("milliseconds per picture", "", *(spread(taken, ".1f") for taken in times))
 
 
+def find_sets(folders: list[Path], count: int) -> tuple[Sets, Sets]:
+    """The sets of digits and those of numbers: of each, so many random pictures."""
+    digits, numbers = Sets(), Sets()
+    for folder in sorted(path for above in folders for path in above.glob("*")):
+        pictures = [(path, path.parent.name) for path in sorted(folder.glob("[0-9]/*"))]
+        kind = digits
+        if (labels := folder / "labels.csv").exists():
+            with labels.open(newline="") as stream:
+                rows = [one for one in csv.DictReader(stream) if "number" in one]
+            pictures, kind = [(folder / one["file"], one["number"]) for one in rows], numbers
+        np.random.default_rng(0).shuffle(pictures)
+        if pictures:
+            kind[folder.name] = [(Path(path), str(truth)) for path, truth in pictures[:count]]
+    return digits, numbers
+
+
 def main() -> None:
-    """Draw the pictures and print the table as Markdown."""
+    """Draw the pictures and print the tables as Markdown."""
     parser = option_parser(__doc__)
     parser.add_argument("sets", nargs="+", type=Path, metavar="SETS")
     parser.add_argument("--pictures", type=int, default=60, metavar="N", help="of each set")
     parser.add_argument("--weights", type=Path)
     chosen = parser.parse_args()
-    sets = []
-    for folder in sorted(path for above in chosen.sets for path in above.glob("*")):
-        paths = sorted(folder.glob("[0-9]/*"))
-        np.random.default_rng(0).shuffle(paths)
-        sets += [paths[: max(chosen.pictures, 1)]] if paths else []
-    if not sets:
+    digits, numbers = find_sets(chosen.sets, max(chosen.pictures, 1))
+    if not digits and not numbers:
         parser.error("there are no pictures in these folders; expected SETS/<set>/<digit>/…")
     machine("pillow")
     try:
-        compare(find_readers(chosen.weights), sets)
+        if digits:
+            compare(find_readers(chosen.weights, numbers=False), digits, title="Single digits")
+        if numbers:
+            compare(find_readers(chosen.weights, numbers=True), numbers, title="Numbers")
     except NnpipeError as error:
         sys.exit(str(error))
 

@@ -12,7 +12,7 @@ from PIL import Image
 from schemathesis.checks import CHECKS, load_all_checks
 
 from nnpipe.demo.app import create_app
-from nnpipe.demo.schema import Answer
+from nnpipe.demo.schema import Answer, NumberAnswer
 from nnpipe.preprocess.decoders import DECODERS
 
 from .conftest import ROOT
@@ -42,7 +42,8 @@ def bounded(examples):
 def check(response):
     """It is an answer as the description has it, or a refusal with a sentence."""
     if response.status == 200:
-        Answer.model_validate_json(response.content, strict=True)
+        kind = Answer if "probabilities" in response.json else NumberAnswer
+        kind.model_validate_json(response.content, strict=True)
     else:
         assert response.status in REFUSALS
         assert set(response.json) == {"detail"}
@@ -124,12 +125,13 @@ def test_a_sound_picture_of_every_format_is_read(client, kind):
     assert client.post(PICTURES[kind]).json["label"] == 4
 
 
+@pytest.mark.parametrize("options", ["activations=1&evidence=1", "digits=any"])
 @pytest.mark.parametrize("examples", SIZES)
-def test_damaged_pictures_are_read_or_refused(client, examples):
+def test_damaged_pictures_are_read_or_refused(client, examples, options):
     @bounded(examples)
     @given(damaged())
     def send(body):
-        check(client.post(body, f"{PREDICT}?activations=1&evidence=1"))
+        check(client.post(body, f"{PREDICT}?{options}"))
 
     send()
 
@@ -159,8 +161,8 @@ def test_any_json_is_read_or_refused(client, examples):
 @pytest.mark.parametrize("examples", SIZES)
 def test_any_query_is_understood_or_refused(client, examples):
     body = json.dumps([[0, 255], [255, 0]])
-    names = st.sampled_from(["activations", "evidence", "rival"]) | st.text()
-    values = st.integers(-1, 10) | st.booleans() | st.text()
+    names = st.sampled_from(["digits", "activations", "evidence", "rival"]) | st.text()
+    values = st.integers(-1, 33) | st.booleans() | st.sampled_from(["any", "2-6"]) | st.text()
 
     @bounded(examples)
     @given(st.lists(st.tuples(names, values), max_size=4))

@@ -16,7 +16,7 @@ from fastapi import HTTPException, Request
 
 from nnpipe.attribution import evidence
 from nnpipe.classifier import Classifier
-from nnpipe.demo.schema import Extras
+from nnpipe.demo.schema import Options
 from nnpipe.errors import PictureError
 from nnpipe.preprocess import SIDE, Picture, Pixels, as_inputs
 from nnpipe.preprocess.decoders import check_size, open_mended
@@ -87,30 +87,47 @@ async def receive(request: Request, limit: int) -> bytes:
     return bytes(content)
 
 
-def answer(classifier: Classifier, body: bytes, *, as_json: bool, extras: Extras) -> bytes:
-    """Read a picture, and return a `schema.Answer` as JSON.
+def answer(classifier: Classifier, body: bytes, *, as_json: bool, options: Options) -> bytes:
+    """Read a picture, and return a `schema.Answer` or a `schema.NumberAnswer` as JSON.
 
     Args:
         classifier: reads the picture.
         body: the bytes of a picture, or of a JSON array.
         as_json: the body is a JSON array.
-        extras: what to add to the answer.
+        options: what to read, and what to add to the answer.
 
     Raises:
         HTTPException: 400, 413, 415 or 422: the picture cannot be read; the detail says why.
     """
-    reading = classifier.read(from_json(body) if as_json else from_bytes(body))
+    picture = from_json(body) if as_json else from_bytes(body)
+    content = (
+        _number(classifier, picture, options.digits)
+        if options.digits
+        else _digit(classifier, picture, options)
+    )
+    return json.dumps(content, separators=(",", ":")).encode()
+
+
+def _number(classifier: Classifier, picture: Picture, digits: str) -> dict[str, Any]:
+    number = classifier.read(picture, digits=digits)
+    if number.status == "error":
+        raise HTTPException(422, number.reason)
+    return {**vars(number), "digits": [digit._asdict() for digit in number.digits]}
+
+
+def _digit(classifier: Classifier, picture: Picture, options: Options) -> dict[str, Any]:
+    reading = classifier.read(picture)
     if reading.probabilities is None or reading.pixels is None:
         raise HTTPException(422, reading.reason)
     content = {**vars(reading), "pixels": reading.pixels.tolist()}
     network = classifier.network
     inputs = as_inputs(reading.pixels[np.newaxis])
-    if extras.activations:
+    if options.activations:
         _, *hidden, logits = (_rounded(layer[0]) for layer in network.activations(inputs))
         content["activations"] = {"hidden": hidden, "logits": logits}
-    if extras.evidence:
+    if options.evidence:
         label = int(np.argmax(reading.probabilities))
-        rival = None if extras.rival == label else extras.rival
+        rival = None if options.rival == label else options.rival
         parts = evidence(network, inputs[0], label=label, rival=rival)
         content["evidence"] = {
             "label": label,
@@ -119,7 +136,7 @@ def answer(classifier: Classifier, body: bytes, *, as_json: bool, extras: Extras
             "bias": round(parts.bias, 6),
             "difference": round(parts.difference, 6),
         }
-    return json.dumps(content, separators=(",", ":")).encode()
+    return content
 
 
 def _rounded(array: np.ndarray) -> Any:

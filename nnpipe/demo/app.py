@@ -103,7 +103,7 @@ def create_app(
     app.add_exception_handler(Exception, _failed)
     app.post(
         "/api/predict",
-        response_model=schema.Answer,
+        response_model=schema.Answer | schema.NumberAnswer,
         responses=schema.RESPONSES,
         openapi_extra={"requestBody": schema.BODY},
     )(predict)
@@ -115,8 +115,8 @@ def create_app(
     return app
 
 
-async def predict(request: Request, extras: Annotated[schema.Extras, Query()]) -> Response:
-    """Read the digit in a picture, as `nnpipe predict` does."""
+async def predict(request: Request, options: Annotated[schema.Options, Query()]) -> Response:
+    """Read the digit or the number in a picture, as `nnpipe predict` does."""
     state = request.app.state
     if state.under_way >= answers.MAX_UNDER_WAY:
         raise HTTPException(429, "the server has too many requests; try again", answers.BUSY)
@@ -125,7 +125,7 @@ async def predict(request: Request, extras: Annotated[schema.Extras, Query()]) -
     state.under_way += 1
     try:
         body = await answers.receive(request, answers.MAX_JSON if as_json else answers.MAX_BODY)
-        read = partial(answers.answer, as_json=as_json, extras=extras)
+        read = partial(answers.answer, as_json=as_json, options=options)
         work = state.pool.submit(read, state.classifier, body)
         reading, leaving = asyncio.wrap_future(work), asyncio.ensure_future(request.receive())
         first = asyncio.FIRST_COMPLETED

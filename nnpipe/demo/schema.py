@@ -2,8 +2,11 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, TypeAdapter
+from pydantic import AfterValidator, BaseModel, Field, TypeAdapter
+from pydantic_core import PydanticCustomError
 
+from nnpipe.errors import SettingError
+from nnpipe.numbers.constraints import MOST_DIGITS, wanted
 from nnpipe.preprocess import SIDE
 
 Digit = Annotated[int, Field(ge=0, le=9)]
@@ -17,9 +20,30 @@ Rows = Annotated[list[Annotated[list[Brightness], Some]], Some]
 Flat = Annotated[list[Brightness], Field(min_length=SIDE * SIDE, max_length=SIDE * SIDE)]
 
 
-class Extras(BaseModel):
-    """The optional parts of an answer that are requested."""
+def _check_length(text: str) -> str:
+    try:
+        wanted(text)
+    except SettingError:
+        expected = f"expected any, 4 or 2-6, and at most {MOST_DIGITS} digits"
+        raise PydanticCustomError("digits", expected) from None
+    return text
 
+
+Length = Annotated[
+    str,
+    AfterValidator(_check_length),
+    Field(json_schema_extra={"pattern": r"^\s*(any|[0-9]+(-[0-9]+)?)\s*$"}),
+]
+
+
+class Options(BaseModel):
+    """What a request asks for."""
+
+    digits: Length | None = Field(
+        None,
+        description="Read a number of so many digits: any, 4 or 2-6. By default, read one digit. "
+        "The other options are for one digit.",
+    )
     activations: bool = Field(False, description="Add the output of each layer.")
     evidence: bool = Field(False, description="Add the pixels for and against.")
     rival: Digit | None = Field(
@@ -61,6 +85,31 @@ class Answer(BaseModel):
     )
     activations: Activations | None = Field(None, description="If requested.")
     evidence: Evidence | None = Field(None, description="If requested.")
+
+
+class NumberDigit(BaseModel):
+    """A digit of a number, and the box around its ink, in pixels of the upright picture."""
+
+    digit: Digit
+    probability: Share = Field(description="Of this digit alone.")
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+class NumberAnswer(BaseModel):
+    """The reading of a number, if the request has `digits`."""
+
+    status: Literal["ok", "rejected"]
+    label: str | None = Field(description='The digits, such as "007". Null if rejected.')
+    confidence: Share = Field(description="Of the whole number.")
+    second: str | None = Field(description="The second most probable number.")
+    second_confidence: Share | None
+    reason: str = Field(description="Why it is rejected, or a note; or empty.")
+    width: int = Field(ge=1, description="Of the upright picture.")
+    height: int = Field(ge=1)
+    digits: list[NumberDigit] = Field(description="From left to right. Empty if rejected.")
 
 
 class ServedNetwork(BaseModel):

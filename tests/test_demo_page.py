@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image, ImageDraw
 
 from nnpipe import labelled
 from nnpipe.classifier import Classifier
@@ -383,9 +383,100 @@ def test_a_scribble_is_said_not_to_be_a_digit(visit):
     page.draw(rng.uniform(0.15, 0.85, (70, 2)))
     assert (page.text("#head"), page.answer) == ("Not a digit", "?")
     assert len(page.text("#detail")) > 20  # a reason
+
+
+# ---------------------------------------------------------------------------------------- numbers
+
+NUMBER = "602"
+PLACES = [0.2, 0.5, 0.8]  # of the middles of its digits, in shares of the paper
+
+
+def drawn_number():
+    return [
+        stroke
+        for digit, x in zip(NUMBER, PLACES, strict=True)
+        for stroke in written(int(digit), size=0.32, at=(x, 0.5))
+    ]
+
+
+def test_a_number_is_read_and_each_digit_has_a_box(visit):
+    page = visit().draw(*drawn_number())
+    assert page.answer == NUMBER
+    assert page.text("#head").endswith(f" {NUMBER}")
+    assert "% sure" in page.text("#detail")
+    assert page["#boxes .digit"].all_text_contents() == list(NUMBER)
+    assert all(share.endswith(" %") for share in page["#boxes .share"].all_text_contents())
+    paper = page["#canvas"].bounding_box()
+    for x, item in zip(PLACES, page["#boxes li"].all(), strict=True):
+        box = item.bounding_box()
+        middle = (box["x"] + box["width"] / 2 - paper["x"]) / paper["width"]
+        assert middle == pytest.approx(x, abs=0.05)
+        assert 0.1 < box["width"] / paper["width"] < 0.4
+        assert 0.3 < box["height"] / paper["height"] < 0.5
+    page.expect("#said", re.compile(f"{NUMBER}\\. .* sure"))
+
+
+def test_what_is_shown_of_one_digit_is_not_shown_of_a_number(visit):
+    """And it is there again for the next digit."""
+    page = visit().draw(*drawn_number())
+    assert set(page.shares) == {""}
+    assert page["#seen"].is_hidden()
+    assert page.text("#why-title") == "Why?"
+    assert page["#digits button:not([aria-disabled='true'])"].count() == 0
+    page["#bars button"].nth(9).click(force=True)
     page["#clear"].click()
-    page.draw(*written(3, size=0.4, at=(0.25, 0.5)), *written(4, size=0.4, at=(0.75, 0.5)))
-    page.expect("#detail", "Several marks; expected one digit.")
+    page.expect("#head", "Nothing drawn yet")
+    assert page["#boxes li"].count() == 0
+    page.draw(*written(4))
+    assert page.text("#why-title") == "Why 4?"
+    assert page["#seen"].is_visible()
+    assert page["#boxes li"].count() == 0
+
+
+def test_one_digit_is_asked_for_once(visit):
+    page = visit().draw(*written(4))
+    assert not any("digits=" in url for url in page.asked)
+
+
+def test_boxes_lie_on_the_digits_of_a_picture(visit, tmp_path):
+    """The picture is wide, and a camera held upright took it: it is turned to be shown."""
+    paper = Image.new("L", (900, 300), "white")
+    pen = ImageDraw.Draw(paper)
+    for x, digit in enumerate(NUMBER):
+        for stroke in written(int(digit), size=200, at=(150 + 300 * x, 150)):
+            pen.line([tuple(place) for place in stroke], fill="black", width=14, joint="curve")
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    paper.rotate(90, expand=True).save(tmp_path / "number.jpg", exif=exif)
+    page = visit()
+    give(page, "drop", tmp_path / "number.jpg")
+    page.expect("#mark", NUMBER)
+    paper = page["#canvas"].bounding_box()
+    for place, item in enumerate(page["#boxes li"].all()):
+        box = item.bounding_box()
+        across = (box["x"] + box["width"] / 2 - paper["x"]) / paper["width"]
+        down = (box["y"] + box["height"] / 2 - paper["y"]) / paper["height"]
+        assert across == pytest.approx(0.04 + 0.92 * (place + 0.5) / 3, abs=0.03)
+        assert down == pytest.approx(0.5, abs=0.03)
+
+
+def test_a_page_of_text_is_no_number(visit):
+    page = visit()
+    give(page, "drop", ROOT / "samples" / "no-digit-page.png", "image/png")
+    page.expect("#head", "Not a number")
+    assert len(page.text("#detail")) > 20  # a reason
+    assert page["#boxes li"].count() == 0
+
+
+@pytest.mark.parametrize("width", [360, 390, 899, 900, 1280, 1920])
+def test_a_number_moves_nothing_and_runs_over_no_edge(visit, width):
+    page = visit(viewport={"width": width, "height": 800})
+    before = page["#canvas"].bounding_box()
+    page.draw(*drawn_number())
+    assert page.answer == NUMBER
+    page.page.evaluate("scrollTo(0, 0)")
+    assert page["#canvas"].bounding_box() == before
+    assert page.page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
 
 
 # ---------------------------------------------------------------------------------------- the pen
@@ -975,4 +1066,8 @@ def test_text_stands_out_as_wcag_asks(visit, scheme):
     page["#bars button"].nth(9).click()
     page["#digits button"].nth(9).click()
     page.expect("#why-title", "Why 4 and not 9?")
+    assert page.page.evaluate(CONTRAST) == []
+    page["#clear"].click()
+    page.draw(*drawn_number())
+    assert page["#boxes li"].count() == len(NUMBER)
     assert page.page.evaluate(CONTRAST) == []

@@ -26,16 +26,21 @@ export function place(address = window.location) {
 
 const BASE = place();
 
+const post = (url, picture) => ask(url, {
+  method: "POST",
+  body: picture,
+  headers: { "Content-Type": picture.type || "application/octet-stream" },
+});
+
 /** Ask which digit a picture shows, and why it is not the rival, if there is one. */
 export function predict(picture, rival) {
   const url = new URL("api/predict?activations=true&evidence=true", BASE);
   if (rival !== null) url.searchParams.set("rival", rival);
-  return ask(url, {
-    method: "POST",
-    body: picture,
-    headers: { "Content-Type": picture.type || "application/octet-stream" },
-  });
+  return post(url, picture);
 }
+
+/** Ask which number a picture shows. */
+export const predictNumber = (picture) => post(new URL("api/predict?digits=any", BASE), picture);
 
 export const model = () => ask(new URL("api/model", BASE));
 

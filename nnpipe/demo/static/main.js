@@ -1,7 +1,8 @@
 // The page: changes of the drawing, and the display of the answer.
 
-import { Refused, model, place, predict } from "./api.js";
+import { Refused, model, place, predict, predictNumber } from "./api.js";
 import { DIGITS, makeBars } from "./bars.js";
+import { showBoxes } from "./boxes.js";
 import { History, extend, isBlank } from "./drawing.js";
 import { handwriting, write } from "./examples.js";
 import { keepSharp, paint, toPNG } from "./ink.js";
@@ -11,8 +12,8 @@ import { decode, encode } from "./link.js";
 import { NO_PIXELS, showEvidence, showSeen, showUnits } from "./maps.js";
 import { collect } from "./mistakes.js";
 import { follow } from "./pen.js";
-import { load, receive, show as showPicture } from "./pictures.js";
-import { inWords, percent, refusal } from "./words.js";
+import { frame, load, receive, show as showPicture } from "./pictures.js";
+import { inWords, mayBeNumber, numberInWords, percent, refusal } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 const canvas = $("canvas");
@@ -22,7 +23,7 @@ const tool = { width: 48, erase: false };
 let stroke = null; // the stroke that is being drawn
 let rival = null; // the digit that the answer is compared with
 let winner = null; // the most probable digit of the last answer
-let current = null; // the last answer: { page, blob, reading }
+let current = null; // the last answer: { page, blob, reading, number }
 
 // ---------------------------------------------------------------------------------- the drawing
 
@@ -49,6 +50,7 @@ function changed(settled = true) {
   $("hint").hidden = page.strokes.length > 0 || page.picture !== null;
   if (isBlank(page)) show(null);
   else ask();
+  if (page.picture !== current?.page.picture) boxes(null);
   if (!settled) return;
   // A really disabled button would lose the keyboard focus.
   $("undo").ariaDisabled = String(!history.canUndo);
@@ -121,8 +123,9 @@ const ask = latest(async () => {
   const blob = page.picture?.blob ?? toPNG(page.strokes);
   try {
     const reading = await predict(blob, rival === winner ? null : rival);
+    const number = mayBeNumber(reading) ? await predictNumber(blob) : null;
     if (isBlank(history.page)) return; // cleared in the meantime
-    show({ page, blob, reading });
+    show({ page, blob, reading, number });
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
     if (!isBlank(history.page)) show(null, refusal(error.message));
@@ -137,16 +140,32 @@ const ask = latest(async () => {
 });
 
 const bars = makeBars($("bars"), (digit) => {
-  if (!current || digit === winner) return;
+  if (winner === null || digit === winner) return;
   rival = digit === rival ? null : digit;
   ask();
   show(current);
 });
 
+const WHOLE = { left: 0, top: 0, width: 1, height: 1 };
+
+/** Show where the digits of an answer's number are on the paper, or nothing for null. */
+function boxes(answer) {
+  const picture = answer?.page.picture;
+  const place = picture ? picture.bitmap && frame(picture.bitmap) : WHOLE;
+  showBoxes($("boxes"), place && answer?.number, place);
+}
+
+const wordsFor = (answer) => (answer?.number ? numberInWords(answer.number) : inWords(answer?.reading));
+
 /** Show an answer, or that there is none. */
-function show(answer, words = inWords(answer?.reading)) {
+function show(answer, words = wordsFor(answer)) {
   current = answer;
-  const reading = answer?.reading;
+  boxes(answer);
+  const isNumber = words.kind === "number";
+  $("main").classList.toggle("number", isNumber);
+  $("mark").style.setProperty("--length", words.mark.length);
+  // What the network sees of one digit means nothing for a number.
+  const reading = isNumber ? null : answer?.reading;
   $("answer").dataset.kind = words.kind;
   $("mark").textContent = words.mark;
   $("head").textContent = words.head;
@@ -191,8 +210,9 @@ function showWhy(reading) {
   $("sum").hidden = !evidence;
   if (!evidence) {
     $("evidence").ariaLabel = "Evidence: none yet";
-    $("why-help").textContent =
-      "Here you see the pixels for the answer and against it. Choose another bar to ask why it was not that digit.";
+    $("why-help").textContent = current?.number
+      ? "Draw one digit alone to see the pixels for it and against it."
+      : "Here you see the pixels for the answer and against it. Choose another bar to ask why it was not that digit.";
     return;
   }
   const values = evidence.pixels.flat();

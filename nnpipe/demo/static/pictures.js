@@ -54,6 +54,13 @@ function smaller(bitmap) {
   return new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", 0.9));
 }
 
+/** The place of a picture on the paper: { left, top, width, height } in shares of its side. */
+export function frame({ width, height }) {
+  const scale = 0.92 / Math.max(width, height);
+  const [across, down] = [width * scale, height * scale];
+  return { left: (1 - across) / 2, top: (1 - down) / 2, width: across, height: down };
+}
+
 /** Show a picture on a canvas, as large as possible, or its name if it has no bitmap. */
 export function show(canvas, { name, bitmap }, colour) {
   const context = canvas.getContext("2d");
@@ -61,9 +68,8 @@ export function show(canvas, { name, bitmap }, colour) {
   context.setTransform(1, 0, 0, 1, 0, 0);
   context.clearRect(0, 0, side, side);
   if (bitmap) {
-    const scale = (0.92 * side) / Math.max(bitmap.width, bitmap.height);
-    const [width, height] = [bitmap.width * scale, bitmap.height * scale];
-    context.drawImage(bitmap, (side - width) / 2, (side - height) / 2, width, height);
+    const { left, top, width, height } = frame(bitmap);
+    context.drawImage(bitmap, side * left, side * top, side * width, side * height);
   } else {
     context.fillStyle = colour;
     context.textAlign = "center";

@@ -1,5 +1,7 @@
 """Calibration: what a probability is worth, fitted on validation digits."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -54,12 +56,15 @@ def threshold(by_rate: dict[str, float], rate: float) -> float:
     return float(np.interp(rate, rates, confidences))
 
 
-def error_thresholds(confidences: npt.ArrayLike, right: npt.ArrayLike) -> dict[str, float | None]:
-    """For each of `ERROR_BUDGETS`, return the lowest confidence from which on it is kept.
+def error_thresholds(
+    confidences: npt.ArrayLike, right: npt.ArrayLike, *, budgets: Iterable[float] = ERROR_BUDGETS
+) -> dict[str, float | None]:
+    """For each error budget, return the lowest confidence from which on it is kept.
 
     Args:
         confidences: shape (n,), n > 0.
         right: shape (n,), whether the answers are right.
+        budgets: allowed shares of errors.
 
     Returns:
         0 for a budget that all answers together keep, None for one that not even the surest keep.
@@ -72,7 +77,7 @@ def error_thresholds(confidences: npt.ArrayLike, right: npt.ArrayLike) -> dict[s
     # A threshold takes all answers of one confidence or none.
     last = np.append(ranked[1:] < ranked[:-1], True)
     lowest: dict[str, float | None] = {}
-    for budget in ERROR_BUDGETS:
+    for budget in budgets:
         confidence = min(ranked[last & (shares <= budget)].tolist(), default=None)
         lowest[str(budget)] = 0.0 if confidence == ranked[-1] else confidence
     return lowest

@@ -3,6 +3,7 @@
     classes      confusion, precision, recall, F1
     confidence   log loss, Brier, calibration, and the share read at an error budget
     robustness   accuracy on changed pictures
+    numbers      numbers of several digits: right as a whole, kinds of errors, digits
     cases        pictures to look at, and identical ones
     statistics   intervals (Wilson, bootstrap), and the comparison of two networks
 

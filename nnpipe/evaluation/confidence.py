@@ -107,6 +107,17 @@ def class_reliability(labels: Array, p: Array, *, label: int) -> Reliability:
     return _measure(of_label, (own - positive) ** 2, confidence=own, right=positive)
 
 
+def answer_reliability(confidence: Array, right: Array) -> Reliability:
+    """Measure the confidence of answers as the probability that they are right.
+
+    Args:
+        confidence: shape (n,), n > 0, in [0, 1].
+        right: which answers are right, shape (n,).
+    """
+    of_truth = np.where(right, confidence, 1 - confidence)
+    return _measure(of_truth, (confidence - right) ** 2, confidence=confidence, right=right)
+
+
 def _measure(of_label: Array, squares: Array, *, confidence: Array, right: Array) -> Reliability:
     """Measure probabilities of true labels, squared errors and confidences, shape (n,) each."""
     # A probability may underflow to 0, which has no logarithm; a rounded sum may exceed 1.

@@ -1,14 +1,20 @@
-"""Pictures with known labels: test digits, or a folder with one sub-folder per digit.
+"""Pictures with known labels: test digits, a folder of digits, or a CSV file that lists numbers.
 
     FOLDER/0/…  FOLDER/1/…  …  FOLDER/9/…       any pictures, some of the ten, at any depth
+    labels.csv: file,label                      pictures of numbers, beside the file or below it
 
-Every file in it is read, or listed with the reason why not.
+Every picture is read, or listed with the reason why not.
 """
 
+import csv
+import io
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,15 +22,22 @@ from nnpipe.classifier import Classifier
 from nnpipe.datasets import Dataset, Digits
 from nnpipe.datasets.mnist import DISPUTED
 from nnpipe.errors import EvaluationError, PictureError
-from nnpipe.places import encode_path, in_one_line
+from nnpipe.numbers import ways
+from nnpipe.numbers.constraints import MOST_DIGITS, wanted
+from nnpipe.numbers.reading import Number
+from nnpipe.places import encode_path, in_one_line, printable_name
 from nnpipe.preprocess import SECONDS, Prepared, prepare
-from nnpipe.processes import cores, over
+from nnpipe.processes import Function, cores, over
+from nnpipe.records import read_bytes
 from nnpipe.scoring.entries import is_litter
 
 TITLES = {"mnist": "MNIST", "drawn": "drawn"}
 
 BATCH = 64
 """Files that a worker process gets at once."""
+
+SEPARATORS = " .,:-/'"
+"""Signs in the label of a number that are ignored."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +91,7 @@ def from_folder(folder: Path, classifier: Classifier) -> Labelled:
         ProcessError: worker processes die again and again.
     """
     files, unlabelled = _list(folder)
-    # Opening a pipe would wait for a writer.
-    pictures = [f if f.is_file() else PictureError("this is no regular file") for f in files]
-    results = over(prepare, pictures, seconds=SECONDS, workers=cores(), batch=BATCH)
+    results = _each(prepare, files)
     readable: list[tuple[Path, Prepared]] = []
     unreadable: list[Unread] = []
     for file, result in zip(files, results, strict=True):
@@ -105,6 +116,13 @@ def from_folder(folder: Path, classifier: Classifier) -> Labelled:
         unreadable=tuple(unreadable),
         unlabelled=tuple(unlabelled),
     )
+
+
+def _each(function: Function, files: Sequence[Path]) -> Iterator[Any]:
+    """Call a function with each file in worker processes; see `processes.over`."""
+    # Opening a pipe would wait for a writer.
+    pictures = [f if f.is_file() else PictureError("this is no regular file") for f in files]
+    return over(function, pictures, seconds=SECONDS, workers=cores(), batch=BATCH)
 
 
 def _list(folder: Path) -> tuple[list[Path], list[str]]:
@@ -141,3 +159,106 @@ def _list(folder: Path) -> tuple[list[Path], list[str]]:
 
 def _name(path: Path, folder: Path) -> str:
     return encode_path(str(path.relative_to(folder)))
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Pictures of numbers with their labels, and what was read from them."""
+
+    name: str  # the CSV file
+    digits: str  # how many a number has, for the reader: "any", "4" or "2-6"
+    files: Sequence[Path]  # n
+    names: Sequence[str]  # n, as the CSV file has them
+    labels: Sequence[str]  # n, digits alone, such as "007"
+    readings: Sequence[Number]  # n, of which none is an error
+    unreadable: tuple[Unread, ...] = ()
+
+
+def from_csv(path: Path, classifier: Classifier, *, digits: str = "any") -> Numbers:
+    """Read the pictures of numbers that a CSV file lists.
+
+    Worker processes read them, with the same limits of time and memory as in scoring.
+
+    Args:
+        path: a file with the columns ``file``, relative to the CSV file, and ``label``; the latter
+            may be called ``number``.
+        classifier: reads the numbers.
+        digits: how many a number has: "any", "4" or "2-6".
+
+    Raises:
+        SettingError: ``digits`` has another form.
+        EvaluationError: the file is no such CSV file, a label is no number, a picture is listed
+            twice, or no picture can be read.
+        ProcessError: worker processes die again and again.
+    """
+    numbers = wanted(digits)
+    rows = _rows(path)
+    results = _each(ways.prepare, [path.parent / name for name, _ in rows])
+    readings: list[Number] = []
+    while batch := list(islice(results, BATCH)):
+        readings += classifier.read_numbers(batch, numbers)
+    pairs = list(zip(rows, readings, strict=True))
+    unreadable = [
+        Unread(encode_path(name), number.reason)
+        for (name, _), number in pairs
+        if number.status == "error"
+    ]
+    if len(unreadable) == len(rows):
+        why = f"{unreadable[0].name}: {unreadable[0].reason}"
+        raise EvaluationError(f"{path}: none of its pictures can be read ({why})")
+    readable = [(row, number) for row, number in pairs if number.status != "error"]
+    return Numbers(
+        name=encode_path(str(path)),
+        digits=digits,
+        files=[path.parent / name for (name, _), _ in readable],
+        names=[encode_path(name) for (name, _), _ in readable],
+        labels=[label for (_, label), _ in readable],
+        readings=[number for _, number in readable],
+        unreadable=tuple(unreadable),
+    )
+
+
+def _rows(path: Path) -> list[tuple[str, str]]:
+    """Return the files that a CSV file lists, and their labels without separators."""
+    expected = "expected the columns file and label, and one picture per line"
+    try:
+        text = read_bytes(path).decode("utf-8-sig")
+    except OSError as error:
+        raise EvaluationError(f"{path}: cannot be read ({error.strerror}); {expected}") from None
+    except UnicodeDecodeError:
+        raise EvaluationError(f"{path}: is no CSV file in UTF-8; {expected}") from None
+    # Spreadsheets write semicolons where a comma is the decimal point.
+    delimiter = max(",;\t", key=text.strip().partition("\n")[0].count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        lines = [(reader.line_num, cells) for cells in reader if any(cells)]
+    except csv.Error as error:
+        raise EvaluationError(f"{path}: line {reader.line_num}: {error}; {expected}") from None
+    columns = [cell.strip().lower() for cell in lines[0][1]] if lines else []
+    kind = "label" if "label" in columns else "number"
+    if not {"file", kind} <= set(columns):
+        raise EvaluationError(f"{path}: lacks a column; {expected}")
+    if len(lines) == 1:
+        raise EvaluationError(f"{path}: lists no picture; {expected}")
+    rows, known = list[tuple[str, str]](), dict[str, int]()
+    for line, cells in lines[1:]:
+        if len(cells) != len(columns):
+            raise EvaluationError(
+                f"{path}: line {line} has {len(cells)} cells, and the first line {len(columns)}; "
+                "put a label with commas in quotes"
+            )
+        name, label = cells[columns.index("file")], cells[columns.index(kind)]
+        digits = label.translate(str.maketrans("", "", SEPARATORS))
+        if not re.fullmatch(f"[0-9]{{1,{MOST_DIGITS}}}", digits):
+            shown = printable_name(label)[:40]
+            raise EvaluationError(
+                f"{path}: line {line}: the label '{shown}' is no number of 1 to {MOST_DIGITS} "
+                "digits; correct it, or remove the line"
+            )
+        before = known.setdefault(os.path.normpath(name), line)
+        if before != line:
+            raise EvaluationError(
+                f"{path}: line {line} has the picture of line {before} again; remove one of them"
+            )
+        rows.append((name, digits))
+    return rows

@@ -40,16 +40,18 @@ class Timed(NamedTuple):
     seconds: float
 
 
-def prepare(picture: Picture, *, separators: bool = False) -> PreparedNumber:
+def prepare(picture: Picture | PictureError, *, separators: bool = False) -> PreparedNumber:
     """Open a picture, and cut its number into pieces in each way that it may be understood.
 
     Args:
-        picture: see `preprocess.prepare`.
+        picture: see `preprocess.prepare`; or why there is none, which is raised.
         separators: small marks between digits are kept.
 
     Raises:
         PictureError: it cannot be read as a picture; the message says why, without a path.
     """
+    if isinstance(picture, PictureError):
+        raise picture
     opened = open_picture(picture, enough=ENOUGH)
     about = opened.width, opened.height, opened.note
     if opened.damage:
@@ -73,11 +75,7 @@ def prepare_many(
     for number, picture in enumerate(pictures):
         on_item(number)
         start = time.perf_counter()
-        result = (
-            picture
-            if isinstance(picture, PictureError)
-            else attempt(prepare, picture, separators=separators)
-        )
+        result = attempt(prepare, picture, separators=separators)
         results.append(Timed(result, time.perf_counter() - start))
         on_item(-1)
     return results

@@ -1,6 +1,7 @@
 """The flow ``evaluate``: measure weights on labelled pictures and write a report.
 
-Prefect shows a summary, the table of classes and the confusion matrix as artifacts.
+Prefect shows a summary, a table and the confusion matrix as artifacts. The table is that of the ten
+classes; for numbers of several digits, that of their lengths.
 """
 
 import base64
@@ -20,7 +21,7 @@ from nnpipe.stages import Evaluated
 
 
 def _inputs(request: EvaluateRequest) -> dict[str, Any] | None:
-    if request.folder:
+    if request.folder or request.labels:
         return None  # hashing its pictures takes as long as reading them
     found = stages.find_weights(request)
     return {
@@ -66,9 +67,10 @@ def _show(report: Path, *, plots: bool) -> None:
     page = (report / "report.html").resolve()  # not as a link: browsers refuse links to files
     text = f"{summary.read_text(encoding='utf-8')}\nThe whole report: `{page}`\n"
     artifacts.create_markdown_artifact(text, **about("evaluation"))
-    classes = json.loads(figures.read_text(encoding="utf-8"))["classes"]
-    rows = [_row(figures) for figures in classes]
-    artifacts.create_table_artifact(rows, **about("per-class"))
+    metrics = json.loads(figures.read_text(encoding="utf-8"))
+    part = "classes" if "classes" in metrics else "lengths"
+    rows = [_row(figures) for figures in metrics[part]]
+    artifacts.create_table_artifact(rows, **about("per-class" if part == "classes" else part))
     for picture in pictures:
         # Send the picture itself: the browser may have no access to the files of this machine.
         url = f"data:image/png;base64,{base64.b64encode(picture.read_bytes()).decode()}"
@@ -76,7 +78,7 @@ def _show(report: Path, *, plots: bool) -> None:
 
 
 def _row(figures: dict[str, Any]) -> dict[str, Any]:
-    """Return the row of a digit, with each estimate as its value and its interval."""
+    """Return the row of a digit or a length, with each estimate as its value and its interval."""
     row: dict[str, Any] = {}
     for name, value in figures.items():
         if isinstance(value, dict):
@@ -88,7 +90,9 @@ def _row(figures: dict[str, Any]) -> dict[str, Any]:
 
 def _run_name() -> str:
     parameters = flow_run.parameters
-    weights, folder = parameters["weights"], parameters["folder"]
+    weights, folder, labels = (parameters[name] for name in ("weights", "folder", "labels"))
+    if labels:
+        folder = Path(labels).resolve().parent
     on = f"-on-{Path(folder).name}" if folder else ""
     return f"evaluate-{Path(weights).parent.name if weights else 'champion'}{on}"
 
@@ -108,12 +112,12 @@ def evaluate(
     force: bool = False,
     at_least: float = 0.0,
 ) -> Evaluated:
-    """Measure weights on test digits or a folder of labelled pictures, and write a report."""
+    """Measure weights on test digits or on labelled pictures, and write a report."""
     request = EvaluateRequest.pick(locals())
     done = evaluate_once(request, force=force)
     if done.accuracy < at_least:
         raise EvaluationError(
-            f"{done.report}: only {done.accuracy:.2%} of {done.n:,} digits were read right, "
+            f"{done.report}: only {done.accuracy:.2%} of {done.n:,} {done.what} were read right, "
             f"expected at least {at_least:.2%}",
             advice="rollback",
         )

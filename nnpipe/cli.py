@@ -279,12 +279,13 @@ def export(request: settings.ExportRequest) -> None:
 def evaluate(request: settings.EvaluateRequest) -> None:
     """Measure weights on the test digits, or on your own pictures, and write a report.
 
+    --folder holds pictures of single digits. --labels lists pictures of numbers of several digits.
     The report is one page, report.html; its figures lie beside it as JSON, CSV, Parquet and PNG.
     """
     from nnpipe import stages
 
     done = stages.evaluate(request)
-    _say(f"{done.accuracy:.2%} of {done.n:,} digits read right, {done.errors:,} errors")
+    _say(f"{done.accuracy:.2%} of {done.n:,} {done.what} read right, {done.errors:,} errors")
     if done.unreadable:
         files = "file" if done.unreadable == 1 else "files"
         _say(f"{done.unreadable:,} {files} could not be read; the report lists them")

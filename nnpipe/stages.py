@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -37,6 +37,9 @@ from nnpipe.settings import (
     TrainRequest,
     command_line,
 )
+
+if TYPE_CHECKING:  # an extra, which is loaded when it is needed
+    from nnpipe import report
 
 
 @dataclass(frozen=True)
@@ -261,8 +264,9 @@ class Evaluated:
     n: int
     errors: int
     accuracy: float
-    unreadable: int  # files of a folder
+    unreadable: int  # files of a folder, or of a CSV file
     sha256: str  # of metrics.json
+    what: str = "digits"  # or "numbers"
 
 
 class Found(NamedTuple):
@@ -291,47 +295,39 @@ def find_weights(request: EvaluateRequest) -> Found:
 
 
 def evaluate(request: EvaluateRequest) -> Evaluated:
-    """Measure weights on test digits, or on a folder of labelled pictures, and write a report.
+    """Measure weights on test digits or on labelled pictures, and write a report.
 
     Raises:
         WeightsError: the weights file, or the champion's, is missing or damaged.
         DatasetError: the data set is missing or damaged.
-        EvaluationError: the folder is missing, or its pictures are not labelled.
+        EvaluationError: the folder or the CSV file is missing, or its pictures are not labelled.
+        SettingError: ``digits`` has another form.
         OutputError: the report cannot be written.
         MissingExtraError: the packages for reports are not installed.
     """
     with needs("report", "writing a report"):
         from nnpipe import report
-    folder = request.folder
+    folder, labels = request.folder, request.labels
     if folder and request.dataset:
         raise EvaluationError("name a data set to measure on, or a folder, not both")
-    found = path, champion, trained_on, digests = find_weights(request)
-    dataset = request.dataset or trained_on
+    if labels and (folder or request.dataset):
+        raise EvaluationError("labels name pictures of their own; name no data set and no folder")
+    if request.digits and not labels:
+        raise EvaluationError("a number of digits is for numbers; name the labels of some, too")
+    found = find_weights(request)
+    path, champion, trained_on, _ = found
     name = "champion" if path.resolve() == champion.resolve() else path.resolve().parent.name
-    measured_on = folder.resolve().name if folder else "" if dataset == trained_on else dataset
+    measured_on = str(request.dataset or trained_on)
+    if pictures := folder or (labels and labels.resolve().parent):
+        measured_on = pictures.resolve().name
+    elif measured_on == trained_on:
+        measured_on = ""
     out = request.out or REPORTS / (f"{name}-on-{measured_on}" if measured_on else name)
     if folder and out.resolve().is_relative_to(folder.resolve()):
         raise EvaluationError(f"{out}: lies in the folder that is measured", advice="out")
     check_writable(out)
     report.check_folder(out)
-    if folder:
-        pictures = labelled.from_folder(folder, Classifier.load(path))
-    else:
-        pictures = labelled.from_dataset(datasets.load(dataset, request.data_dir))
-    decision = None
-    if dataset == trained_on and not folder and digests[0] != digests[1]:
-        with suppress(MissingExtraError):  # the report then has no decision
-            decision = judge(path, champion, data_dir=request.data_dir)
-    reproduce = {"weights": request.weights, "dataset": None if folder else dataset}
-    reproduce |= {"folder": folder, "data_dir": request.data_dir}
-    measured = report.measure(
-        path,
-        pictures,
-        champion=champion,
-        name=name,
-        command=in_one_line(command_line("evaluate", reproduce)),
-        decision=decision,
-    )
+    measured, unreadable = _measure(request, found, name=name)
     if find_weights(request) != found:  # a promotion has replaced a file between two reads
         return evaluate(request)
     with needs("report", "drawing plots"):
@@ -341,6 +337,40 @@ def evaluate(request: EvaluateRequest) -> Evaluated:
         n=metrics["n"],
         errors=metrics["errors"],
         accuracy=metrics["accuracy"]["value"],
-        unreadable=len(pictures.unreadable),
+        unreadable=unreadable,
         sha256=sha256((out / report.METRICS).read_bytes()),
+        what="numbers" if labels else "digits",
     )
+
+
+def _measure(
+    request: EvaluateRequest, found: Found, *, name: str
+) -> "tuple[report.Measured | report.MeasuredNumbers, int]":
+    """Measure weights; return the content of the report, and how many files are unreadable."""
+    from nnpipe import report
+
+    path, champion, trained_on, digests = found
+    folder, labels = request.folder, request.labels
+    dataset = None if folder or labels else request.dataset or trained_on
+    options = {"weights": request.weights, "dataset": dataset, "folder": folder, "labels": labels}
+    options |= {"digits": request.digits, "data_dir": request.data_dir}
+    command = in_one_line(command_line("evaluate", options))
+    if labels:
+        classifier = Classifier.load(path)
+        numbers = labelled.from_csv(labels, classifier, digits=request.digits or "any")
+        content = report.measure_numbers(
+            path, numbers, classifier=classifier, name=name, command=command
+        )
+        return content, len(numbers.unreadable)
+    if folder:
+        pictures = labelled.from_folder(folder, Classifier.load(path))
+    else:
+        pictures = labelled.from_dataset(datasets.load(dataset or trained_on, request.data_dir))
+    decision = None
+    if dataset == trained_on and digests[0] != digests[1]:
+        with suppress(MissingExtraError):  # the report then has no decision
+            decision = judge(path, champion, data_dir=request.data_dir)
+    measured = report.measure(
+        path, pictures, champion=champion, name=name, command=command, decision=decision
+    )
+    return measured, len(pictures.unreadable)

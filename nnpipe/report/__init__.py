@@ -6,7 +6,8 @@
     per_class.csv  confusion.csv  predictions.parquet
     plots/*.png
 
-`measure` computes what `write` writes.
+A report on numbers of several digits has no ``per_class.csv`` and fewer plots. `measure` and
+`measure_numbers` compute what `write` writes.
 """
 
 import tempfile
@@ -19,13 +20,25 @@ import pandas as pd
 from nnpipe.errors import OutputError
 from nnpipe.files import cannot_write, write_json
 from nnpipe.report.metrics import Measured, contents, measure
-from nnpipe.report.page import encode_pictures, render
+from nnpipe.report.numbers import (
+    MeasuredNumbers,
+    measure_numbers,
+    number_contents,
+    number_predictions,
+)
+from nnpipe.report.page import encode_numbers, encode_pictures, render
 
-__all__ = ["Measured", "measure", "write"]
+__all__ = ["Measured", "MeasuredNumbers", "measure", "measure_numbers", "write"]
 
 METRICS = "metrics.json"
 FILES = ("report.html", "report.md", "per_class.csv", "confusion.csv", "predictions.parquet")
-PLOTS = ("classes", "confusion", "coverage", "reliability", "reliability-per-class", "robustness")
+PLOTS = tuple(
+    f"plots/{plot}.png"
+    for plot in (
+        *("classes", "confusion", "coverage"),
+        *("reliability", "reliability-per-class", "robustness"),
+    )
+)
 
 
 def check_folder(folder: Path) -> None:
@@ -40,7 +53,9 @@ def check_folder(folder: Path) -> None:
         raise OutputError(f"{folder / names[0]}: {why}", advice="out")
 
 
-def write(folder: Path, measured: Measured, *, plots: bool = True) -> dict[str, Any]:
+def write(
+    folder: Path, measured: Measured | MeasuredNumbers, *, plots: bool = True
+) -> dict[str, Any]:
     """Write a report, ``metrics.json`` last.
 
     If it cannot be written, for example because the disk is full, an earlier one stays as it is.
@@ -57,7 +72,7 @@ def write(folder: Path, measured: Measured, *, plots: bool = True) -> dict[str, 
         OutputError: a file cannot be written.
         ModuleNotFoundError: plots are requested, and matplotlib is not installed.
     """
-    metrics = contents(measured)
+    metrics = contents(measured) if isinstance(measured, Measured) else number_contents(measured)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".nnpipe-", dir=folder) as name:
@@ -67,30 +82,37 @@ def write(folder: Path, measured: Measured, *, plots: bool = True) -> dict[str, 
             for file in sorted(files, key=lambda file: file.name == METRICS):
                 (folder / file).parent.mkdir(exist_ok=True)
                 (new / file).replace(folder / file)
-            for plot in () if plots else PLOTS:  # of an earlier report
-                (folder / "plots" / f"{plot}.png").unlink(missing_ok=True)
+            for file in {Path(name) for name in (*FILES, *PLOTS)}.difference(files):
+                (folder / file).unlink(missing_ok=True)  # of an earlier report
     except OSError as error:
         raise cannot_write(folder, error) from error
     return metrics
 
 
-def _write_files(folder: Path, metrics: dict[str, Any], *, measured: Measured, plots: bool) -> None:
+def _write_files(
+    folder: Path, metrics: dict[str, Any], *, measured: Measured | MeasuredNumbers, plots: bool
+) -> None:
     svgs: dict[str, list[str]] = {}
     if plots:
         from nnpipe.report.plots import draw_all
 
         (folder / "plots").mkdir()
         svgs = draw_all(metrics, folder / "plots")
+    if isinstance(measured, Measured):
+        per_class(metrics).to_csv(folder / "per_class.csv", index=False, lineterminator="\n")
+        kind, table = "report", predictions(measured)
+        pictures = encode_pictures(metrics, measured)
+    else:
+        kind, table = "numbers", number_predictions(measured)
+        pictures = encode_numbers(metrics, measured)
     digits = pd.RangeIndex(10, name="label")
     confusion = pd.DataFrame(metrics["confusion"], index=digits, columns=range(10))
-    per_class(metrics).to_csv(folder / "per_class.csv", index=False, lineterminator="\n")
     confusion.to_csv(folder / "confusion.csv", lineterminator="\n")
     with open(folder / "predictions.parquet", "wb") as stream:  # its path need not be UTF-8
-        predictions(measured).to_parquet(stream, compression="zstd")
-    pictures = encode_pictures(metrics, measured)
-    for name in ("report.html", "report.md"):
-        text = render(name, metrics, plots=svgs, pictures=pictures)
-        (folder / name).write_text(text, encoding="utf-8")
+        table.to_parquet(stream, compression="zstd")
+    for suffix in ("html", "md"):
+        text = render(f"{kind}.{suffix}", metrics, plots=svgs, pictures=pictures)
+        (folder / f"report.{suffix}").write_text(text, encoding="utf-8")
     write_json(folder / METRICS, metrics)
 
 

@@ -101,22 +101,43 @@ def measure(
         error_thresholds={float(b): t for b, t in (metadata.error_thresholds or {}).items()},
         disputed=labelled.disputed,
     )
-    digest = sha256(path.read_bytes())
-    champion_digest = sha256(champion.read_bytes()) if os.path.lexists(champion) else None
-    rival = None
-    if champion_digest not in (None, digest):
-        rival = _champion(champion, metadata, labelled=labelled, logits=logits)
-    network = classifier.weights.network
-    about = {
-        "name": encode_path(name),
-        "nnpipe": __version__,
-        "weights": encode_path(path.name),
-        "weights_sha256": digest,
-        "parameters": sum(array.size for layer in network.layers for array in layer),
-        "layer_sizes": metadata.layer_sizes,
+    about = about_weights(path, classifier, name=name) | {
         "measured_on": labelled.name,
         "dataset": data and data.name,
         "measured_on_checksum": data and data.checksum,
+        "rejection_threshold": classifier.threshold,
+        "seconds_to_read": round(seconds, 3),
+    }
+    champion_digest = sha256(champion.read_bytes()) if os.path.lexists(champion) else None
+    is_champion = champion_digest == about["weights_sha256"]
+    rival = None
+    if champion_digest and not is_champion:
+        rival = _champion(champion, metadata, labelled=labelled, logits=logits)
+    network = classifier.weights.network
+    return Measured(
+        about=about,
+        labelled=labelled,
+        probabilities=softmax(logits / metadata.temperature),
+        evaluation=evaluation,
+        robustness=robustness.measure(network, as_inputs(images), labels=labels.astype(np.int64)),
+        champion=rival,
+        is_champion=is_champion,
+        decision=decision,
+        duplicates=find_duplicates(images, labels, earlier=data.training if data else None),
+        reproduce=reproduce(command, metadata),
+    )
+
+
+def about_weights(path: Path, classifier: Classifier, *, name: str) -> dict[str, Any]:
+    """Return what a report says of its weights: the file, the network, and how it was trained."""
+    metadata, network = classifier.weights.metadata, classifier.weights.network
+    return {
+        "name": encode_path(name),
+        "nnpipe": __version__,
+        "weights": encode_path(path.name),
+        "weights_sha256": sha256(path.read_bytes()),
+        "parameters": sum(array.size for layer in network.layers for array in layer),
+        "layer_sizes": metadata.layer_sizes,
         "trained_on": metadata.dataset,
         "engine": metadata.engine,
         "recipe": metadata.recipe,
@@ -125,21 +146,7 @@ def measure(
         "trained": metadata.created,
         "git_commit": metadata.git_commit,
         "temperature": metadata.temperature,
-        "rejection_threshold": classifier.threshold,
-        "seconds_to_read": round(seconds, 3),
     }
-    return Measured(
-        about=about,
-        labelled=labelled,
-        probabilities=softmax(logits / metadata.temperature),
-        evaluation=evaluation,
-        robustness=robustness.measure(network, as_inputs(images), labels=labels.astype(np.int64)),
-        champion=rival,
-        is_champion=champion_digest == digest,
-        decision=decision,
-        duplicates=find_duplicates(images, labels, earlier=data.training if data else None),
-        reproduce=["# this report", command, "# the weights", *_training(metadata)],
-    )
 
 
 def _champion(path: Path, metadata: Metadata, *, labelled: Labelled, logits: Array) -> Champion:
@@ -161,15 +168,16 @@ def _champion(path: Path, metadata: Metadata, *, labelled: Labelled, logits: Arr
     )
 
 
-def _training(metadata: Metadata) -> list[str]:
-    """Return the commands that train the same weights."""
+def reproduce(command: str, metadata: Metadata) -> list[str]:
+    """Return the commands that make a report, and train its weights."""
     by_torch = metadata.engine == "torch"
     engine = {"recipe": metadata.recipe} if by_torch else {"engine": metadata.engine}
     parameters = metadata.parameters or {}
     changes = {name: parameters.get(name) for name in ("epochs", "batch_size", "lr")}
     data = {"dataset": metadata.dataset}
     options = {"run": "again"} | data | engine | {"seed": metadata.seed} | changes
-    return [command_line("download", data), command_line("train", options)]
+    training = [command_line("download", data), command_line("train", options)]
+    return ["# this report", command, "# the weights", *training]
 
 
 def contents(measured: Measured) -> dict[str, Any]:
@@ -211,7 +219,11 @@ def contents(measured: Measured) -> dict[str, Any]:
         "files": _files(measured.labelled),
         "reproduce": measured.reproduce,
     }
-    # The same types as when the file is read: lists for tuples and arrays, keys of text.
+    return as_read(figures)
+
+
+def as_read(figures: dict[str, Any]) -> dict[str, Any]:
+    """Return figures with the types that they have when read from a file: lists, keys of text."""
     text = json.dumps(figures, allow_nan=False, default=np.ndarray.tolist)
     return json.loads(text)  # type: ignore[no-any-return]
 
@@ -291,7 +303,7 @@ def _data(measured: Measured) -> dict[str, Any]:
             "of": "training" if data else "folder",
             "labelled_otherwise": sum(d.label != d.earlier_label for d in measured.duplicates),
         }
-        | _listing(duplicates),
+        | listing(duplicates),
     }
 
 
@@ -300,11 +312,12 @@ def _files(labelled: Labelled) -> dict[str, Any] | None:
         return None
     refusals = zip(labelled.names, labelled.refusals, strict=True)
     return {
-        "unreadable": _listing([asdict(file) for file in labelled.unreadable]),
-        "refused": _listing([{"name": name, "reason": why} for name, why in refusals if why]),
-        "unlabelled": _listing(labelled.unlabelled),
+        "unreadable": listing([asdict(file) for file in labelled.unreadable]),
+        "refused": listing([{"name": name, "reason": why} for name, why in refusals if why]),
+        "unlabelled": listing(labelled.unlabelled),
     }
 
 
-def _listing(items: Sequence[Any]) -> dict[str, Any]:
+def listing(items: Sequence[Any]) -> dict[str, Any]:
+    """Return the number of items, and the first of them."""
     return {"n": len(items), "first": items[:LISTED]}

@@ -16,20 +16,24 @@ from nnpipe.evaluation.confidence import BINS
 from nnpipe.network import Array
 from nnpipe.preprocess.pictures import open_picture
 from nnpipe.report.metrics import Measured
+from nnpipe.report.numbers import MeasuredNumbers
 
 NARROW = "\N{NARROW NO-BREAK SPACE}"
 
 THUMBNAIL = 112
 """Largest side of a file's picture, in pixels."""
 
+WIDE_THUMBNAIL = 400
+"""The same of a number's picture."""
+
 
 def render(
     name: str, metrics: dict[str, Any], *, plots: dict[str, list[str]], pictures: dict[str, Any]
 ) -> str:
-    """Return the text of ``report.html`` or ``report.md``.
+    """Return the text of a page or of a summary.
 
     Args:
-        name: of the file.
+        name: of the template: "report.html" or "report.md", "numbers.html" or "numbers.md".
         metrics: see `metrics.contents`.
         plots: SVGs by the name of the plot; without them the page shows tables.
         pictures: data URIs, see `encode_pictures`.
@@ -88,15 +92,21 @@ def encode_pictures(metrics: dict[str, Any], measured: Measured) -> dict[str, An
     by_digit = [images[labels == digit] for digit in range(CLASSES)]
     return {
         "seen": {str(i): _data_uri(images[i]) for i in indices},
-        "files": {str(i): _thumbnail(files[i]) for i in indices} if files else {},
+        "files": {str(i): _thumbnail(files[i], THUMBNAIL) for i in indices} if files else {},
         "means": [_data_uri(some.mean(axis=0).round()) if len(some) else None for some in by_digit],
     }
 
 
-def _thumbnail(path: Path) -> str | None:
+def encode_numbers(metrics: dict[str, Any], measured: MeasuredNumbers) -> dict[str, Any]:
+    """Return the pictures of a report on numbers: ``files``, as `encode_pictures` does."""
+    files = measured.numbers.files
+    return {"files": {i: _thumbnail(files[int(i)], WIDE_THUMBNAIL) for i in metrics["pictures"]}}
+
+
+def _thumbnail(path: Path, side: int) -> str | None:
     try:
         image = open_picture(path).image
-        image.thumbnail((THUMBNAIL, THUMBNAIL))
+        image.thumbnail((side, side))
         return _encode(image.convert("RGBA" if image.has_transparency_data else "RGB"))
     except (PictureError, OSError, ValueError):  # the file has changed since it was read
         return None

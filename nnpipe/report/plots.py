@@ -19,6 +19,11 @@ BLUE, ORANGE, GREY = "#3f83c8", "#d9722e", "#8b919a"
 INK = "#1b1f24"
 """Colour of text and axes. On the page they take the colour of the text around the plot."""
 
+RELIABILITY = "Reliability: on the line, confidence equals accuracy"
+
+SQUARE = (5.2, 4.2)
+"""Size of the plot of reliability, in inches."""
+
 STYLE: Any = {
     "axes.edgecolor": GREY,
     "axes.labelcolor": INK,
@@ -76,29 +81,41 @@ def draw_all(metrics: dict[str, Any], folder: Path) -> dict[str, list[str]]:
 
 
 def _plots(metrics: dict[str, Any]) -> dict[str, Plot]:
-    calibration = metrics["calibration"]
-    classes = partial(_classes, metrics["classes"])
     counts = partial(_confusion, metrics["confusion"], text=_short_count)
     shares = partial(_confusion, metrics["confusion_shares"], text=_short_percent)
-    reliability = partial(_reliability, calibration)
-    digits = [
-        Panel(f"digit {digit['label']}", partial(_reliability, digit, small=True))
-        for digit in calibration["classes"]
-    ]
     coverage = partial(_coverage, metrics["coverage"])
-    changes = [Panel(kind["name"], partial(_robustness, kind)) for kind in metrics["robustness"]]
-    return {
-        "classes": Plot([Panel("Precision and recall, with 95 % intervals", classes)], (6.4, 3.0)),
+    plots = {
         "confusion": Plot(
             [Panel("Counts", counts), Panel("% of each label", shares)], (4.6, 4.6), 2
         ),
-        "reliability": Plot(
-            [Panel("Reliability: on the line, confidence equals accuracy", reliability)], (5.2, 4.2)
-        ),
-        "reliability-per-class": Plot(digits, (2.2, 2.0), 5),
         "coverage": Plot([Panel("Share of errors, by share that is read", coverage)], (6.4, 3.2)),
+    }
+    return plots | (_digit_plots(metrics) if "classes" in metrics else _number_plots(metrics))
+
+
+def _digit_plots(metrics: dict[str, Any]) -> dict[str, Plot]:
+    """Return the plots that only a report on single digits has."""
+    calibration = metrics["calibration"]
+    classes = partial(_classes, metrics["classes"])
+    digits = [
+        Panel(f"digit {digit['label']}", partial(_before_and_after, digit, small=True))
+        for digit in calibration["classes"]
+    ]
+    changes = [Panel(kind["name"], partial(_robustness, kind)) for kind in metrics["robustness"]]
+    return {
+        "classes": Plot([Panel("Precision and recall, with 95 % intervals", classes)], (6.4, 3.0)),
+        "reliability": Plot([Panel(RELIABILITY, partial(_before_and_after, calibration))], SQUARE),
+        "reliability-per-class": Plot(digits, (2.2, 2.0), 5),
         "robustness": Plot(changes, (3.1, 2.5), 4),
     }
+
+
+def _number_plots(metrics: dict[str, Any]) -> dict[str, Plot]:
+    """Return the plots that only a report on numbers has."""
+    if not metrics["reliability"]:
+        return {}
+    series = {"numbers": (metrics["reliability"]["bins"], BLUE)}
+    return {"reliability": Plot([Panel(RELIABILITY, partial(_reliability, series))], SQUARE)}
 
 
 def _draw(panel: Panel, ax: Axes) -> None:
@@ -172,36 +189,53 @@ def _short_percent(share: float) -> str:
     return f"{100 * share:.1f}" if not 0.9995 <= share < 1 else ">99.9"
 
 
-def _reliability(figures: dict[str, Any], ax: Axes, *, small: bool = False) -> None:
+def _before_and_after(figures: dict[str, Any], ax: Axes, *, small: bool = False) -> None:
+    colours = {"before": GREY, "after": BLUE}
+    series = {
+        f"{name} temperature scaling": (figures[name]["bins"], colour)
+        for name, colour in colours.items()
+    }
+    _reliability(series, ax, small=small)
+
+
+def _reliability(series: dict[str, tuple[Any, str]], ax: Axes, *, small: bool = False) -> None:
+    """Draw series of bins; each has a name and a colour."""
     ax.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
     ax.set(xlim=(0, 1), ylim=(0, 1))
-    for name, colour in (("before", GREY), ("after", BLUE)):
-        bins = pd.DataFrame(figures[name]["bins"])
+    for label, (figures, colour) in series.items():
+        bins = pd.DataFrame(figures)
         x, bars = bins.confidence, _error_bars(list(bins.accuracy))
         if not small:
             ax.errorbar(x, **bars, fmt="none", ecolor=colour, elinewidth=0.8)
         # Areas on a logarithmic scale: most bins hold a few pictures, and one holds nearly all.
-        areas, label = 6 * np.log10(10 * bins.n), f"{name} temperature scaling"
+        areas = 6 * np.log10(10 * bins.n)
         ax.scatter(x, bars["y"], areas, colour, label=label, clip_on=False, zorder=3)
     if small:
         ax.set(xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
     else:
         ax.set(xlabel="confidence", ylabel="accuracy")
-        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, handletextpad=0.2)
+        if len(series) > 1:
+            ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, handletextpad=0.2)
 
 
 def _coverage(figures: dict[str, Any], ax: Axes) -> None:
     curve = 100 * pd.DataFrame(figures["curve"])
     ax.plot(curve.coverage, curve.error, color=BLUE, linewidth=1.5)
-    for budget in figures["budgets"]:
-        if budget["error"]:
-            x, y = 100 * budget["coverage"], 100 * budget["error"]["value"]
-            ax.plot(x, y, "o", color=ORANGE, markersize=5)
-            text = f"{100 * budget['budget']:g} % allowed "
-            ax.annotate(text, (x, y), (-6, 5), textcoords="offset points", ha="right")
     # The axis starts shortly before the first error; before that the curve is 0.
     errors = curve.coverage[curve.error > 0]
-    ax.set(xlim=(max(0, errors.min() - 10) if len(errors) else 0, 101), ylim=(0, None))
+    start = max(0, errors.min() - 10) if len(errors) else 0
+    ax.set(xlim=(start, 101), ylim=(0, None))
+    points: dict[tuple[float, float], list[str]] = {}
+    for budget in figures["budgets"]:
+        if budget["error"]:
+            point = 100 * budget["coverage"], 100 * budget["error"]["value"]
+            points.setdefault(point, []).append(f"{100 * budget['budget']:g} %")
+    for (x, y), budgets in points.items():
+        ax.plot(x, y, "o", color=ORANGE, markersize=5)
+        left = x > (start + 100) / 2
+        style: Any = {"xytext": (-6 if left else 6, 5), "ha": "right" if left else "left"}
+        text = f"{', '.join(budgets)} allowed"
+        ax.annotate(text, (x, y), textcoords="offset points", **style)
     ax.set(xlabel="% read, the most confident first", ylabel="% of them wrong")
 
 

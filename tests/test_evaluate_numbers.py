@@ -329,6 +329,32 @@ def test_each_picture_has_the_boxes_of_its_digits(written):
             assert all(d["matches"] for d in picture["digits"])
 
 
+NUMBER = r"\d+(?:,\d{3})*(?:\.\d+)?"
+
+
+def flat(value):
+    if isinstance(value, dict | list):
+        return [
+            x for item in (value.values() if isinstance(value, dict) else value) for x in flat(item)
+        ]
+    return [value]
+
+
+def test_every_number_on_the_page_is_in_the_metrics(written):
+    _, metrics, out = written
+    text = (out / "report.html").read_text()
+    text = re.sub(r"<(style|script|svg|pre)\b.*?</\1>|<[^>]+>", " ", text, flags=re.DOTALL)
+    known = {*ALPHABET, "95", "90"}  # in prose
+    for value in flat(metrics):
+        if isinstance(value, str):
+            known |= {*re.findall(NUMBER, value), *re.findall(NUMBER, value[:12])}
+        elif value is not None:
+            known |= {f"{value:,}", f"{value:.4f}", *(f"{100 * value:.{n}f}" for n in (1, 2))}
+    shown = set(re.findall(NUMBER, unescape(text)))
+    assert len(shown) > 50
+    assert shown - known == set()
+
+
 def test_the_page_needs_nothing_but_itself(written):
     text = (written[2] / "report.html").read_text()
     sources = re.findall(r'(?:src|href)="([^"]+)"', text)
@@ -387,3 +413,20 @@ def test_the_command_is_that_of_the_report(folder, tmp_path, monkeypatch):
     assert done.report == Path("reports/champion-on-my numbers")
     metrics = json.loads((done.report / "metrics.json").read_text())
     assert metrics["reproduce"][1] == f"nnpipe evaluate --labels '{labels}' --digits 1-6"
+
+
+@pytest.mark.slow
+def test_prefect_shows_the_table_of_lengths(written, monkeypatch):
+    import flows.evaluate
+
+    shown = []
+    for kind in ("markdown", "table", "image"):
+        name = f"create_{kind}_artifact"
+        monkeypatch.setattr(flows.evaluate.artifacts, name, lambda value, **_: shown.append(value))
+    _, metrics, out = written
+    flows.evaluate._show(out, plots=True)
+    summary, table, picture = shown
+    assert metrics["summary"]["headline"] in summary
+    assert [row["digits"] for row in table] == [x["digits"] for x in metrics["lengths"]]
+    assert all(re.fullmatch(r"[\d.]+ % \(.*\)", row["accuracy"]) for row in table)
+    assert picture.startswith("data:image/png;base64,")

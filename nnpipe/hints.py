@@ -21,6 +21,7 @@ HINTS = {
         "name the folder that holds them with --data-dir",
         "name the folder that holds them with 'data_dir'",
     ),
+    "digits": Hint("for a number add --digits any", "for a number set 'digits' to any"),
     "download": Hint(
         "get it with 'nnpipe download --dataset mnist'", "get it with the flow 'download'"
     ),
@@ -57,3 +58,6 @@ HINTS = {
         "give the champion's folder with 'weights_dir'",
     ),
 }
+
+REASONS = {"several marks; expected one digit": "digits"}
+"""Reason of a rejected picture → its advice."""

@@ -58,7 +58,17 @@ PARAMETERS = {
     "allow_host": Parameter("Name that the server answers to, such as a proxy's; may be repeated."),
     "allow_origin": Parameter("Origin of another page that may use the API; may be repeated."),
     "at_least": Parameter("Accuracy below which the run fails, after its report.", None, 0, 1),
+    "between": Parameter(
+        "For numbers: the least and the largest that is possible, such as 0-100.",
+        "any",
+        flag="--range",
+    ),
     "batch_size": Parameter("Pictures per step.", "the recipe's; numpy: 128", 1, 1_000_000),
+    "check": Parameter(
+        "For numbers: how the check digit is computed: luhn, mod11, mod97, or another module of "
+        "python-stdnum.",
+        "without a check digit",
+    ),
     "dask_address": Parameter("Address of a running Dask scheduler.", "one on this machine"),
     "data_dir": Parameter("Folder of the data sets."),
     "dataset": Parameter("Data set to train on."),
@@ -69,6 +79,7 @@ PARAMETERS = {
     ),
     "pipeline.dataset": Parameter("auto: MNIST, or drawn digits if no mirror answers."),
     "device": Parameter("For torch: auto, cuda, mps or cpu."),
+    "digits": Parameter("Read a number of so many digits: any, 4 or 2-6.", "a single digit"),
     "engine": Parameter("torch, or numpy: the trainer from scratch."),
     "epochs": Parameter("Passes over the training data.", "the recipe's; numpy: 10", 1),
     "escape_formulas": Parameter("In .csv, put ' before cells that a spreadsheet would run."),
@@ -129,6 +140,7 @@ PARAMETERS = {
     "pipeline.seed": Parameter(
         "Seed of all random numbers; null: that of the week.", "the week's", 0, 2**32 - 1
     ),
+    "separators": Parameter("For numbers: signs of .,:- that are kept in the label."),
     "settle": Parameter(
         "Seconds; files that changed less than this ago wait for the next run.", None, 0, 86_400
     ),
@@ -137,6 +149,9 @@ PARAMETERS = {
         "Folder, pattern, list of paths (- reads one from stdin), .zip, .tar, or URL."
     ),
     "top_k": Parameter("Show only the most likely digits.", None, 1, 10),
+    "valid": Parameter(
+        "For numbers: file of the only ones that exist, one per line.", "all are possible"
+    ),
     "weights": Parameter("Weights file.", "the one that comes with nnpipe"),
     "inspect.weights": Parameter(
         "Weights file.", "the one that comes with nnpipe", kind="argument"
@@ -280,11 +295,41 @@ class PromoteRequest(Request):
 
 
 @dataclass(frozen=True, kw_only=True)
+class NumberRequest(Request):
+    """Read numbers of several digits, if ``digits`` is set."""
+
+    digits: str | None = None
+    separators: str = ""
+    valid: Path | None = None
+    check: str | None = None
+    between: str | None = None
+
+    def options(self) -> dict[str, Any] | None:
+        """Return the arguments of `numbers.constraints.wanted`; None if single digits are read.
+
+        Raises:
+            SettingError: another value is set without ``digits``.
+        """
+        if self.digits is not None:
+            return dict(vars(self))
+        for name, value in vars(self).items():
+            if value:
+                why = f"{name} is set without digits, and is only for numbers of several digits"
+                raise SettingError(why, advice="digits")
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
 class ScoreRequest(Request):
     """Read the pictures of a source and write one row for each file."""
 
     source: str
     out: str
+    digits: str | None = None
+    separators: str = ""
+    valid: Path | None = None
+    check: str | None = None
+    between: str | None = None
     weights: Path | None = None
     reject_rate: float | None = None
     workers: int | None = None

@@ -1,6 +1,11 @@
 """Scoring in the words of tests: each call builds the request that it needs."""
 
+from functools import cache
+
+import numpy as np
+
 from nnpipe import scoring
+from nnpipe.datasets import composed, drawn
 from nnpipe.scoring import planning
 from nnpipe.settings import ScoreRequest
 
@@ -18,3 +23,13 @@ def score(source, out, weights=None, *, on_progress=None, **options):
 def open_plan(source, out, weights=None, **options):
     """Begin or resume a plan."""
     return planning.open_plan(request(source, out, weights, **options))
+
+
+@cache
+def large_numbers():
+    """Eight large numbers of two to four drawn digits on plain paper."""
+    rng = np.random.default_rng(3)
+    labels = np.arange(200) % 10
+    digits = drawn.draw(labels, rng)
+    some = composed.compose(digits, labels, rng, count=40, length=(2, 4), kind="apart")
+    return [n for n in some if np.ptp(n.boxes[:, 1::2], axis=1).min() > 40][:8]

@@ -13,12 +13,21 @@ from nnpipe.places import decode_path, encode_path
 from nnpipe.processes import cores
 from nnpipe.scoring.outputs import read_rows
 from nnpipe.scoring.planning import open_plan
-from nnpipe.scoring.rows import Row
+from nnpipe.scoring.rows import NumberRow, Row
 from nnpipe.scoring.shards import run_shards
 from nnpipe.scoring.summary import Summary, finish
 from nnpipe.settings import ScoreRequest
 
-__all__ = ["Row", "ScoreRequest", "Summary", "decode_path", "encode_path", "read_rows", "score"]
+__all__ = [
+    "NumberRow",
+    "Row",
+    "ScoreRequest",
+    "Summary",
+    "decode_path",
+    "encode_path",
+    "read_rows",
+    "score",
+]
 
 
 def score(
@@ -43,7 +52,8 @@ def score(
         ScoringError: the source cannot be listed, or it holds no files and the run is not
             incremental; the output has an unknown format, another process is scoring into it, or
             it would replace a file that nnpipe did not write.
-        SettingError: ``prune`` is set without ``incremental``.
+        SettingError: ``prune`` is set without ``incremental``, or what is said of numbers has
+            another form; see `numbers.constraints.wanted`.
         OutputError: the rows cannot be written; the earlier output is unchanged.
         WeightsError: the weights are missing or damaged.
         MissingExtraError: a package is missing that the source or the output needs.

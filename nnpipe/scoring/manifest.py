@@ -13,17 +13,14 @@ from typing import IO, NamedTuple, get_type_hints
 
 from nnpipe.errors import OutputError
 from nnpipe.scoring.entries import Entry
-from nnpipe.scoring.rows import Row
-
-TYPES = (*get_type_hints(Entry).values(), *get_type_hints(Row).values())
-"""The types of the values of an entry, then of a row. Both begin with the path."""
+from nnpipe.scoring.rows import AnyRow, Kind, Row
 
 
 class Line(NamedTuple):
     """A file, and its row if that is taken from an earlier run."""
 
     entry: Entry
-    row: Row | None = None
+    row: AnyRow | None = None
 
 
 class Layout(NamedTuple):
@@ -52,19 +49,20 @@ def write(stream: IO[bytes], lines: Iterable[Line], *, files: int, size: int) ->
     return Layout([*starts, end], counts, kept)
 
 
-def parse(content: bytes, *, files: int) -> list[Line]:
-    """Parse the lines of a shard.
+def parse(content: bytes, *, files: int, kind: Kind = Row) -> list[Line]:
+    """Parse the lines of a shard, whose rows are of one kind.
 
     Raises:
         ValueError, TypeError: they are not what `write` wrote for this number of files.
     """
     # Parsed as one list, they take a fifth of the time.
     lines = [
-        Line(Entry(path, stamp, size), Row(path, *row) if row else None)
+        Line(Entry(path, stamp, size), kind(path, *row) if row else None)
         for path, stamp, size, *row in json.loads(b"[%b]" % b",".join(content.splitlines()))
     ]
-    kinds = {(*map(type, entry), *map(type, row or ())) for entry, row in lines}
-    if len(lines) != files or not all(all(map(issubclass, kind, TYPES)) for kind in kinds):
+    types = (*get_type_hints(Entry).values(), *get_type_hints(kind).values())
+    found = {(*map(type, entry), *map(type, row or ())) for entry, row in lines}
+    if len(lines) != files or not all(all(map(issubclass, some, types)) for some in found):
         raise ValueError(f"these are not the {files} files that were listed")
     return lines
 

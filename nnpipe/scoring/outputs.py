@@ -10,7 +10,7 @@ from typing import NamedTuple
 from nnpipe.errors import ScoringError
 from nnpipe.files import open_regular, replacing, sha256, sha256_of, size_of
 from nnpipe.places import Place, RemotePath, in_one_line, is_url, place
-from nnpipe.scoring.rows import FOLDER, Form, Row, form
+from nnpipe.scoring.rows import FOLDER, AnyRow, Form, form
 from nnpipe.settings import ScoreRequest
 
 SUCCESS = "_SUCCESS"
@@ -177,7 +177,7 @@ def check_own(out: Place, own: Mapping[str, Sequence[str]]) -> dict[str, str]:
     return hashes
 
 
-def read_rows(out: Place, *, escape_formulas: bool = False) -> Iterator[Row]:
+def read_rows(out: Place, *, escape_formulas: bool = False) -> Iterator[AnyRow]:
     """Yield the rows of an output, in their order.
 
     Args:

@@ -7,6 +7,7 @@ While an output ``scores.csv`` is made, the folder ``scores.csv.nnpipe`` is besi
     lock                    held by the process that scores
     <id>/manifest.jsonl     one line for each file, in the order of their paths
     <id>/model_weights.npz  the weights that read all of them
+    <id>/valid.txt          the numbers that exist, if a list of them was given
     <id>/00000.csv          the rows of a shard
     <id>/00000.json         how the shard went: once this is there, the shard is done
 
@@ -36,6 +37,7 @@ from nnpipe.files import (
     temporary_folder,
     write_json,
 )
+from nnpipe.numbers.constraints import Wanted, wanted
 from nnpipe.places import Place, in_one_line
 from nnpipe.scoring import manifest, rows
 from nnpipe.scoring.entries import Reader
@@ -46,7 +48,7 @@ from nnpipe.scoring.remote import Remote
 from nnpipe.scoring.statistics import load_statistics
 
 PLAN, LOCK, MARKER = "plan.json", "lock", "nnpipe-state.txt"
-MANIFEST, WEIGHTS = "manifest.jsonl", "model_weights.npz"
+MANIFEST, WEIGHTS, VALID = "manifest.jsonl", "model_weights.npz", "valid.txt"
 
 ID = "[0-9a-f]{8}"
 """The id of a plan, as a regular expression."""
@@ -57,7 +59,7 @@ MARKER_TEXT = b"nnpipe keeps the state of a scoring in this folder. Remove it to
 _SHARD = rf"\d{{5,}}({'|'.join(map(re.escape, (*rows.SUFFIXES, '.json')))})"
 OURS = re.compile(
     rf"{re.escape(PLAN)}|{LOCK}|{re.escape(MARKER)}|{TEMPORARY}"
-    rf"|{ID}/({re.escape(MANIFEST)}|{re.escape(WEIGHTS)}|{_SHARD}|{TEMPORARY})?"
+    rf"|{ID}/({'|'.join(map(re.escape, (MANIFEST, WEIGHTS, VALID)))}|{_SHARD}|{TEMPORARY})?"
 )
 """The paths of nnpipe's files and folders within a state folder."""
 
@@ -69,6 +71,11 @@ CHANGES = {
     "weights": "the weights changed (SHA-256 {:.8}… → {:.8}…)",
     "preprocessing": "the preprocessing version changed ({} → {})",
     "threshold": "the threshold changed ({:.4g} → {:.4g})",
+    "digits": "the number of digits changed ({} → {})",
+    "separators": "the separators changed ({!r} → {!r})",
+    "valid": "the list of valid numbers changed (SHA-256 {!s:.8} → {!s:.8})",
+    "check": "the check digit changed ({} → {})",
+    "between": "the range changed ({} → {})",
 }
 """What makes all rows differ from those of the run before: field of a command → the reason."""
 
@@ -86,6 +93,16 @@ class Command:
     retry_errors: bool = False
     escape_formulas: bool = False
     prune: bool = False
+    digits: str | None = None  # None: single digits are read; this and the next are of numbers
+    separators: str = ""
+    valid: str | None = None  # SHA-256 of the list, sorted
+    check: str | None = None
+    between: str | None = None
+
+    @property
+    def kind(self) -> rows.Kind:
+        """The kind of its rows."""
+        return rows.Row if self.digits is None else rows.NumberRow
 
     def changes(self, new: "Command") -> list[str]:
         """Say why the command ``new`` would give files other rows; nothing if it would not."""
@@ -118,9 +135,9 @@ class Plan:
     @property
     def form(self) -> rows.Form:
         """The form of the parts and of the output."""
-        columns = rows.Row._fields if self.lasting and self.run else rows.COLUMNS
-        escape = self.command.escape_formulas
-        return rows.form(self.out, escape_formulas=escape, columns=columns)
+        escape, origin = self.command.escape_formulas, self.lasting and bool(self.run)
+        kind = self.command.kind
+        return rows.form(self.out, escape_formulas=escape, kind=kind, origin=origin)
 
     @property
     def folder(self) -> Place:
@@ -175,7 +192,8 @@ class Plan:
         file = self.folder / MANIFEST
         begin, end = self.starts[shard : shard + 2]
         try:
-            return manifest.parse(read_range(file, begin, end=end), files=self.counts[shard])
+            content = read_range(file, begin, end=end)
+            return manifest.parse(content, files=self.counts[shard], kind=self.command.kind)
         except (ValueError, TypeError) as error:
             why = f"is damaged ({in_one_line(error)}); remove {self.state} to begin again"
             raise ScoringError(f"{file}: {why}") from error
@@ -186,11 +204,34 @@ class Plan:
         Raises:
             ScoringError: its weights are missing or damaged.
         """
-        file = self.folder / WEIGHTS
+        content = self._kept(WEIGHTS, self.command.weights)
+        return replace(Classifier.load(content), threshold=self.command.threshold)
+
+    def wanted(self) -> Wanted | None:
+        """Return what numbers are looked for; None if single digits are read.
+
+        Raises:
+            ScoringError: the list of valid numbers is missing or damaged.
+        """
+        command = self.command
+        if command.digits is None:
+            return None
+        valid = command.valid and self._kept(VALID, command.valid).decode().split()
+        return wanted(
+            command.digits,
+            separators=command.separators,
+            valid=valid or None,
+            check=command.check,
+            between=command.between,
+        )
+
+    def _kept(self, name: str, digest: str) -> bytes:
+        """Read a file of the plan that all shards need."""
+        file = self.folder / name
         with suppress(FileNotFoundError):
             content = records.read_bytes(file, links=False)
-            if sha256(content) == self.command.weights:
-                return replace(Classifier.load(content), threshold=self.command.threshold)
+            if sha256(content) == digest:
+                return content
         raise ScoringError(f"{file}: is damaged; move {self.state} away to start again")
 
     def save(self) -> None:
@@ -236,10 +277,10 @@ def open_again(state: Place, plan_id: str) -> Plan:
 def clear(state: Place, *, but: str = "") -> None:
     """Remove nnpipe's files from a state folder.
 
-    The marker, the plan and the lock stay, and so do the manifest and the weights of the plan
-    ``but``.
+    The marker, the plan and the lock stay, and so do the manifest, the weights and the valid
+    numbers of the plan ``but``.
     """
-    keep = (MARKER, PLAN, LOCK, f"{but}/{MANIFEST}", f"{but}/{WEIGHTS}")
+    keep = (MARKER, PLAN, LOCK, *(f"{but}/{name}" for name in (MANIFEST, WEIGHTS, VALID)))
     remove_files(state, lambda path: OURS.fullmatch(path) and path not in keep)
 
 

@@ -6,7 +6,7 @@ import logging
 import secrets
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import groupby, zip_longest
@@ -17,18 +17,19 @@ from nnpipe import records
 from nnpipe.classifier import Classifier, champion
 from nnpipe.errors import LostError, ScoringError, SettingError, WeightsError
 from nnpipe.files import replacing, sha256
+from nnpipe.numbers.constraints import Wanted, wanted
 from nnpipe.places import Place, in_one_line
 from nnpipe.preprocess import PREPROCESSING_VERSION
 from nnpipe.scoring import manifest
 from nnpipe.scoring.entries import DROPPED, LITTER, WAITING, WAITS, Entry, Source, is_litter
 from nnpipe.scoring.manifest import Line
 from nnpipe.scoring.outputs import ELSEWHERE, Part, check_own, output_of, read_rows
-from nnpipe.scoring.plan import MANIFEST, WEIGHTS, Command, Plan, clear, hold, load_plan
-from nnpipe.scoring.rows import Row
+from nnpipe.scoring.plan import MANIFEST, VALID, WEIGHTS, Command, Plan, clear, hold, load_plan
+from nnpipe.scoring.rows import AnyRow
 from nnpipe.scoring.sources import open_source
 from nnpipe.scoring.statistics import load_statistics
 from nnpipe.scoring.summary import Finished, load_finished, summary_file, without_own
-from nnpipe.settings import ScoreRequest
+from nnpipe.settings import NumberRequest, ScoreRequest
 
 log = logging.getLogger(__name__)
 
@@ -55,16 +56,25 @@ def open_plan(request: ScoreRequest) -> Iterator[Plan]:
         ScoringError: the source cannot be listed, or it holds no files and the run is not
             incremental; the output has an unknown format, another process is scoring into it, it
             would replace a file that nnpipe did not write, or there is nothing to try again.
-        SettingError: ``prune`` is set without ``incremental``.
+        SettingError: ``prune`` is set without ``incremental``, or the options for numbers do not
+            fit each other, or have another form.
         OutputError: the plan cannot be written.
         WeightsError: the weights are missing or damaged.
         MissingExtraError: a package is missing.
     """
     if request.prune and not request.incremental:
         raise SettingError("prune is set without incremental; only incremental runs keep rows")
+    numbers = _numbers(request)
     out = output_of(request)
     state = out.with_name(f"{out.name}.nnpipe")
     content, classifier = _read_weights(request.weights or champion(), request.reject_rate)
+    needed, threshold = {WEIGHTS: content}, classifier.threshold
+    if numbers:
+        from nnpipe.numbers import reading  # takes OpenCV
+
+        threshold = reading.THRESHOLD
+    if numbers and numbers.valid:
+        needed[VALID] = "\n".join(numbers.valid.numbers).encode()
     outputs = (out, state, summary_file(out))
     opened = open_source(request.source, outputs, settle=request.settle)
     with opened as source, hold(state, request.out):
@@ -73,13 +83,20 @@ def open_plan(request: ScoreRequest) -> Iterator[Plan]:
             out=str(out),
             weights=sha256(content),
             preprocessing=PREPROCESSING_VERSION,
-            threshold=classifier.threshold,
+            threshold=threshold,
             incremental=request.incremental,
             retry_errors=request.retry_errors,
             escape_formulas=request.escape_formulas,
             prune=request.prune,
+            digits=request.digits,
+            separators=request.separators,
+            valid=sha256(needed[VALID]) if VALID in needed else None,
+            check=request.check,
+            between=request.between,
         )
         old, finished = load_plan(state), load_finished(out)
+        if finished and (request.incremental or request.retry_errors):
+            _check_kind(finished.command, command)
         own = dict(old.own) if old else {}
         for name, digest in finished.sha256.items() if finished else ():
             own[name] = [*own.get(name, []), digest]
@@ -99,7 +116,7 @@ def open_plan(request: ScoreRequest) -> Iterator[Plan]:
                 source,
                 state=state,
                 out=out,
-                weights=content,
+                needed=needed,
                 earlier=earlier
                 or _earlier(finished, old if is_of_finished else None, command=command),
                 own={name: [digest] for name, digest in hashes.items()},
@@ -111,6 +128,26 @@ def open_plan(request: ScoreRequest) -> Iterator[Plan]:
                 raise
             replace(plan, lost=True).save()  # files may leave an inbox at any time
             raise LostError(str(error), advice="relist") from error
+
+
+def _numbers(request: ScoreRequest) -> Wanted | None:
+    """Return what numbers a request looks for; None if it reads single digits."""
+    options = NumberRequest.pick(vars(request)).options()
+    if options is None:
+        return None
+    if request.reject_rate is not None:
+        raise SettingError("reject_rate is set with digits; it is for single digits only")
+    return wanted(**options)
+
+
+def _check_kind(old: Command, new: Command) -> None:
+    """Check that a table that is continued has rows of the same kind."""
+    if old.kind is not new.kind:
+        digits, numbers = "single digits", "numbers"
+        has, gets = (digits, numbers) if old.digits is None else (numbers, digits)
+        raise ScoringError(
+            f"{new.out}: is a table of {has}, which cannot go on as one of {gets}; {ELSEWHERE}"
+        )
 
 
 def _read_weights(file: Path, reject_rate: float | None) -> tuple[bytes, Classifier]:
@@ -179,7 +216,7 @@ class _Interrupted(NamedTuple):
         undone = set(self.plan.undone())
         for shard in self.plan.shards:
             lines = self.plan.lines(shard)
-            rows: Iterable[Row | None] = [line.row for line in lines]
+            rows: Iterable[AnyRow | None] = [line.row for line in lines]
             if shard not in undone:
                 digest = load_statistics(self.plan.statistics(shard)).sha256
                 table = io.BytesIO()
@@ -197,7 +234,8 @@ def _path(line: Line) -> str:
 
 def _interrupted(plan: Plan, finished: Finished | None, *, command: Command) -> _Interrupted | None:
     """Return a run that was not finished if another command may keep its rows."""
-    same = plan.command.source == command.source
+    old = plan.command
+    same = old.source == command.source and old.kind is command.kind
     if not (command.incremental and plan.lasting and plan.run and same):
         return None
     if why := plan.command.changes(command):
@@ -238,11 +276,14 @@ def _make(
     *,
     state: Place,
     out: Place,
-    weights: bytes,
+    needed: Mapping[str, bytes],
     earlier: _Earlier | _Interrupted | None,
     own: dict[str, list[str]],
 ) -> Plan:
-    """Write the manifest of a new plan, and then the plan, which takes the old one's place."""
+    """Write the manifest of a new plan, and then the plan, which takes the old one's place.
+
+    The files that all shards need are written as well.
+    """
     plan_id = secrets.token_hex(4)
     # Files are listed again unless only errors are tried again.
     relist = command.incremental or not earlier
@@ -306,8 +347,9 @@ def _make(
     if not layout.counts and not lasting:
         why = f"is {WAITING}" if skipped[WAITING] else "holds no files to score"
         raise ScoringError(f"{in_one_line(source.identity)}: {why}")
-    with replacing(state / plan_id / WEIGHTS) as stream:
-        stream.write(weights)
+    for name, content in needed.items():
+        with replacing(state / plan_id / name) as stream:
+            stream.write(content)
     plan = Plan(
         state=state,
         out=out,

@@ -3,21 +3,29 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 from nnpipe import drift
-from nnpipe.classifier import Classifier, feature_values
+from nnpipe.classifier import Classifier, Reading, feature_values
 from nnpipe.errors import PictureError, ProcessError, ScoringError
 from nnpipe.files import replacing, sha256, sha256_of, write_json
+from nnpipe.numbers.constraints import Wanted
 from nnpipe.places import place
 from nnpipe.preprocess import prepare_many
 from nnpipe.processes import Job, OnItem, run
 from nnpipe.scoring.entries import Content, Entry
 from nnpipe.scoring.plan import Plan, open_again
-from nnpipe.scoring.rows import Row, to_row
+from nnpipe.scoring.rows import AnyRow, to_row
 from nnpipe.scoring.statistics import Statistics
+
+if TYPE_CHECKING:  # takes OpenCV, which is loaded when it is needed
+    from nnpipe.numbers.reading import Number
 
 BATCH = 1024
 """Rows per batch."""
+
+NUMBERS = 128
+"""Rows per batch of numbers, whose pictures may have a thousand pieces each."""
 
 GROUP = 32 * 2**20
 """Bytes of files in memory at the same time, except for a single larger file."""
@@ -45,9 +53,9 @@ def run_shards(
         NnpipeError: the error that stopped a worker, such as a full disk.
     """
     if "memory://" in f"{plan.reader} {plan.out}":  # which no other process can see
-        classifier = plan.classifier()
+        classifier, wanted = plan.classifier(), plan.wanted()
         for number, shard in enumerate(shards, 1):
-            score_shard(plan, shard, classifier=classifier)
+            score_shard(plan, shard, classifier=classifier, wanted=wanted)
             on_rows(plan.files_of(shards[:number]))
         return
     jobs = (Job((str(plan.state), plan.id, shard), size=plan.files_of([shard])) for shard in shards)
@@ -67,18 +75,18 @@ def work(job: Job, on_item: OnItem) -> None:
         OutputError: the rows cannot be written.
     """
     state, plan_id, shard = job.content
-    plan, classifier = _opened(state, plan_id)
+    plan, reader = _opened(state, plan_id)
     if job.alone is None:
-        score_shard(plan, shard, classifier=classifier, blamed=job.blamed, on_item=on_item)
+        score_shard(plan, shard, **reader, blamed=job.blamed, on_item=on_item)
     else:
         entry = plan.lines(shard)[job.alone].entry
-        _read(plan, {job.alone: entry}, classifier=classifier, blamed={}, on_item=on_item)
+        _read(plan, {job.alone: entry}, **reader, blamed={}, on_item=on_item)
 
 
 @lru_cache(maxsize=1)
-def _opened(state: str, plan_id: str) -> tuple[Plan, Classifier]:
+def _opened(state: str, plan_id: str) -> tuple[Plan, dict[str, Any]]:
     plan = open_again(place(state), plan_id)
-    return plan, plan.classifier()
+    return plan, {"classifier": plan.classifier(), "wanted": plan.wanted()}
 
 
 def score_shard(
@@ -86,6 +94,7 @@ def score_shard(
     shard: int,
     *,
     classifier: Classifier,
+    wanted: Wanted | None = None,
     blamed: Mapping[int, str] | None = None,
     on_item: OnItem = lambda number: None,
 ) -> None:
@@ -98,6 +107,7 @@ def score_shard(
         plan: the plan of the shard.
         shard: its number.
         classifier: that of the plan.
+        wanted: the numbers that the plan looks for.
         blamed: files that are not to be touched, by their number in the shard, and why.
         on_item: called with the number of a file in the shard before any work on it, and with −1
             when it has been decoded.
@@ -109,12 +119,18 @@ def score_shard(
     lines = plan.lines(shard)
     total = Statistics()
 
-    def batches() -> Iterator[list[Row]]:
-        for first in range(0, len(lines), BATCH):
-            batch = range(first, min(first + BATCH, len(lines)))
+    def batches() -> Iterator[list[AnyRow]]:
+        size = NUMBERS if wanted else BATCH
+        for first in range(0, len(lines), size):
+            batch = range(first, min(first + size, len(lines)))
             unread = {n: lines[n].entry for n in batch if lines[n].row is None}
             read, statistics = _read(
-                plan, unread, classifier=classifier, blamed=blamed or {}, on_item=on_item
+                plan,
+                unread,
+                classifier=classifier,
+                wanted=wanted,
+                blamed=blamed or {},
+                on_item=on_item,
             )
             rows = [lines[number].row or read[number] for number in batch]
             total.add(statistics)
@@ -128,14 +144,36 @@ def score_shard(
     write_json(plan.statistics(shard), vars(total))
 
 
+Answer = tuple[Sequence["Reading | Number"], list[float], drift.Counts]
+"""What pictures show, the time that each has taken, and their histograms."""
+
+
+def _answer(
+    contents: Iterator[Content], classifier: Classifier, *, wanted: Wanted | None, on_item: OnItem
+) -> Answer:
+    """Read the digit of each picture, or its number."""
+    if wanted:
+        from nnpipe.numbers import ways
+
+        cut = ways.prepare_many(contents, separators=bool(wanted.separators), on_item=on_item)
+        numbers = classifier.read_numbers([picture.result for picture in cut], wanted)
+        return numbers, [picture.seconds for picture in cut], {}
+    timed = prepare_many(contents, on_item=on_item)
+    readings = classifier.read_prepared([picture.result for picture in timed])
+    reference = classifier.weights.metadata.reference
+    histograms = drift.count(feature_values(readings), reference) if reference else {}
+    return readings, [picture.seconds for picture in timed], histograms
+
+
 def _read(
     plan: Plan,
     entries: Mapping[int, Entry],
     *,
     classifier: Classifier,
+    wanted: Wanted | None,
     blamed: Mapping[int, str],
     on_item: OnItem,
-) -> tuple[dict[int, Row], Statistics]:
+) -> tuple[dict[int, AnyRow], Statistics]:
     """Make the rows of some files, by their numbers in the shard; see `score_shard`."""
     numbers = list(entries)
     digests: list[str | None] = []
@@ -159,11 +197,13 @@ def _read(
                 yield from group
                 group, size = [], 0
 
-    timed = prepare_many(contents(), on_item=lambda i: on_item(-1 if i < 0 else numbers[i]))
-    readings = classifier.read_prepared([picture.result for picture in timed])
-    reference = classifier.weights.metadata.reference
-    histograms = drift.count(feature_values(readings), reference) if reference else {}
-    slowest = [(t.seconds, e.path) for t, e in zip(timed, entries.values(), strict=True)]
+    def on_picture(index: int) -> None:
+        on_item(-1 if index < 0 else numbers[index])
+
+    readings, seconds, histograms = _answer(
+        contents(), classifier, wanted=wanted, on_item=on_picture
+    )
+    slowest = [(s, entry.path) for s, entry in zip(seconds, entries.values(), strict=True)]
     origin = {"run": plan.run, "model": plan.command.weights}
     rows = {
         number: to_row(entries[number].path, reading, digest=digest, **origin)

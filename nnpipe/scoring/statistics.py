@@ -9,7 +9,7 @@ from nnpipe import records
 from nnpipe.drift import Counts
 from nnpipe.errors import ScoringError
 from nnpipe.places import Place
-from nnpipe.scoring.rows import Row
+from nnpipe.scoring.rows import AnyRow
 
 MOST_NAMED = 5
 """How many of the slowest and of the largest pictures are named."""
@@ -27,7 +27,8 @@ class Statistics:
     gone: int = 0  # of these, rows of files that the source no longer has; counted nowhere else
     seconds: float = 0.0  # of all processes that scored, added up
     statuses: Counter[str] = field(default_factory=Counter)
-    labels: Counter[str] = field(default_factory=Counter)  # of rows that are "ok"
+    # Of rows that are "ok"; of numbers, how many digits they have.
+    labels: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)  # of all rows that have one
     slowest: list[tuple[float, str]] = field(default_factory=list)  # seconds, path
     # Pixels, width, height, path.
@@ -38,7 +39,7 @@ class Statistics:
     sha256: str = ""  # of the shard's part
 
     @classmethod
-    def of(cls, rows: Sequence[Row], *, kept: int) -> "Statistics":
+    def of(cls, rows: Sequence[AnyRow], *, kept: int) -> "Statistics":
         """Count rows, of which ``kept`` were taken from the earlier run."""
         there = [row for row in rows if not row.gone]
         return cls(
@@ -46,7 +47,7 @@ class Statistics:
             kept=kept,
             gone=len(rows) - len(there),
             statuses=Counter(row.status for row in there),
-            labels=Counter(str(row.label) for row in there if row.label is not None),
+            labels=Counter(_group(row.label) for row in there if row.label is not None),
             reasons=Counter(row.reason for row in there if row.reason),
             largest=[
                 (row.width * row.height, row.width, row.height, row.path)
@@ -71,6 +72,14 @@ class Statistics:
         for name, new in other.histograms.items():
             old = self.histograms.get(name, [0] * len(new))
             self.histograms[name] = [a + b for a, b in zip(old, new, strict=True)]
+
+
+def _group(label: int | str) -> str:
+    """Return what rows are counted by: a digit, or how many digits a number has."""
+    if isinstance(label, int):
+        return str(label)
+    digits = sum(map(str.isdigit, label))
+    return f"{digits} digit{'s' if digits > 1 else ''}"
 
 
 def load_statistics(path: Place) -> Statistics:

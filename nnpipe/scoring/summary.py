@@ -43,7 +43,7 @@ class Summary:
     kept: int  # rows of the earlier run
     gone: int  # rows of the earlier run whose files are gone; the next three do not count them
     statuses: dict[str, int]  # rows per status
-    labels: dict[str, int]  # rows per label
+    labels: dict[str, int]  # rows per label; of numbers, rows per number of digits
     reasons: dict[str, int]  # rows per reason, the most frequent first
     skipped: dict[str, int]  # kind → number of things of that kind that have no row
     skipped_named: dict[str, str]  # path → kind, for the first of these
@@ -58,7 +58,7 @@ class Summary:
 
     @property
     def complete(self) -> bool:
-        """Whether every file was read as a digit.
+        """Whether every file was read as a digit, or as a number.
 
         Litter, nnpipe's own files, files that are gone and those that wait do not count.
         """
@@ -170,7 +170,7 @@ def finish(plan: Plan, *, rows: int, seconds: float) -> Summary:
         kept=total.kept - total.gone,
         gone=total.gone,
         statuses=dict(sorted(total.statuses.items())),
-        labels=dict(sorted(total.labels.items())),
+        labels=dict(sorted(total.labels.items(), key=lambda item: (len(item[0]), item[0]))),
         reasons=dict(total.reasons.most_common(REASONS)),
         skipped=plan.skipped,
         skipped_named=plan.skipped_named,

@@ -11,9 +11,11 @@ import json
 import logging
 import sys
 import warnings
+from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,12 +23,16 @@ from nnpipe import __version__, settings
 from nnpipe.classifier import Classifier, Reading
 from nnpipe.errors import NnpipeError, PictureError, PromotionError, needs
 from nnpipe.files import replacing
-from nnpipe.hints import HINTS
+from nnpipe.hints import HINTS, REASONS
+from nnpipe.numbers.constraints import Wanted, wanted
 from nnpipe.options import as_command
 from nnpipe.places import encode_path, in_one_line, printable, printable_name
 from nnpipe.preprocess import SECONDS, Picture, prepare, read_file
 from nnpipe.processes import Function, over
 from nnpipe.progress import bar, rate
+
+if TYPE_CHECKING:  # takes OpenCV, which is loaded when it is needed
+    from nnpipe.numbers.reading import Number
 
 INCOMPLETE = 3
 INTERRUPTED = 130  # as shells have it for Ctrl-C
@@ -89,6 +95,7 @@ def _options(
 @as_command
 def predict(
     pictures: list[str],
+    numbers: settings.NumberRequest,
     *,
     weights: Path | None = None,
     as_json: bool = False,
@@ -97,18 +104,30 @@ def predict(
     explain: Path | None = None,
     reject_rate: float | None = None,
 ) -> None:
-    """Read the digit in each picture.
+    """Read the digit in each picture, or the number if --digits is given.
 
-    A picture of one digit may be a photo, a scan or a drawing, dark on light or light on dark. If
-    it shows no digit, or more than one, it is rejected. A picture that takes more than 30 seconds
-    or 2 GiB is an error, and the next ones are read. Exits with 3 if some pictures were rejected or
-    unreadable, with 1 if none could be read.
+    A picture may be a photo, a scan or a drawing, dark on light or light on dark. If it shows no
+    digit, or, without --digits, more than one, it is rejected. A picture that takes more than 30
+    seconds or 2 GiB is an error, and the next ones are read. Exits with 3 if some pictures were
+    rejected or unreadable, with 1 if none could be read.
     """
     if explain and (len(pictures) > 1 or explain.suffix.lower() != ".png"):
         why = "needs the name of a .png file, and exactly one picture"
         raise typer.BadParameter(why, param_hint="--explain")
     if explain and explain.exists() and explain.samefile(pictures[0]):
         raise typer.BadParameter("would overwrite the picture", param_hint="--explain")
+    if options := numbers.options():
+        for flag, is_set in (
+            ("--top-k", top_k != 10),
+            ("--show-input", show_input),
+            ("--explain", explain),
+            ("--reject-rate", reject_rate is not None),
+        ):
+            if is_set:
+                raise typer.BadParameter("is not for numbers; leave it out", param_hint=flag)
+        classifier = Classifier.load(weights)
+        _predict_numbers(pictures, wanted(**options), classifier=classifier, as_json=as_json)
+        return
     classifier = Classifier.load(weights, reject_rate)
     function: Function = prepare
     if explain:
@@ -135,6 +154,33 @@ def predict(
             with replacing(explain) as stream:
                 stream.write(draw_stages(stages, *classifier.judge([prepared])))
             _say(f"{explain}: {printable_name(name)}, and how it was understood")
+    _exit(statuses)
+
+
+def _predict_numbers(
+    pictures: list[str], looked_for: Wanted, *, classifier: Classifier, as_json: bool
+) -> None:
+    """Read the number in each picture."""
+    from nnpipe.numbers import ways
+
+    cut = partial(ways.prepare_many, separators=bool(looked_for.separators))
+    statuses = []
+    results = over(cut, ([_picture(name)] for name in pictures), seconds=SECONDS, fork=True)
+    for name, result in zip(pictures, results, strict=True):
+        prepared = result if isinstance(result, NnpipeError) else result[0].result
+        (number,) = classifier.read_numbers([prepared], looked_for)
+        statuses.append(number.status)
+        if as_json:
+            print(json.dumps({"path": name, **vars(number)}))
+        elif number.status == "error":
+            _say(f"nnpipe: {printable_name(name)}: {_with_hint(prepared)}")
+        else:
+            print(_number_as_text(printable_name(name), number))
+    _exit(statuses)
+
+
+def _exit(statuses: Sequence[str]) -> None:
+    """Exit with the code that says whether all, some or none of the pictures could be read."""
     if all(status == "error" for status in statuses):
         raise typer.Exit(1)
     if any(status != "ok" for status in statuses):
@@ -171,16 +217,31 @@ def _as_json(name: str, reading: Reading, *, top_k: int, show_input: bool) -> di
 
 
 def _as_text(name: str, reading: Reading, *, top_k: int) -> str:
-    if reading.status == "ok":
-        note = f"; {reading.reason}" if reading.reason else ""
-        headline = f"{name}: {reading.label}  ({reading.confidence:.1%}{note})"
-    else:
-        headline = f"{name}: rejected ({reading.reason})"
     bars = [
         f"  {digit}  {'█' * round(share * 40):<40} {share:6.1%}"
         for digit, share in _most_likely(reading, top_k)
     ]
-    return "\n".join([headline, *bars])
+    return "\n".join([_headline(name, reading), *bars])
+
+
+def _number_as_text(name: str, number: "Number") -> str:
+    lines = [_headline(name, number)]
+    if number.second:
+        lines.append(f"  second  {number.second}  ({number.second_confidence:.1%})")
+    if number.digits:
+        shares = (f"{digit.digit} {digit.probability:.0%}" for digit in number.digits)
+        lines.append(f"  digits  {'   '.join(shares)}")
+    return "\n".join(lines)
+
+
+def _headline(name: str, reading: "Reading | Number") -> str:
+    if reading.status == "ok":
+        note = f"; {reading.reason}" if reading.reason else ""
+        return f"{name}: {reading.label}  ({reading.confidence:.1%}{note})"
+    reasons = [reading.reason]
+    if advice := REASONS.get(reading.reason):
+        reasons.append(HINTS[advice].command_line)
+    return f"{name}: rejected ({'; '.join(reasons)})"
 
 
 def _as_blocks(pixels: Any) -> str:

@@ -13,9 +13,10 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from nnpipe import __version__, cli, datasets, preprocess, stages
+from nnpipe import Classifier, __version__, cli, datasets, preprocess, stages
 from nnpipe.datasets import mnist
 from nnpipe.hints import HINTS
+from nnpipe.numbers import ways
 from nnpipe.preprocess import pictures
 from nnpipe.runs import open_run, read_record
 from nnpipe.settings import EvaluateRequest, TrainRequest
@@ -23,6 +24,7 @@ from nnpipe.weights import load
 
 from .conftest import ROOT
 from .make_samples import SAMPLES, encoded, picture
+from .scoring import large_numbers
 
 COMMANDS = ("predict", "score", "download", "train", "export", "evaluate", "inspect", "demo")
 
@@ -104,6 +106,10 @@ def test_the_version_is_told(run):
         ["train", "--lr", "0"],
         ["train", "--lr", "1e308"],
         ["predict", "--reject-rate", "0.5", "x"],
+        ["predict", "--digits", "any", "--top-k", "3", "x"],
+        ["predict", "--digits", "any", "--show-input", "x"],
+        ["predict", "--digits", "any", "--explain", "x.png", "x"],
+        ["predict", "--digits", "any", "--reject-rate", "0", "x"],
         ["train", "--batch-size", "9" * 30],
         ["train", "--seed", "-1"],
         ["train", "--seed", "9" * 30],
@@ -248,21 +254,118 @@ def test_one_picture_and_a_folder_give_the_same_rows(run, tmp_path):
             assert share == row[f"p{digit}"]
 
 
+# --- predict a number -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def numbers(tmp_path):
+    """Pictures of numbers, by their names."""
+    for index, number in enumerate(large_numbers()):
+        Image.fromarray(number.picture).save(tmp_path / f"{index}.png")
+    return {f"{index}.png": number.label for index, number in enumerate(large_numbers())}
+
+
+def test_predict_prints_a_number_its_second_choice_and_its_digits(run, numbers):
+    """In one line each."""
+    code, out, err = run("predict", "--digits", "any", *numbers)
+    assert (code, err) == (0, "")
+    answers = re.findall(
+        r"(?m)^(\d\.png): (\d+)  \(([\d.]+)%\)\n  second  \d+  \([\d.]+%\)\n  digits  (.*)\n", out
+    )
+    assert [name for name, *_ in answers] == list(numbers)
+    assert len(out.splitlines()) == 3 * len(answers)
+    for _, label, _, digits in answers:
+        assert "".join(re.findall(r"(\d) \d+%", digits)) == label
+    assert sum(numbers[name] == label for name, label, *_ in answers) >= 5
+
+
+def test_predict_and_score_and_python_read_a_number_alike(run, numbers, tmp_path):
+    (tmp_path / "broken.png").write_bytes((SAMPLES / "broken-text.png").read_bytes())
+    options = ["--digits", "2-4", "--separators", ".,"]
+    code, out, _ = run("predict", "--json", *options, *numbers, "broken.png")
+    assert code == 3
+    rows = [json.loads(line) for line in out.splitlines()]
+    run("score", "*.png", "--out", "rows.jsonl", *options)
+    table = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    classifier = Classifier.load()
+    for row, scored in zip(rows, table, strict=True):
+        number = classifier.read(tmp_path / row["path"], digits="2-4", separators=".,")
+        assert row == {"path": row["path"], **json.loads(json.dumps(vars(number)))}
+        assert list(row) == [name for name in scored if name != "sha256"]
+        digits = json.loads(scored["digits"] or "[]")
+        assert {**row, "sha256": scored["sha256"]} == {**scored, "digits": digits}
+
+
+def test_predict_reads_only_numbers_that_are_possible(run, numbers, tmp_path):
+    labels = sorted({*numbers.values()})
+    (tmp_path / "ids.csv").write_text("\n".join(labels))
+    _, out, _ = run("predict", "--json", "--digits", "any", "--valid", "ids.csv", *numbers)
+    right = [row["label"] == numbers[row["path"]] for row in map(json.loads, out.splitlines())]
+    assert sum(right) >= 6
+    code, out, _ = run("predict", "--digits", "any", "--range", "10000-20000", *numbers)
+    assert code == 3
+    assert out.count(": rejected (") == len(numbers)
+
+
+def test_a_number_is_refused_as_a_digit_with_advice_and_the_table_without(run, numbers, tmp_path):
+    code, out, _ = run("predict", "--top-k", "1", *numbers)
+    assert code == 3
+    advice = "rejected (several marks; expected one digit; for a number add --digits any)"
+    assert out.count(advice) >= 6
+    _, out, _ = run("predict", "--json", *numbers)
+    assert "--digits" not in out
+    run("score", "*.png", "--out", "rows.csv")
+    table = (tmp_path / "rows.csv").read_text()
+    assert table.count(",several marks; expected one digit,") >= 6
+    assert "--digits" not in table
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--check", "luhn"], "check is set without digits, and is only for numbers of several "),
+        (["--valid", "ids.csv"], "; for a number add --digits any"),
+        (["--digits", "many"], "digits is 'many', expected any, 4 or 2-6"),
+        (["--digits", "4", "--valid", "ids.csv"], "ids.csv: cannot be read"),
+        (["--digits", "4", "--range", "9-1"], "between is '9-1', expected two numbers"),
+        (["--digits", "4", "--check", "mine"], "check is 'mine', expected luhn, "),
+    ],
+)
+def test_numbers_that_cannot_be_are_one_sentence(run, numbers, arguments, message):
+    for command in (["predict", "0.png"], ["score", ".", "--out", "rows.csv"]):
+        code, out, err = run(*command, *arguments)
+        assert (code, out) == (1, "")
+        assert message in err
+        assert len(err.splitlines()) == 1
+
+
+def test_numbers_that_cannot_be_read_are_one_sentence(run, numbers):
+    code, out, err = run("predict", "--digits", "any", "missing.png", SAMPLES / "broken-text.png")
+    assert (code, out) == (1, "")
+    missing, broken = err.splitlines()
+    assert missing == "nnpipe: missing.png: there is no such file"
+    assert "this is text, not a picture that nnpipe reads" in broken
+
+
+# --- limits ---------------------------------------------------------------------------------------
+
+
 @pytest.fixture
 def saboteurs(tmp_path, monkeypatch):
     """Pictures that crash the process that reads them, hang it, and take all memory."""
     real = preprocess.grey
 
-    def grey(image):
+    def grey(image, **options):
         if image.size == (3, 3):
             os._exit(9)
         if image.size == (5, 5):
             time.sleep(60)
         if image.size == (7, 7):
             return b"x" * 10**10
-        return real(image)
+        return real(image, **options)
 
     monkeypatch.setattr(preprocess, "grey", grey)
+    monkeypatch.setattr(ways, "grey", grey)
     monkeypatch.setattr(cli, "SECONDS", 0.5)
     for side in (3, 5, 7):
         (tmp_path / f"{side}.png").write_bytes(encoded(Image.new("L", (side, side)), "PNG"))
@@ -273,12 +376,15 @@ def saboteurs(tmp_path, monkeypatch):
     }
 
 
-def test_a_picture_that_takes_too_much_is_an_error_and_the_next_are_read(run, saboteurs):
+@pytest.mark.parametrize(("options", "label"), [([], 3), (["--digits", "1"], "3")])
+def test_a_picture_that_takes_too_much_is_an_error_and_the_next_are_read(
+    run, saboteurs, options, label
+):
     good = SAMPLES / "3-dark-on-light.png"
-    code, out, err = run("predict", "--json", good, *saboteurs, good)
+    code, out, err = run("predict", "--json", *options, good, *saboteurs, good)
     first, *rows, last = map(json.loads, out.splitlines())
     assert (code, err) == (3, "")
-    assert (first["label"], last["label"]) == (3, 3)
+    assert (first["label"], last["label"]) == (label, label)
     assert {row["path"]: row["reason"] for row in rows} == saboteurs
 
 
@@ -507,6 +613,11 @@ def test_failures_are_one_sentence_and_leave_nothing(run, tmp_path, arguments, m
             "torch",
             ["train", "--dataset", "drawn", "--weights-dir", "weights"],
             "needs torch, which is not installed: pip install '.[train]' in nnpipe's folder",
+        ),
+        (
+            "stdnum",
+            ["predict", "--digits", "any", "--check", "luhn", "x"],
+            "needs stdnum, which is not installed: pip install '.[numbers]' in nnpipe's folder",
         ),
         (
             "pandas",

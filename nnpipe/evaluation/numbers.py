@@ -188,22 +188,22 @@ def align(label: str, answer: str) -> tuple[tuple[str, str], ...]:
     the most equal digits.
     """
 
-    def then(before: Alignment, true: str, read: str) -> Alignment:
+    def then(before: Alignment, pair: tuple[str, str]) -> Alignment:
         edits, minus_equal, pairs = before
-        equal = true == read
-        return edits + (not equal), minus_equal - equal, (*pairs, (true, read))
+        equal = pair[0] == pair[1]
+        return edits + (not equal), minus_equal - equal, (*pairs, pair)
 
     row: list[Alignment] = [(0, 0, ())]
     for read in answer:
-        row.append(then(row[-1], "", read))
+        row.append(then(row[-1], ("", read)))
     for true in label:
-        above, row = row, [then(row[0], true, "")]
+        above, row = row, [then(row[0], (true, ""))]
         for column, read in enumerate(answer):
             row.append(
                 min(
-                    then(above[column], true, read),
-                    then(above[column + 1], true, ""),
-                    then(row[column], "", read),
+                    then(above[column], (true, read)),
+                    then(above[column + 1], (true, "")),
+                    then(row[column], ("", read)),
                 )
             )
     return row[-1][2]

@@ -226,7 +226,7 @@ def _as_text(name: str, reading: Reading, *, top_k: int) -> str:
 
 def _number_as_text(name: str, number: "Number") -> str:
     lines = [_headline(name, number)]
-    if number.second:
+    if number.label and number.second:
         lines.append(f"  second  {number.second}  ({number.second_confidence:.1%})")
     if number.digits:
         shares = (f"{digit.digit} {digit.probability:.0%}" for digit in number.digits)

@@ -5,6 +5,7 @@ import json
 import logging
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet
 import pytest
@@ -95,6 +96,17 @@ def test_the_summary_counts_numbers_by_their_digits(folder, tmp_path):
         for n in sorted(set(map(len, labels)))
     }
     assert f"  {next(iter(summary.labels))}: " in str(summary)
+
+
+def test_separators_stay_in_the_label(tmp_path):
+    picture = np.full((60, 200), 255, np.uint8)
+    for left in (20, 60, 120, 160):  # each a 1
+        picture[10:50, left : left + 4] = 0
+    picture[46:50, 92:96] = 0
+    Image.fromarray(picture).save(tmp_path / "11.11.png")
+    score_here(tmp_path / "*.png", tmp_path / "out.csv", digits="4", separators=".")
+    (row,) = read_rows(tmp_path / "out.csv")
+    assert row.label == "11.11"
 
 
 ROWS = [
@@ -197,6 +209,7 @@ def test_only_numbers_of_the_list_are_read(folder, tmp_path, lists):
     labels = {row.label for row in read_rows(tmp_path / "out.csv")} - {None}
     assert len(labels) >= 5
     assert labels <= set(lists[0].read_text().split())
+    assert not (tmp_path / "out.csv.nnpipe").exists()
     summary = score_here(folder, tmp_path / "none.csv", digits="any", valid=lists[1])
     assert summary.labels == {}
 
@@ -339,9 +352,10 @@ def test_a_table_of_one_kind_does_not_go_on_as_another(folder, tmp_path, option,
 def test_a_new_table_may_have_another_kind(folder, tmp_path):
     """A run that continues nothing replaces the table, as with other weights."""
     out = tmp_path / "out.csv"
-    with open_plan(folder, out, incremental=True):
-        pass  # an interrupted run of single digits leaves no row to keep
-    score_here(folder, out, digits="any", incremental=True)
+    with open_plan(folder, out, incremental=True) as plan:  # is interrupted after its only shard
+        score_shard(plan, 0, classifier=plan.classifier())
+    (folder / "blank.png").unlink()
+    assert score_here(folder, out, digits="any", incremental=True).gone == 0
     assert {type(row) for row in read_rows(out)} == {NumberRow}
     score_here(folder, out)
     assert {type(row) for row in read_rows(out)} == {Row}

@@ -57,7 +57,7 @@ class Batch(NamedTuple):
 def samples(digits: Digits, classifier: Classifier, *, count: int, seed: int) -> list[Sample]:
     """Compose numbers and read their pieces."""
     rng = np.random.default_rng(seed)
-    numbers = composed.compose(digits.images, digits.labels, rng, count=count)
+    numbers = composed.compose(digits, rng, count=count)
     found = []
     for number in numbers:
         lattices, _ = ways.understand(number.picture.astype(np.float32))
@@ -178,8 +178,8 @@ class Coefficients(torch.nn.Module):
             return [round(value, 4) for value in values.tolist()]
 
         return {
-            "network": round(float(self.network), 4),
-            "doubt": round(float(torch.sigmoid(self.doubt)), 4),
+            "network": round(self.network.item(), 4),
+            "doubt": round(torch.sigmoid(self.doubt).item(), 4),
             "shape": dict(zip(SHAPE, short(self.shape), strict=True)),
             "part": dict(zip(PART, short(self.part), strict=True)),
             "ways": dict(zip(WAYS, short(self.ways - self.ways[0]), strict=True)),

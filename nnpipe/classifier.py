@@ -166,7 +166,7 @@ class Classifier:
         return [
             Number("error", reason=in_one_line(p))
             if isinstance(p, NnpipeError)
-            else read_number(p, [next(parts) for _ in p.lattices], wanted)
+            else read_number(p, [next(parts) for _ in p.lattices], wanted=wanted)
             for p in prepared
         ]
 

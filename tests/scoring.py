@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 
 from nnpipe import scoring
-from nnpipe.datasets import composed, drawn
+from nnpipe.datasets import Digits, composed, drawn
 from nnpipe.scoring import planning
 from nnpipe.settings import ScoreRequest
 
@@ -31,5 +31,5 @@ def large_numbers():
     rng = np.random.default_rng(3)
     labels = np.arange(200) % 10
     digits = drawn.draw(labels, rng)
-    some = composed.compose(digits, labels, rng, count=40, length=(2, 4), kind="apart")
+    some = composed.compose(Digits(digits, labels), rng, count=40, length=(2, 4), kind="apart")
     return [n for n in some if np.ptp(n.boxes[:, 1::2], axis=1).min() > 40][:8]

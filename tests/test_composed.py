@@ -10,8 +10,7 @@ from nnpipe.preprocess import as_inputs
 
 @pytest.fixture(scope="module")
 def compose(small_dataset):
-    digits = small_dataset.training
-    return partial(composed.compose, digits.images, digits.labels)
+    return partial(composed.compose, small_dataset.training)
 
 
 @pytest.fixture(scope="module")

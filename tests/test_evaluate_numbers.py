@@ -14,7 +14,7 @@ from sklearn import metrics as oracle
 
 from nnpipe import labelled, stages
 from nnpipe.classifier import Classifier
-from nnpipe.datasets import composed, drawn
+from nnpipe.datasets import Digits, composed, drawn
 from nnpipe.errors import EvaluationError, SettingError
 from nnpipe.evaluation.numbers import BUDGETS, align, evaluate_numbers
 from nnpipe.evaluation.statistics import wilson
@@ -31,9 +31,8 @@ def folder(tmp_path_factory):
     (root / "deeper").mkdir(parents=True)
     rng = np.random.default_rng(7)
     labels = np.arange(10).repeat(20)
-    numbers = composed.compose(
-        drawn.draw(labels, rng), labels, rng, count=12, length=(1, 6), kind="apart"
-    )
+    digits = Digits(drawn.draw(labels, rng), labels)
+    numbers = composed.compose(digits, rng, count=12, length=(1, 6), kind="apart")
     lines = ["file,label"]
     for i, number in enumerate(numbers):
         name = f"deeper/{i}.png" if i % 2 else f"{i}.png"

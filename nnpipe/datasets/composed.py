@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from nnpipe.datasets import drawn
+from nnpipe.datasets import Digits, drawn
 from nnpipe.errors import DatasetError, ProcessError
 from nnpipe.preprocess import Pixels
 from nnpipe.preprocess.drawing import draw
@@ -20,6 +20,9 @@ from nnpipe.processes import cores, over
 KINDS = ("apart", "close", "touching", "boxes", "comb", "ruled", "marked")
 """What makes a number easy or hard to cut: the first three are on plain paper and differ in the
 gaps between digits; "boxes", "comb" and "ruled" have printed lines; "marked" has other ink."""
+
+SHARES = (0.2, 0.2, 0.15, 0.1, 0.05, 0.15, 0.15)
+"""How frequent each kind is."""
 
 SHARE_DRAWN = 0.25
 """Share of the numbers whose digits are drawn, with forms that MNIST lacks, such as a crossed 7."""
@@ -80,6 +83,7 @@ class Writer(NamedTuple):
     """What the digits of a number have in common. Lengths are in heights of the digits."""
 
     height: float  # of digits in the picture, in pixels
+    rng: np.random.Generator
     pen: float  # width of the strokes
     hard: float  # contrast of the strokes' edges
     stretch: float  # factor of the width
@@ -109,8 +113,7 @@ class Glyph(NamedTuple):
 
 
 def compose(
-    images: Pixels,
-    labels: NDArray[np.integer],
+    digits: Digits,
     rng: np.random.Generator,
     *,
     count: int,
@@ -120,12 +123,11 @@ def compose(
     """Compose numbers of random digits; the same state of ``rng`` gives the same pictures.
 
     Args:
-        images: shape (n, 28, 28), like MNIST's.
-        labels: shape (n,), 0 to 9.
+        digits: those that the numbers consist of, like MNIST's.
         rng: the source of all chance.
         count: how many numbers.
         length: fewest and most digits of a number.
-        kind: one of `KINDS`; by default each number has a random kind.
+        kind: one of `KINDS`; by default each number has a random kind, see `SHARES`.
 
     Raises:
         DatasetError: worker processes crashed repeatedly.
@@ -133,9 +135,10 @@ def compose(
     # Each number has a seed of its own, so that the processes do not matter.
     seeds = rng.integers(0, 2**32, count).tolist()
     lengths = rng.integers(length[0], length[1] + 1, count)
-    rows = np.split(rng.integers(0, len(images), lengths.sum()), np.cumsum(lengths))[:-1]
+    rows = np.split(rng.integers(0, len(digits.labels), lengths.sum()), np.cumsum(lengths))[:-1]
     tasks = [
-        (images[some], labels[some], seed, kind) for some, seed in zip(rows, seeds, strict=True)
+        (digits.images[some], digits.labels[some], seed, kind)
+        for some, seed in zip(rows, seeds, strict=True)
     ]
     batches = [tasks[start : start + BATCH] for start in range(0, count, BATCH)]
     if len(batches) < 2:
@@ -157,34 +160,33 @@ Task = tuple[Pixels, NDArray[np.integer], int, str | None]
 
 
 def _compose(tasks: Sequence[Task]) -> list[Composed]:
-    return [_compose_one(*task) for task in tasks]
+    return [_compose_one(task) for task in tasks]
 
 
-def _compose_one(
-    images: Pixels, labels: NDArray[np.integer], seed: int, kind: str | None
-) -> Composed:
+def _compose_one(task: Task) -> Composed:
+    images, labels, seed, kind = task
     rng = np.random.default_rng(seed)
-    kind = kind or str(rng.choice(KINDS))
+    kind = kind or str(rng.choice(KINDS, p=SHARES))
     if rng.random() < SHARE_DRAWN:
         images = drawn.draw(labels, rng, hand=drawn.ABROAD)
     writer = _writer(rng)
-    inks = [_written(image, writer, rng) for image in images]
+    inks = [_written(image, writer) for image in images]
     glyphs = [Glyph(ink, 0, -len(ink), text=str(d)) for ink, d in zip(inks, labels, strict=True)]
     extras = rng.random(5) < (0.6, 0.4, 0.3, 0.2, 0.3) if kind == "marked" else np.zeros(5, bool)
     if kind == "marked" and not extras.any():
         extras[0] = True
     has_separators, has_sign, has_specks, has_dashes, has_neighbours = extras
     if has_separators and len(glyphs) > 1:
-        glyphs = _separated(glyphs, writer, rng)
+        glyphs = _separated(glyphs, writer)
     if has_sign:
         at = 0 if rng.random() < 0.4 else len(glyphs)
         glyphs.insert(at, _mark(str(rng.choice(SIGNS)), writer))
     in_cells = kind == "comb" or (kind == "boxes" and rng.random() < 0.6)
     pitch = writer.height * rng.uniform(0.8, rng.choice([1.3, 2.5])) if in_cells else 0
     spacing = kind if kind in KINDS[:3] else str(rng.choice(KINDS[:3], p=[0.5, 0.35, 0.15]))
-    glyphs = _arranged(glyphs, writer, rng, spacing=spacing, pitch=pitch)
-    lines = _lines(kind, glyphs, writer, rng, pitch=pitch)
-    margins = _margins(writer, rng)
+    glyphs = _arranged(glyphs, writer, spacing=spacing, pitch=pitch)
+    lines = _lines(glyphs, writer, kind=kind, pitch=pitch)
+    margins = _margins(writer)
     with_lines = kind in ("boxes", "comb") and rng.random() < 0.7
     place = _extent(glyphs, lines if with_lines else NO_LINES)
     place += margins * (-1, -1, 1, 1)
@@ -194,16 +196,16 @@ def _compose_one(
     for glyph in glyphs:
         _put(ink, glyph.ink, left=glyph.left - left, top=glyph.top - top)
     if has_dashes:
-        _add_dashes(ink, writer, rng)
+        _add_dashes(ink, writer)
     if has_specks:
-        _add_specks(ink, writer, rng)
+        _add_specks(ink, writer)
     if has_neighbours:
-        _add_neighbours(ink, writer, rng)
-    print_ = _printed(lines - (left, top), ink.shape, writer, rng)
+        _add_neighbours(ink, writer)
+    print_ = _printed(lines - (left, top), writer, shape=ink.shape)
     digits = [glyph for glyph in glyphs if glyph.text.isdigit()]
     boxes = np.array([(g.left, g.top, g.right, g.bottom) for g in digits]) - [left, top] * 2
     return Composed(
-        picture=_presented(ink, print_, writer, rng),
+        picture=_presented(ink, writer, print_=print_),
         label="".join(glyph.text for glyph in digits),
         spelled="".join(glyph.text for glyph in glyphs),
         digits=tuple(draw(part) for part in inks),
@@ -216,12 +218,13 @@ def _writer(rng: np.random.Generator) -> Writer:
     height = float(np.exp(rng.uniform(np.log(SMALLEST), np.log(LARGEST))))
     return Writer(
         height=height,
+        rng=rng,
         pen=max(min(float(np.exp(rng.normal(np.log(0.09), 0.4))), 0.16), 1 / height),
         hard=rng.uniform(0.4, 1.5),
         stretch=float(np.exp(rng.normal(-0.12, 0.2))),
         slant=rng.normal(0.12, 0.18),
         tilt=float(np.clip(rng.normal(0, rng.choice([0.01, 0.05], p=[0.6, 0.4])), -0.1, 0.1)),
-        spread=rng.uniform(0.02, 0.1),
+        spread=rng.uniform(0.02, 0.1) if rng.random() < 0.7 else rng.uniform(0.1, 0.3),
         jitter=rng.uniform(0, 0.06),
     )
 
@@ -229,8 +232,9 @@ def _writer(rng: np.random.Generator) -> Writer:
 # --- ink ------------------------------------------------------------------------------------------
 
 
-def _written(image: Pixels, writer: Writer, rng: np.random.Generator) -> Pixels:
+def _written(image: Pixels, writer: Writer) -> Pixels:
     """Write a digit again with the writer's pen and slant, about ``HEIGHT`` pixels high."""
+    rng = writer.rng
     x, y, width, height = cv2.boundingRect((image > INK).view(np.uint8))
     size = np.exp(rng.normal(0, 0.2 if rng.random() < 0.1 else writer.spread))
     # MNIST's digits fit into a square, so wide ones are low: make them nearly as high as others.
@@ -273,7 +277,7 @@ def _penned(shape: Pixels, writer: Writer) -> Pixels:
     return _cropped(ink)[0]
 
 
-def _mark(strokes: str, writer: Writer, text: str = "") -> Glyph:
+def _mark(strokes: str, writer: Writer, *, text: str = "") -> Glyph:
     """Draw the strokes of a mark with the writer's pen and slant."""
     shape = np.zeros((2 * HEIGHT, 3 * HEIGHT), np.uint8)
     baseline, start = round(1.4 * HEIGHT), HEIGHT
@@ -288,10 +292,11 @@ def _mark(strokes: str, writer: Writer, text: str = "") -> Glyph:
     return Glyph(ink, 0, top - baseline, text)
 
 
-def _separated(digits: list[Glyph], writer: Writer, rng: np.random.Generator) -> list[Glyph]:
+def _separated(digits: list[Glyph], writer: Writer) -> list[Glyph]:
     """Put one or two equal separators between digits."""
+    rng = writer.rng
     text = str(rng.choice(list(SEPARATORS), p=[0.3, 0.3, 0.2, 0.15, 0.05]))
-    mark = _mark(SEPARATORS[text], writer, text)
+    mark = _mark(SEPARATORS[text], writer, text=text)
     most = min(2, len(digits) - 1)
     places = rng.choice(np.arange(1, len(digits)), rng.integers(1, most + 1), replace=False)
     for place in sorted(places.tolist(), reverse=True):
@@ -299,10 +304,9 @@ def _separated(digits: list[Glyph], writer: Writer, rng: np.random.Generator) ->
     return digits
 
 
-def _arranged(
-    glyphs: list[Glyph], writer: Writer, rng: np.random.Generator, *, spacing: str, pitch: float
-) -> list[Glyph]:
+def _arranged(glyphs: list[Glyph], writer: Writer, *, spacing: str, pitch: float) -> list[Glyph]:
     """Shrink glyphs to their size in the picture, and put them in a row or in cells."""
+    rng = writer.rng
     height, count = writer.height, len(glyphs)
     wide = rng.random() < 0.2
     usual = height * (rng.uniform(0.6, 0.7 + 4 / count) if wide else rng.uniform(0.15, 0.6))
@@ -352,10 +356,9 @@ def _extent(glyphs: list[Glyph], lines: Array) -> NDArray[np.int64]:
     return np.rint([*points.min(axis=0), *points.max(axis=0)]).astype(np.int64)
 
 
-def _lines(
-    kind: str, glyphs: list[Glyph], writer: Writer, rng: np.random.Generator, *, pitch: float
-) -> Array:
+def _lines(glyphs: list[Glyph], writer: Writer, *, kind: str, pitch: float) -> Array:
     """Return the printed lines of a kind of number: start and end, (k, 2, 2), x and y in pixels."""
+    rng = writer.rng
     height = writer.height
     left, top, right, bottom = _extent(glyphs, NO_LINES).tolist()
     upper = top - rng.uniform(-0.05, 0.6) * height
@@ -400,10 +403,9 @@ def _lines(
     return turned
 
 
-def _printed(
-    lines: Array, shape: tuple[int, ...], writer: Writer, rng: np.random.Generator
-) -> Pixels:
+def _printed(lines: Array, writer: Writer, *, shape: tuple[int, ...]) -> Pixels:
     """Draw lines, whole or in pieces, on a sheet."""
+    rng = writer.rng
     print_ = np.zeros(shape, np.uint8)
     if not len(lines):
         return print_
@@ -412,11 +414,11 @@ def _printed(
     for start, end in np.rint(lines * 16).astype(int).tolist():
         cv2.line(print_, start, end, level, pen, cv2.LINE_AA, 4)
     if rng.random() < 0.3:
-        print_[_patches(shape, 0.15 * writer.height, rng) < rng.uniform(0.2, 0.5)] = 0
+        print_[_patches(shape, rng, size=0.15 * writer.height) < rng.uniform(0.2, 0.5)] = 0
     return print_
 
 
-def _patches(shape: tuple[int, ...], size: float, rng: np.random.Generator) -> Array:
+def _patches(shape: tuple[int, ...], rng: np.random.Generator, *, size: float) -> Array:
     """Return a field of smooth random patches between 0 and 1, of this size in pixels."""
     rows, columns = (max(2, round(side / max(size, 1))) for side in shape)
     field: Array = np.asarray(cv2.resize(rng.random((rows, columns), np.float32), shape[::-1]))
@@ -426,8 +428,9 @@ def _patches(shape: tuple[int, ...], size: float, rng: np.random.Generator) -> A
 # --- the sheet ------------------------------------------------------------------------------------
 
 
-def _margins(writer: Writer, rng: np.random.Generator) -> NDArray[np.int64]:
+def _margins(writer: Writer) -> NDArray[np.int64]:
     """Return the margins on the left, top, right and bottom; below 0, strokes are cut."""
+    rng = writer.rng
     margins = writer.height * rng.uniform(0.1, 0.8, 4)
     if writer.height < 40 and rng.random() < 0.15:
         margins *= rng.uniform(2, 6)
@@ -443,8 +446,9 @@ def _put(sheet: Pixels, ink: Pixels, *, left: int, top: int) -> None:
     np.maximum(place, part, out=place)
 
 
-def _add_dashes(ink: Pixels, writer: Writer, rng: np.random.Generator) -> None:
+def _add_dashes(ink: Pixels, writer: Writer) -> None:
     """Add dashes above or below the number, in place, where there is room."""
+    rng = writer.rng
     rows = np.flatnonzero((ink > INK).any(axis=1))
     height = writer.height
     for y in (rows[0] - 0.15 * height, rows[-1] + 0.15 * height):
@@ -456,16 +460,18 @@ def _add_dashes(ink: Pixels, writer: Writer, rng: np.random.Generator) -> None:
         cv2.line(ink, left, right, 255, max(1, round(writer.pen * height)), cv2.LINE_AA)
 
 
-def _add_specks(ink: Pixels, writer: Writer, rng: np.random.Generator) -> None:
+def _add_specks(ink: Pixels, writer: Writer) -> None:
     """Add specks of dirt, in place."""
+    rng = writer.rng
     for _ in range(rng.integers(1, 15)):
         x, y = rng.uniform(0, ink.shape[1]), rng.uniform(0, len(ink))
         radius = writer.height * rng.uniform(0.005, 0.05)
         cv2.circle(ink, [round(16 * x), round(16 * y)], round(16 * radius), 255, -1, cv2.LINE_AA, 4)
 
 
-def _add_neighbours(ink: Pixels, writer: Writer, rng: np.random.Generator) -> None:
+def _add_neighbours(ink: Pixels, writer: Writer) -> None:
     """Add a piece of another line of writing at the upper or lower border, in place."""
+    rng = writer.rng
     rows = np.flatnonzero((ink > INK).any(axis=1))
     above = rng.random() < 0.5
     room = (rows[0] if above else len(ink) - 1 - rows[-1]) - 2
@@ -477,13 +483,14 @@ def _add_neighbours(ink: Pixels, writer: Writer, rng: np.random.Generator) -> No
     _put(ink, piece, left=0, top=0 if above else len(ink) - size)
 
 
-def _presented(ink: Pixels, print_: Pixels, writer: Writer, rng: np.random.Generator) -> Pixels:
+def _presented(ink: Pixels, writer: Writer, *, print_: Pixels) -> Pixels:
     """Return the brightness of a sheet with ink and print, as a scan or a photo shows it."""
+    rng = writer.rng
     shape = ink.shape
     way = str(rng.choice(["scan", "black and white", "photo"], p=[0.4, 0.2, 0.4]))
     strength = ink.astype(np.float32) / 255
     if rng.random() < 0.3:  # a pencil, or a pen that fails
-        strength *= 1 - rng.uniform(0.2, 0.7) * _patches(shape, 0.05 * writer.height, rng)
+        strength *= 1 - rng.uniform(0.2, 0.7) * _patches(shape, rng, size=0.05 * writer.height)
     np.maximum(strength, print_ / np.float32(255), out=strength)
     paper = np.full(shape, rng.uniform(190, 255), np.float32)
     if way == "photo":

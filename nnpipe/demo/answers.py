@@ -101,21 +101,21 @@ def answer(classifier: Classifier, body: bytes, *, as_json: bool, options: Optio
     """
     picture = from_json(body) if as_json else from_bytes(body)
     content = (
-        _number(classifier, picture, options.digits)
+        _number(classifier, picture, digits=options.digits)
         if options.digits
-        else _digit(classifier, picture, options)
+        else _digit(classifier, picture, options=options)
     )
     return json.dumps(content, separators=(",", ":")).encode()
 
 
-def _number(classifier: Classifier, picture: Picture, digits: str) -> dict[str, Any]:
+def _number(classifier: Classifier, picture: Picture, *, digits: str) -> dict[str, Any]:
     number = classifier.read(picture, digits=digits)
     if number.status == "error":
         raise HTTPException(422, number.reason)
     return {**vars(number), "digits": [digit._asdict() for digit in number.digits]}
 
 
-def _digit(classifier: Classifier, picture: Picture, options: Options) -> dict[str, Any]:
+def _digit(classifier: Classifier, picture: Picture, *, options: Options) -> dict[str, Any]:
     reading = classifier.read(picture)
     if reading.probabilities is None or reading.pixels is None:
         raise HTTPException(422, reading.reason)

@@ -29,6 +29,9 @@ MOST_VALID = 1_000_000
 FITS = 0.9
 """Share of pictures whose number is expected to fit the constraints."""
 
+LENGTHS = 0.1
+"""Share of all numbers that have the length, or one of the lengths, that is asked for."""
+
 TRIED = 4000
 """Random numbers by which the share of numbers with a right check digit is estimated."""
 
@@ -85,8 +88,13 @@ class Wanted:
 
     @property
     def is_free(self) -> bool:
-        """Whether all numbers of the length are possible."""
-        return not (self.valid or self.between or self.check)
+        """Whether all numbers are possible."""
+        return not (self.has_length or self.valid or self.between or self.check)
+
+    @property
+    def has_length(self) -> bool:
+        """Whether the number of digits is limited."""
+        return (self.fewest, self.most) != (1, MOST_DIGITS)
 
     def may_begin(self, prefix: str) -> bool:
         """Return whether a number that fits may begin with these digits."""
@@ -107,6 +115,8 @@ class Wanted:
         expected = 1.0
         if self.valid:
             expected *= self.valid.expected(digits)
+        elif self.has_length:
+            expected *= LENGTHS
         if self.between:
             low, high = self.between
             expected *= max(min(high, 10 ** len(digits) - 1) - low + 1, 1) / 10 ** len(digits)
@@ -171,7 +181,7 @@ def wanted(
     )
 
 
-def _span(name: str, text: str, any_is: tuple[int, int] | None = None) -> tuple[int, int]:
+def _span(name: str, text: str, *, any_is: tuple[int, int] | None = None) -> tuple[int, int]:
     if text == "any" and any_is:
         return any_is
     match = re.fullmatch(r"(\d{1,32})(?:-(\d{1,32}))?", text.strip(), re.ASCII)

@@ -55,7 +55,7 @@ def cut(line: Line) -> Cuts:
         for row, step in zip(order, steps[::-1], strict=True):
             x = x + step[x]
             seams[row] = x
-    return _in_parts(line.strength, seams, crossed[columns])
+    return _in_parts(line.strength, seams, crossed=crossed[columns])
 
 
 def _cheapest(ink: Array) -> tuple[Array, list[npt.NDArray[np.int8]]]:
@@ -89,7 +89,7 @@ def _lowest(crossed: Array, reach: int) -> Ints:
     return columns
 
 
-def _in_parts(strength: Pixels, seams: Ints, crossed: Array) -> Cuts:
+def _in_parts(strength: Pixels, seams: Ints, *, crossed: Array) -> Cuts:
     """Number the parts between seams; of the cuts around a part without ink the cheaper stays."""
     height, width = strength.shape
     seams = np.sort(seams, axis=1)  # so that no two of them cross

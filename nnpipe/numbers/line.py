@@ -39,6 +39,11 @@ FAINT = 0.5
 OTHER_LINES = 0.5
 """Mass of large marks above and below the line, as a share of the line's, that make a page."""
 
+MANY, OTHER_MARKS = 40, 0.6
+"""Marks on a picture, and the mass of those beside the line, as a share of the line's: more of both
+make a text, a pattern or noise."""
+
+CROWDED = "like a text, a pattern or noise; expected one number"
 SEVERAL_LINES = "several lines of writing; expected one number"
 
 Matrix = npt.NDArray[np.float64]
@@ -52,6 +57,7 @@ class Line(NamedTuple):
     top: float  # rows of the upper and the lower edge of its digits
     bottom: float
     to_picture: Matrix  # (3, 3), affine: from x, y on the line to those on the picture
+    slant: float = USUAL_SLANT  # of the digits on the picture, to the right per height
     refusal: str = ""  # why this is not one number
 
     @property
@@ -138,11 +144,11 @@ def find(levels: Pixels, *, light: bool, even: bool, rules: bool, small: bool) -
     if abs(slope) > STEEP:
         strength, turned = _sheared(strength, down=-slope)
         matrix, marks = turned @ matrix, Marks.of(strength)
-    return _cut_out(strength, marks, matrix, high=high, small=small)
+    return _cut_out(strength, marks, matrix=matrix, high=high, small=small)
 
 
 def _refused(reason: str) -> Line:
-    return Line(np.zeros((HEIGHT, HEIGHT), np.uint8), 0, HEIGHT, np.eye(3), reason)
+    return Line(np.zeros((HEIGHT, HEIGHT), np.uint8), 0, HEIGHT, np.eye(3), refusal=reason)
 
 
 def _without_rules(strength: Pixels) -> Pixels:
@@ -180,7 +186,7 @@ def _sheared(strength: Pixels, *, down: float = 0.0, right: float = 0.0) -> tupl
     return cv2.warpAffine(strength, matrix[:2], size, flags=cv2.INTER_LINEAR), matrix
 
 
-def _cut_out(strength: Pixels, marks: Marks, matrix: Matrix, *, high: float, small: bool) -> Line:
+def _cut_out(strength: Pixels, marks: Marks, *, matrix: Matrix, high: float, small: bool) -> Line:
     """Remove what does not belong to the line, undo its slant, and cut it to its ink."""
     digits = marks.like_digits(high)
     if not digits.any():
@@ -197,13 +203,15 @@ def _cut_out(strength: Pixels, marks: Marks, matrix: Matrix, *, high: float, sma
     if not small:
         gone |= (marks.height < 0.45 * high) & outside
         gone |= (marks.height < 0.12 * high) & (marks.width < 0.2 * high)
+    if len(gone) > MANY and marks.mass[gone].sum() > OTHER_MARKS * marks.mass[~gone].sum():
+        return _refused(CROWDED)
     keep = np.concatenate([[False], ~gone])
     strength = strength * keep[marks.labels]
-    if (slant := _slant(strength, marks, high)) is not None:
-        lean = slant - USUAL_SLANT
-        if abs(lean) > LEANING:
-            strength, turned = _sheared(strength, right=lean)
-            matrix = turned @ matrix
+    slant = _slant(strength, marks, high=high)
+    lean = slant - USUAL_SLANT
+    if abs(lean) > LEANING:
+        strength, turned = _sheared(strength, right=lean)
+        matrix = turned @ matrix
     left, upper, width, height = cv2.boundingRect((strength > FAINTEST).view(np.uint8))
     if not width:
         return _refused(NOTHING)
@@ -211,20 +219,19 @@ def _cut_out(strength: Pixels, marks: Marks, matrix: Matrix, *, high: float, sma
     cut = strength[upper : upper + height + 3, left : left + width + 4]
     matrix = np.array([[1, 0, -left], [0, 1, -upper], [0, 0, 1]]) @ matrix
     inverse = np.asarray(np.linalg.inv(matrix), np.float64)
-    return Line(np.ascontiguousarray(cut), top - upper, bottom - upper, inverse)
+    return Line(np.ascontiguousarray(cut), top - upper, bottom - upper, inverse, slant)
 
 
-def _slant(strength: Pixels, marks: Marks, high: float) -> float | None:
+def _slant(strength: Pixels, marks: Marks, *, high: float) -> float:
     """Return how far the digits lean to the right per height, by their second moments.
 
-    Returns:
-        None if there are fewer than three digits that stand alone.
+    It is that of MNIST's digits if fewer than three digits stand alone.
     """
     some = marks.like_digits(high) & (marks.height > 0.6 * high) & (marks.width < 1.2 * high)
     across = down = 0.0
     alone = np.flatnonzero(some)
     if len(alone) < 3:
-        return None
+        return USUAL_SLANT
     for number in alone.tolist():
         rows = slice(marks.top[number], marks.top[number] + marks.height[number])
         columns = slice(marks.left[number], marks.left[number] + marks.width[number])
@@ -232,4 +239,4 @@ def _slant(strength: Pixels, marks: Marks, high: float) -> float | None:
         moments = cv2.moments(inside.view(np.uint8), binaryImage=True)
         across += moments["mu11"]
         down += moments["mu02"]
-    return -across / down if down else None
+    return -across / down if down else USUAL_SLANT

@@ -24,6 +24,12 @@ WIDEST, CLEAR = 1.7, 0.22
 MANY = 80
 """Parts of a line. More of them make a text, a pattern or noise."""
 
+TALL, NARROW = 0.6, 0.2
+"""Heights of the line: what is higher than the one and narrower than the other may be a rule."""
+
+UPRIGHT = 0.08
+"""Lean, to the right per height, of what stands upright."""
+
 FREE = 0.1
 """Ink, in pens, that a cut through nothing but paper crosses at most."""
 
@@ -69,8 +75,8 @@ def lattice(line: Line, way: str) -> Lattice | None:
         first=first,
         last=last,
         pixels=np.array([parts.drawn(*edge) for edge in edges], np.uint8),
-        shapes=_shapes(line, cuts, first, last, boxes=boxes, gaps=gaps),
-        parts_shapes=_parts_shapes(line, cuts, parts),
+        shapes=_shapes(line, cuts, edges=(first, last), boxes=boxes, gaps=gaps),
+        parts_shapes=_parts_shapes(line, cuts, parts=parts),
         separators=tuple(map(parts.separator, range(n))),
         boxes=_on_picture(boxes, line),
     )
@@ -91,6 +97,10 @@ class _Parts:
         self.down = down.reshape(n, height) > 0
         mass = np.bincount(cuts.parts.ravel(), line.strength.ravel(), n)
         self.mass = mass / 255 / line.height**2
+        self.lean = (
+            _leans(part, places=(columns, rows), n=n)
+            - line.to_picture[0, 1] / line.to_picture[1, 1]
+        )
         self.inked: Bools = np.asarray(self.across.any(axis=1))
 
     def edges(self) -> list[tuple[int, int]]:
@@ -143,8 +153,19 @@ class _Parts:
         return "." if upper > 0.55 and high < 0.35 else ""
 
 
-def _shapes(line: Line, cuts: Cuts, first: Ints, last: Ints, *, boxes: Array, gaps: Array) -> Array:
+def _leans(part: Ints, *, places: tuple[Ints, Ints], n: int) -> Array:
+    """Return how far each part leans to the right per height, by its second moments."""
+    count = np.maximum(np.bincount(part, minlength=n), 1)
+    x, y = (axis - (np.bincount(part, axis, n) / count)[part] for axis in places)
+    across, down = np.bincount(part, x * y, n), np.bincount(part, y * y, n)
+    return np.asarray(-across / np.maximum(down, 1))
+
+
+def _shapes(
+    line: Line, cuts: Cuts, *, edges: tuple[Ints, Ints], boxes: Array, gaps: Array
+) -> Array:
     """Measure the pieces, (E, S); lengths are in heights of the line."""
+    first, last = edges
     left, top, right, bottom = boxes.T
     size = np.log((bottom - top) / line.height)
     off = ((top + bottom) - (line.top + line.bottom)) / 2 / line.height
@@ -167,27 +188,37 @@ def _shapes(line: Line, cuts: Cuts, first: Ints, last: Ints, *, boxes: Array, ga
     )
 
 
-def _parts_shapes(line: Line, cuts: Cuts, parts: _Parts) -> Array:
+def _parts_shapes(line: Line, cuts: Cuts, *, parts: _Parts) -> Array:
     """Measure each part alone, (n, P), in case it is passed over."""
-    size = np.array([np.ptp(np.flatnonzero(rows)) + 1 if rows.any() else 0 for rows in parts.down])
+    size, width = (
+        np.array([np.ptp(np.flatnonzero(one)) + 1 if one.any() else 0 for one in axis])
+        for axis in (parts.down, parts.across)
+    )
     size = np.minimum(size / line.height, 1.5)
-    through = cuts.crossed > FREE
+    through = (cuts.crossed[:-1] > FREE) * 1.0 + (cuts.crossed[1:] > FREE)
+    bar = width < NARROW * line.height
+    stroke = (size > TALL) & ~bar
+    upright = (np.abs(parts.lean) < UPRIGHT) & (abs(line.slant) > 2 * UPRIGHT)
     return np.stack(
         [
             np.ones(len(size)),
             size,
             np.minimum(8 * parts.mass, 3),
-            through[:-1] * 1.0 + through[1:],
-            (size > 0.6) * 1.0,
+            through,
+            (size > TALL) & bar,
+            (size > TALL) & bar & upright,
+            stroke,
+            stroke * through,
         ],
         axis=1,
     )
 
 
 def _on_picture(boxes: Array, line: Line) -> Array:
-    """Turn boxes on the line, (E, 4), into the boxes around them on the picture."""
+    """Turn boxes on the line, (E, 4), into those on the picture; a slanted one is taken halfway."""
     left, top, right, bottom = boxes.T
-    corners = np.stack([[left, right, left, right], [top, top, bottom, bottom]])  # (2, 4, E)
-    x, y = np.einsum("ij,jke->ike", line.to_picture[:2, :2], corners)
-    x, y = x + line.to_picture[0, 2], y + line.to_picture[1, 2]
-    return np.stack([x.min(axis=0), y.min(axis=0), x.max(axis=0), y.max(axis=0)], axis=1)
+    x, y = (left + right) / 2, (top + bottom) / 2
+    ones = np.ones(len(boxes))
+    sides = np.stack([[left, right, x, x], [y, y, top, bottom], [ones, ones, ones, ones]])
+    (start, end, _, _), (_, _, upper, lower), _ = np.einsum("ij,jke->ike", line.to_picture, sides)
+    return np.stack([start, upper, end, lower], axis=1)

@@ -23,7 +23,7 @@ line; square of its distance from the middle of the line; ink that the cuts on b
 how many of them cross any; its widest gap; whether it can be parted without crossing ink; width
 above 0.9. Lengths are in heights of the line."""
 
-PART = ("part", "height", "mass", "through", "tall")
+PART = ("part", "height", "mass", "through", "bar", "upright", "stroke", "attached")
 """Features of a part that is passed over: 1; its height; its ink; how many cuts beside it cross
 ink; whether it is more than 0.6 high."""
 
@@ -59,7 +59,7 @@ class Weights(NamedTuple):
     way: float
 
 
-def weigh(lattice: Lattice, probabilities: Array, prior: Prior, *, temperature: float) -> Weights:
+def weigh(lattice: Lattice, probabilities: Array, *, prior: Prior, temperature: float) -> Weights:
     """Weigh the pieces of a lattice.
 
     Args:

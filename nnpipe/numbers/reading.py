@@ -14,7 +14,7 @@ from nnpipe.numbers.prior import Prior, weigh
 from nnpipe.numbers.search import UNKNOWN, Found, Graph, locate, search
 from nnpipe.numbers.ways import PreparedNumber
 
-THRESHOLD = 0.2
+THRESHOLD = 0.15
 """Probability of a number below which it is rejected."""
 
 CANDIDATES = 20
@@ -39,7 +39,8 @@ class Number:
     status: Literal["ok", "rejected", "error"]
     label: str | None = None  # its digits, such as "007"; None unless the status is "ok"
     confidence: float | None = None  # of the whole number, to six digits; None for an error
-    second: str | None = None  # the second most probable number
+    # The second most probable number; if the first is rejected, what the picture seems to show.
+    second: str | None = None
     second_confidence: float | None = None
     reason: str = ""  # why it is rejected or an error; or a note about one that was read
     width: int | None = None  # of the picture, in its own pixels, upright; None for an error
@@ -57,8 +58,8 @@ class Answer(NamedTuple):
 def read_number(
     prepared: PreparedNumber,
     probabilities: Sequence[npt.NDArray[np.float64]],
-    wanted: Wanted,
     *,
+    wanted: Wanted,
     temperature: float = 1.0,
     threshold: float = THRESHOLD,
 ) -> Number:
@@ -77,9 +78,10 @@ def read_number(
         return Number("rejected", confidence=0.0, reason=reason, width=width, height=height)
     prior = Prior.load()
     pairs = zip(prepared.lattices, probabilities, strict=True)
-    weights = [weigh(one, p, prior, temperature=temperature) for one, p in pairs]
-    first, second, refusal = _choose(Graph.of(prepared.lattices, weights), wanted, threshold)
-    way, pieces = locate(prepared.lattices, weights, first.label)
+    weights = [weigh(one, p, prior=prior, temperature=temperature) for one, p in pairs]
+    graph = Graph.of(prepared.lattices, weights)
+    first, second, refusal = _choose(graph, wanted, threshold=threshold)
+    way, pieces = locate(prepared.lattices, weights, label=first.label)
     lattice = prepared.lattices[way]
     digits = []
     for sign, piece in zip(first.label, pieces, strict=True):
@@ -89,7 +91,7 @@ def read_number(
         else:
             share = round(float(probabilities[way][piece, int(sign)]), 6)
             digits.append(Digit(int(sign), share, *box))
-    label = _spelled(first.label, lattice, pieces, wanted.separators)
+    label = _spelled(first.label, pieces, lattice=lattice, separators=wanted.separators)
     return Number(
         status="rejected" if refusal else "ok",
         label=None if refusal else label,
@@ -103,7 +105,7 @@ def read_number(
     )
 
 
-def _spelled(label: str, lattice: Lattice, pieces: list[int], separators: str) -> str:
+def _spelled(label: str, pieces: list[int], *, lattice: Lattice, separators: str) -> str:
     """Put separators between the digits whose parts between them look like one."""
     text = label[:1]
     for sign, before, piece in zip(label[1:], pieces, pieces[1:], strict=False):
@@ -115,21 +117,20 @@ def _spelled(label: str, lattice: Lattice, pieces: list[int], separators: str) -
 NONE = Found("", 0.0)
 
 
-def _choose(graph: Graph, wanted: Wanted, threshold: float) -> tuple[Found, Found, str]:
-    """Return the most probable number, the second, and why the first is refused, or ""."""
+def _choose(graph: Graph, wanted: Wanted, *, threshold: float) -> tuple[Found, Found, str]:
+    """Return the most probable number, the second, and why the first is refused, or "".
+
+    If it is refused, the second is what the picture seems to show.
+    """
     numbers = list(islice(search(graph, wanted), 2 if wanted.is_free else CANDIDATES))
     if not wanted.is_free:
         numbers = _compared(numbers, wanted)
     first, second, *_ = [*numbers, NONE, NONE]
     if first.share >= threshold:
         return first, second, ""
-    if not wanted.is_free:
-        plain = next(search(graph, Wanted(wanted.fewest, wanted.most)), NONE)
-        reads = f"; it reads {plain.label}" if plain.label and UNKNOWN not in plain.label else ""
-        return first, second, f"none of the numbers that are possible{reads}"
-    if not first.label:
-        return first, second, "no number of this length"
-    return first, second, f"not sure enough: {first.label} has a confidence of {first.share:.0%}"
+    if wanted.is_free:
+        return first, first, "not sure enough of any number"
+    return first, next(search(graph), NONE), "none of the numbers that are possible"
 
 
 def _compared(numbers: list[Found], wanted: Wanted) -> list[Found]:

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from nnpipe.numbers.constraints import ANY, Wanted
+from nnpipe.numbers.constraints import ANY, MOST_DIGITS, Wanted
 from nnpipe.numbers.pieces import Lattice
 from nnpipe.numbers.prior import Weights
 
@@ -70,21 +70,19 @@ class Graph(NamedTuple):
 def search(graph: Graph, wanted: Wanted = ANY) -> Iterator[Found]:
     """Find numbers that fit, the most probable first; ``?`` stands for something unknown.
 
-    Shares are of all paths with a wanted number of digits, or with none at all.
+    Shares are of all paths, those that spell other numbers, or none, among them.
     """
     pass_over = np.linalg.inv(np.eye(len(graph.start)) - graph.passed)
     step = pass_over @ graph.signs.sum(axis=0)
     # rest[k]: the weight of all ways on from each cut with exactly k more digits.
     rest = [pass_over @ graph.end]
-    for _ in range(wanted.most):
+    while len(rest) <= MOST_DIGITS and rest[-1].any():
         rest.append(step @ rest[-1])
-        if not rest[-1].any():  # no line has as many pieces
-            break
     beyond = [np.zeros_like(graph.end) for _ in range(wanted.most + 1)]
     for k in range(wanted.most + 1):
         for more in range(max(wanted.fewest - k, 0), min(wanted.most - k, len(rest) - 1) + 1):
             beyond[k] += rest[more]
-    total = float(graph.start @ (beyond[0] + rest[0] * (wanted.fewest > 0)))
+    total = float(graph.start @ sum(rest))
     heap: list[tuple[float, str, Array | None]] = [(-total, "", graph.start)]
     for _ in range(MOST):
         if not heap or total <= 0:
@@ -106,17 +104,17 @@ def search(graph: Graph, wanted: Wanted = ANY) -> Iterator[Found]:
 
 
 def locate(
-    lattices: Sequence[Lattice], weights: Sequence[Weights], label: str
+    lattices: Sequence[Lattice], weights: Sequence[Weights], *, label: str
 ) -> tuple[int, list[int]]:
     """Return the most probable path that spells a number (Viterbi 1967): lattice and pieces."""
     best = 0.0, 0, list[int]()
     for way, (one, weight) in enumerate(zip(lattices, weights, strict=True)):
-        score, pieces = _path(one, weight, label)
+        score, pieces = _path(one, weight, label=label)
         best = max(best, (score * weight.way, way, pieces))
     return best[1:]
 
 
-def _path(one: Lattice, weight: Weights, label: str) -> tuple[float, list[int]]:
+def _path(one: Lattice, weight: Weights, *, label: str) -> tuple[float, list[int]]:
     """Return the weight and the pieces of the most probable path that spells a label."""
     best = np.zeros((one.parts + 1, len(label) + 1))
     best[0, 0] = 1

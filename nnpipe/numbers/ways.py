@@ -18,8 +18,6 @@ from nnpipe.preprocess.pictures import grey, open_picture
 ENOUGH = 1000
 """Pixels of the longer side at which a picture is examined, or up to twice as many."""
 
-CROWDED = "like a text, a pattern or noise; expected one number"
-
 PLAIN, RULES_KEPT, INVERTED, EVEN = "plainly", "with its lines", "dark for light", "in even light"
 
 
@@ -58,10 +56,9 @@ def prepare(picture: Picture | PictureError, *, separators: bool = False) -> Pre
         return PreparedNumber((), *about, opened.damage)
     levels = grey(opened.image, enough=ENOUGH)
     lattices, refusal = understand(levels, separators=separators)
-    scale = opened.width / levels.shape[1]
-    return PreparedNumber(
-        tuple(one._replace(boxes=one.boxes * scale) for one in lattices), *about, refusal
-    )
+    scale, sides = opened.width / levels.shape[1], (opened.width, opened.height) * 2
+    placed = (one._replace(boxes=(one.boxes * scale).clip(0, sides)) for one in lattices)
+    return PreparedNumber(tuple(placed), *about, refusal)
 
 
 def prepare_many(
@@ -100,6 +97,8 @@ def understand(levels: Grey, *, separators: bool = False) -> tuple[tuple[pieces.
         ways.append((EVEN, sheet.light, True, True))
     lattices, lines, refusals = list[pieces.Lattice](), list[line.Line](), list[str]()
     for way, light, even, rules in ways:
+        if way == EVEN and lines[0].refusal:
+            continue  # what stands out in even light alone is light and shade
         found = line.find(pixels, light=light, even=even, rules=rules, small=separators)
         if any(np.array_equal(found.strength, other.strength) for other in lines):
             continue
@@ -108,5 +107,5 @@ def understand(levels: Grey, *, separators: bool = False) -> tuple[tuple[pieces.
         if built:
             lattices.append(built)
         else:
-            refusals.append(found.refusal or CROWDED)
+            refusals.append(found.refusal or line.CROWDED)
     return tuple(lattices), "" if lattices else refusals[0]

@@ -111,7 +111,7 @@ def find(ink: Pixels) -> list[Line]:
             break
         if found and not dash:
             rest = remove(ink, [line._replace(side=0) for line in found], crossing=False)
-        if cv2.connectedComponents(rest, ltype=cv2.CV_16U)[0] <= DASHES:
+        if cv2.connectedComponents(rest, ltype=cv2.CV_32S)[0] <= DASHES:
             break
     return [line for line in found if line.side or line.through or _parts_cells(line, found)]
 

@@ -88,13 +88,14 @@ class Wanted:
 
     @property
     def is_free(self) -> bool:
-        """Whether all numbers are possible."""
-        return not (self.has_length or self.valid or self.between or self.check)
+        """Whether all numbers of the length are possible."""
+        return not (self.valid or self.between or self.check)
 
     @property
-    def has_length(self) -> bool:
-        """Whether the number of digits is limited."""
-        return (self.fewest, self.most) != (1, MOST_DIGITS)
+    def length_odds(self) -> float:
+        """The odds of a number of the length against one of another length."""
+        free = (self.fewest, self.most) == (1, MOST_DIGITS)
+        return 1.0 if free else FITS / (1 - FITS) / LENGTHS
 
     def may_begin(self, prefix: str) -> bool:
         """Return whether a number that fits may begin with these digits."""
@@ -111,12 +112,10 @@ class Wanted:
         return not self.check or self.check(digits)
 
     def odds(self, digits: str) -> float:
-        """Return the odds of a number that fits against one that does not."""
+        """Return the odds of a number that fits against another one of its length."""
         expected = 1.0
         if self.valid:
             expected *= self.valid.expected(digits)
-        elif self.has_length:
-            expected *= LENGTHS
         if self.between:
             low, high = self.between
             expected *= max(min(high, 10 ** len(digits) - 1) - low + 1, 1) / 10 ** len(digits)

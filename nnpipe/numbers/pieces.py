@@ -196,8 +196,8 @@ def _parts_shapes(line: Line, cuts: Cuts, *, parts: _Parts) -> Array:
     )
     size = np.minimum(size / line.height, 1.5)
     through = (cuts.crossed[:-1] > FREE) * 1.0 + (cuts.crossed[1:] > FREE)
-    bar = width < NARROW * line.height
-    stroke = (size > TALL) & ~bar
+    tall = size > TALL
+    bar = tall & (width < NARROW * line.height) & (through == 0)
     upright = (np.abs(parts.lean) < UPRIGHT) & (abs(line.slant) > 2 * UPRIGHT)
     return np.stack(
         [
@@ -205,10 +205,10 @@ def _parts_shapes(line: Line, cuts: Cuts, *, parts: _Parts) -> Array:
             size,
             np.minimum(8 * parts.mass, 3),
             through,
-            (size > TALL) & bar,
-            (size > TALL) & bar & upright,
-            stroke,
-            stroke * through,
+            bar,
+            bar & upright,
+            tall & ~bar,
+            tall * through,
         ],
         axis=1,
     )

@@ -25,7 +25,8 @@ above 0.9. Lengths are in heights of the line."""
 
 PART = ("part", "height", "mass", "through", "bar", "upright", "stroke", "attached")
 """Features of a part that is passed over: 1; its height; its ink; how many cuts beside it cross
-ink; whether it is more than 0.6 high."""
+ink; whether it is high, narrow and alone, as a rule is, and whether such a bar stands upright while
+the digits lean; whether it is high and no bar; how many cuts beside it cross ink, if it is high."""
 
 NAMES = {"shape": SHAPE, "part": PART}
 

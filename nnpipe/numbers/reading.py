@@ -128,7 +128,7 @@ def _choose(graph: Graph, wanted: Wanted, *, threshold: float) -> tuple[Found, F
     first, second, *_ = [*numbers, NONE, NONE]
     if first.share >= threshold:
         return first, second, ""
-    if wanted.is_free:
+    if wanted.is_free and wanted.length_odds == 1:
         return first, first, "not sure enough of any number"
     return first, next(search(graph), NONE), "none of the numbers that are possible"
 

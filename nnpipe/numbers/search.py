@@ -70,7 +70,8 @@ class Graph(NamedTuple):
 def search(graph: Graph, wanted: Wanted = ANY) -> Iterator[Found]:
     """Find numbers that fit, the most probable first; ``?`` stands for something unknown.
 
-    Shares are of all paths, those that spell other numbers, or none, among them.
+    Shares are of all paths, those that spell other numbers, or none, among them. Paths with another
+    number of digits than is wanted count less, by `Wanted.length_odds`.
     """
     pass_over = np.linalg.inv(np.eye(len(graph.start)) - graph.passed)
     step = pass_over @ graph.signs.sum(axis=0)
@@ -82,7 +83,8 @@ def search(graph: Graph, wanted: Wanted = ANY) -> Iterator[Found]:
     for k in range(wanted.most + 1):
         for more in range(max(wanted.fewest - k, 0), min(wanted.most - k, len(rest) - 1) + 1):
             beyond[k] += rest[more]
-    total = float(graph.start @ sum(rest))
+    fits = float(graph.start @ beyond[0])
+    total = fits + max(float(graph.start @ sum(rest)) - fits, 0) / wanted.length_odds
     heap: list[tuple[float, str, Array | None]] = [(-total, "", graph.start)]
     for _ in range(MOST):
         if not heap or total <= 0:

@@ -47,6 +47,7 @@ class Batch(NamedTuple):
     probabilities: Tensor  # (E, 10)
     part: Tensor  # (2, P): its lattice, its number
     parts_shapes: Tensor  # (P, …)
+    through: Tensor  # (V, cuts + 1): which cuts cross ink
     ends: Tensor  # (V,): parts of each lattice
     way: Tensor  # (V,): index in `WAYS`
     sample: Tensor  # (V,)
@@ -93,6 +94,9 @@ def _pack(some: list[Sample]) -> Batch:
             )
         ),
         parts_shapes=torch.tensor(np.concatenate([x.parts_shapes for x in lattices])),
+        through=torch.tensor(
+            np.stack([np.pad(x.through, (0, max(parts) - x.parts)) for x in lattices])
+        ),
         ends=torch.tensor(parts),
         way=torch.tensor([WAYS.index(x.way) for x in lattices]),
         sample=torch.tensor([n for n, _, _ in views]),
@@ -113,6 +117,7 @@ class Coefficients(torch.nn.Module):
         self.network = parameter(prior.network)
         self.doubt = parameter(np.log(prior.doubt / (1 - prior.doubt)))
         self.shape, self.part = parameter(prior.shape), parameter(prior.part)
+        self.torn = parameter(prior.torn)
         self.ways = parameter([prior.ways[way] for way in WAYS])
         self.unknown = prior.unknown
 
@@ -128,8 +133,9 @@ class Coefficients(torch.nn.Module):
         pieces = pieces.index_put(tuple(batch.piece), logs)
         passed = torch.full((number, cuts), NEVER, dtype=torch.float64)
         passed = passed.index_put(tuple(batch.part), batch.parts_shapes @ self.part)
-        spelled = self._forward(pieces.gather(3, self._wanted(batch, cuts)), passed)
-        every = self._forward(pieces.logsumexp(3, keepdim=True), passed, free=True)
+        torn = self.torn * batch.through
+        spelled = self._forward(pieces.gather(3, self._wanted(batch, cuts)), passed, torn=torn)
+        every = self._forward(pieces.logsumexp(3, keepdim=True), passed, torn=torn, free=True)
         rows = torch.arange(number)
         way = self.ways[batch.way]
         right = spelled[rows, batch.ends, batch.lengths] + way
@@ -141,7 +147,7 @@ class Coefficients(torch.nn.Module):
         return batch.labels[:, None, None, :].expand(number, cuts, MOST, length)
 
     @staticmethod
-    def _forward(pieces: Tensor, passed: Tensor, *, free: bool = False) -> Tensor:
+    def _forward(pieces: Tensor, passed: Tensor, *, torn: Tensor, free: bool = False) -> Tensor:
         """Sum over all paths to each cut: (V, cuts + 1, digits so far + 1); in logarithms.
 
         Without ``free``, digit k + 1 of a path has the weights ``pieces[..., k]``; with it, all
@@ -149,17 +155,21 @@ class Coefficients(torch.nn.Module):
         """
         number, cuts, _, length = pieces.shape
         never = torch.full((number, 1), NEVER, dtype=torch.float64)
-        nothing = torch.zeros((number, 1), dtype=torch.float64)
-        reached = [nothing if free else torch.cat([nothing, never.expand(-1, length)], 1)]
+        none = never if free else never.expand(-1, length + 1)
+        start = torch.cat([torch.zeros_like(never), none[:, 1:]], 1)
+        read, over = [start], [none]  # after a piece, and after a part that was passed over
         for cut in range(1, cuts + 1):
-            ways_here = [reached[cut - 1] + passed[:, cut - 1, None]]
+            further = torch.logaddexp(read[cut - 1] + torn[:, cut - 1, None], over[cut - 1])
+            over.append(further + passed[:, cut - 1, None])
+            steps = []
             for parts in range(min(MOST, cut)):
-                before = reached[cut - parts - 1]
-                piece = pieces[:, cut - parts - 1, parts]
+                at = cut - parts - 1
+                before = torch.logaddexp(read[at], over[at] + torn[:, at, None])
+                piece = pieces[:, at, parts]
                 step = before + piece if free else torch.cat([never, before[:, :-1] + piece], 1)
-                ways_here.append(step)
-            reached.append(torch.stack(ways_here).logsumexp(0))
-        return torch.stack(reached, 1)
+                steps.append(step)
+            read.append(torch.stack(steps).logsumexp(0))
+        return torch.logaddexp(torch.stack(read, 1), torch.stack(over, 1))
 
     @staticmethod
     def _pooled(logs: Tensor, batch: Batch) -> Tensor:
@@ -182,6 +192,7 @@ class Coefficients(torch.nn.Module):
             "doubt": round(torch.sigmoid(self.doubt).item(), 4),
             "shape": dict(zip(SHAPE, short(self.shape), strict=True)),
             "part": dict(zip(PART, short(self.part), strict=True)),
+            "torn": round(self.torn.item(), 4),
             "ways": dict(zip(WAYS, short(self.ways - self.ways[0]), strict=True)),
             "unknown": self.unknown,
         }

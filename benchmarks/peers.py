@@ -137,7 +137,7 @@ def compare(readers: dict[str, Read], sets: Sets, *, title: str) -> None:
 
 
 def find_sets(folders: list[Path], count: int) -> tuple[Sets, Sets]:
-    """The sets of digits and those of numbers: of each, so many random pictures."""
+    """The sets of digits and the sets of numbers, each with at most ``count`` random pictures."""
     digits, numbers = Sets(), Sets()
     for folder in sorted(path for above in folders for path in above.glob("*")):
         pictures = [(path, path.parent.name) for path in sorted(folder.glob("[0-9]/*"))]

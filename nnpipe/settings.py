@@ -79,7 +79,7 @@ PARAMETERS = {
     ),
     "pipeline.dataset": Parameter("auto: MNIST, or drawn digits if no mirror answers."),
     "device": Parameter("For torch: auto, cuda, mps or cpu."),
-    "digits": Parameter("Read a number of so many digits: any, 4 or 2-6.", "a single digit"),
+    "digits": Parameter("Read a number with this many digits: any, 4 or 2-6.", "a single digit"),
     "engine": Parameter("torch, or numpy: the trainer from scratch."),
     "epochs": Parameter("Passes over the training data.", "the recipe's; numpy: 10", 1),
     "escape_formulas": Parameter("In .csv, put ' before cells that a spreadsheet would run."),

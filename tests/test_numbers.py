@@ -33,30 +33,28 @@ def random_lattice(rng, parts):
         shapes=nothing,
         parts_shapes=nothing,
         separators=("",) * parts,
+        through=np.zeros(parts + 1, bool),
         boxes=nothing,
     )
     digits = rng.random((n, len(SIGNS))) + 0.05
     digits[:, 4:] = 0  # few digits, so that all numbers can be written down
-    return lattice, Weights(digits, rng.random(parts) * 0.3, float(rng.random()))
+    torn = rng.random(parts + 1)
+    return lattice, Weights(digits, rng.random(parts) * 0.3, torn, float(rng.random()))
 
 
-def paths(lattice, weights, at=0, label="", weight=1.0, pieces=()):
+def paths(lattice, weights, at=0, label="", weight=1.0, pieces=(), over=False):
     """Yield the label, the weight and the pieces of every path."""
     if at == lattice.parts:
         yield label, weight * weights.way, pieces
         return
-    yield from paths(lattice, weights, at + 1, label, weight * weights.passed[at], pieces)
+    torn = weights.torn[at]
+    further = weight * weights.passed[at] * (1 if over else torn)
+    yield from paths(lattice, weights, at + 1, label, further, pieces, over=True)
     for edge in np.flatnonzero(lattice.first == at).tolist():
         for sign in np.flatnonzero(weights.digits[edge]).tolist():
-            further = weight * weights.digits[edge, sign]
-            yield from paths(
-                lattice,
-                weights,
-                int(lattice.last[edge]),
-                label + SIGNS[sign],
-                further,
-                (*pieces, edge),
-            )
+            further = weight * weights.digits[edge, sign] * (torn if over else 1)
+            after, last = label + SIGNS[sign], int(lattice.last[edge])
+            yield from paths(lattice, weights, last, after, further, (*pieces, edge))
 
 
 @pytest.fixture(params=range(3))

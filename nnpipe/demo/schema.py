@@ -41,8 +41,8 @@ class Options(BaseModel):
 
     digits: Length | None = Field(
         None,
-        description="Read a number of so many digits: any, 4 or 2-6. By default, read one digit. "
-        "The other options are for one digit.",
+        description="Read a number with this many digits: any, 4 or 2-6. By default, read one "
+        "digit. The other options are for one digit.",
     )
     activations: bool = Field(False, description="Add the output of each layer.")
     evidence: bool = Field(False, description="Add the pixels for and against.")

@@ -39,7 +39,7 @@ class Kind:
 
 @dataclass(frozen=True)
 class Length:
-    """The numbers with so many digits."""
+    """The numbers with this many digits."""
 
     digits: int
     n: int

@@ -48,6 +48,7 @@ class Lattice(NamedTuple):
     pixels: Pixels  # (E, 28, 28): the piece as MNIST would have drawn it
     shapes: Array  # (E, S): see `prior.SHAPE`
     parts_shapes: Array  # (n, P): of each part alone, see `prior.PART`
+    through: Bools  # (n + 1,): which cuts cross ink
     separators: tuple[str, ...]  # n times: what each part alone looks like, or ""
     boxes: Array  # (E, 4): left, top, right, bottom on the picture, in its own pixels
 
@@ -76,7 +77,8 @@ def lattice(line: Line, way: str) -> Lattice | None:
         last=last,
         pixels=np.array([parts.drawn(*edge) for edge in edges], np.uint8),
         shapes=_shapes(line, cuts, edges=(first, last), boxes=boxes, gaps=gaps),
-        parts_shapes=_parts_shapes(line, cuts, parts=parts),
+        parts_shapes=_parts_shapes(line, parts),
+        through=cuts.crossed > FREE,
         separators=tuple(map(parts.separator, range(n))),
         boxes=_on_picture(boxes, line),
     )
@@ -188,27 +190,24 @@ def _shapes(
     )
 
 
-def _parts_shapes(line: Line, cuts: Cuts, *, parts: _Parts) -> Array:
+def _parts_shapes(line: Line, parts: _Parts) -> Array:
     """Measure each part alone, (n, P), in case it is passed over."""
     size, width = (
         np.array([np.ptp(np.flatnonzero(one)) + 1 if one.any() else 0 for one in axis])
         for axis in (parts.down, parts.across)
     )
     size = np.minimum(size / line.height, 1.5)
-    through = (cuts.crossed[:-1] > FREE) * 1.0 + (cuts.crossed[1:] > FREE)
     tall = size > TALL
-    bar = tall & (width < NARROW * line.height) & (through == 0)
+    bar = tall & (width < NARROW * line.height)
     upright = (np.abs(parts.lean) < UPRIGHT) & (abs(line.slant) > 2 * UPRIGHT)
     return np.stack(
         [
             np.ones(len(size)),
             size,
             np.minimum(8 * parts.mass, 3),
-            through,
             bar,
             bar & upright,
             tall & ~bar,
-            tall * through,
         ],
         axis=1,
     )

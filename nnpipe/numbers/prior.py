@@ -23,10 +23,10 @@ line; square of its distance from the middle of the line; ink that the cuts on b
 how many of them cross any; its widest gap; whether it can be parted without crossing ink; width
 above 0.9. Lengths are in heights of the line."""
 
-PART = ("part", "height", "mass", "through", "bar", "upright", "stroke", "attached")
-"""Features of a part that is passed over: 1; its height; its ink; how many cuts beside it cross
-ink; whether it is high, narrow and alone, as a rule is, and whether such a bar stands upright while
-the digits lean; whether it is high and no bar; how many cuts beside it cross ink, if it is high."""
+PART = ("part", "height", "mass", "bar", "upright", "stroke")
+"""Features of a part that is passed over: 1; its height; its ink; whether it is high and narrow, as
+a rule is, and whether such a bar stands upright while the digits lean; whether it is high and no
+bar."""
 
 NAMES = {"shape": SHAPE, "part": PART}
 
@@ -40,6 +40,7 @@ class Prior(NamedTuple):
     doubt: float  # share of pieces that the network is wrong about for no reason it could see
     shape: Array  # (S,) of `SHAPE`
     part: Array  # (P,) of `PART`
+    torn: float  # of ink that is read on one side of a cut and passed over on the other
     ways: dict[str, float]  # logarithm of the odds of each way to understand a picture
     unknown: float  # weight of a piece being no digit, per probability that the network lacks to 1
 
@@ -57,6 +58,7 @@ class Weights(NamedTuple):
 
     digits: Array  # (E, 11): each piece as each digit, and, last, as something unknown
     passed: Array  # (n,): each part, passed over
+    torn: Array  # (n + 1,): each cut, between a piece that is read and a part that is passed over
     way: float
 
 
@@ -73,6 +75,6 @@ def weigh(lattice: Lattice, probabilities: Array, *, prior: Prior, temperature: 
     shares = np.hstack([(1 - prior.doubt) * probabilities + prior.doubt / 10, unlike + 1e-12])
     logs = prior.network * np.log(shares) + (lattice.shapes @ prior.shape)[:, None]
     passed = lattice.parts_shapes @ prior.part
-    way = prior.ways[lattice.way]
     digits, parts = (np.exp(x.clip(-60, 3) / temperature) for x in (logs, passed))
-    return Weights(digits, parts, float(np.exp(way / temperature)))
+    torn = np.exp(prior.torn * lattice.through / temperature)
+    return Weights(digits, parts, torn, float(np.exp(prior.ways[lattice.way] / temperature)))

@@ -1,12 +1,13 @@
 """The lattices of a picture → the most probable numbers.
 
 A *path* reads a line: it is a sequence of pieces, each as a digit, and of parts that are passed
-over. The weight of a number is the sum over all paths that spell it, and its probability is its
-share of the sum over all paths. Both sums are the forward algorithm (Rabiner 1989, "A Tutorial on
-Hidden Markov Models", section III.A), here as products with matrices over the cuts. With S the
-weights of passing over, C = (I − S)⁻¹ sums over any number of parts passed over, and with T(d) the
-weights of the pieces as digit d, a row of weights e after a prefix becomes e C T(d) after one more
-digit.
+over. Each cut is two nodes, one after a piece and one after a part that was passed over, since it
+costs more to read a stroke on one side of a cut only. The weight of a number is the sum over all
+paths that spell it, and its probability is its share of the sum over all paths. Both sums are the
+forward algorithm (Rabiner 1989, "A Tutorial on Hidden Markov Models", section III.A), here as
+products with matrices over the nodes. With S the weights of passing over, C = (I − S)⁻¹ sums over
+any number of parts passed over, and with T(d) the weights of the pieces as digit d, a row of
+weights e after a prefix becomes e C T(d) after one more digit.
 
 The numbers are found in the order of their weight by a best-first search over prefixes, as for
 connectionist temporal classification (Graves et al. 2006, "Connectionist Temporal Classification",
@@ -55,15 +56,19 @@ class Graph(NamedTuple):
     @classmethod
     def of(cls, lattices: Sequence[Lattice], weights: Iterable[Weights]) -> "Graph":
         """Join lattices side by side."""
-        n = sum(one.parts + 1 for one in lattices)
+        n = sum(2 * (one.parts + 1) for one in lattices)
         graph = cls(np.zeros((len(SIGNS), n, n)), np.zeros((n, n)), np.zeros(n), np.zeros(n))
         at = 0
         for one, weight in zip(lattices, weights, strict=True):
-            graph.signs[:, at + one.first, at + one.last] = weight.digits.T
-            cuts = at + np.arange(one.parts)
-            graph.passed[cuts, cuts + 1] = weight.passed
-            graph.start[at], graph.end[at + one.parts] = weight.way, 1
-            at += one.parts + 1
+            first, last = at + 2 * one.first, at + 2 * one.last
+            graph.signs[:, first, last] = weight.digits.T
+            graph.signs[:, first + 1, last] = weight.digits.T * weight.torn[one.first]
+            cut = at + 2 * np.arange(one.parts)
+            graph.passed[cut, cut + 3] = weight.passed * weight.torn[:-1]
+            graph.passed[cut + 1, cut + 3] = weight.passed
+            graph.start[at] = weight.way
+            at += 2 * (one.parts + 1)
+            graph.end[at - 2 : at] = 1
         return graph
 
 
@@ -118,26 +123,38 @@ def locate(
 
 def _path(one: Lattice, weight: Weights, *, label: str) -> tuple[float, list[int]]:
     """Return the weight and the pieces of the most probable path that spells a label."""
-    best = np.zeros((one.parts + 1, len(label) + 1))
-    best[0, 0] = 1
-    before: dict[tuple[int, int], tuple[int, int, int]] = {}
     signs = [SIGNS.index(sign) for sign in label]
     leaving: list[list[int]] = [[] for _ in range(one.parts)]
     for edge, first in enumerate(one.first.tolist()):
         leaving[first].append(edge)
+    # By cut, whether the part before it was passed over, and digits so far.
+    best = np.zeros((one.parts + 1, 2, len(label) + 1))
+    best[0, 0, 0] = 1
+    before: dict[tuple[int, int, int], tuple[int, int, int, int]] = {}
     for at in range(one.parts):
-        for k in np.flatnonzero(best[at]).tolist():
-            ways = [(at + 1, k, -1, best[at, k] * weight.passed[at])]
+        for over, k in np.argwhere(best[at]).tolist():
+            here = best[at, over, k]
+            torn = weight.torn[at]
+            steps = [(at + 1, 1, k, -1, here * weight.passed[at] * (1 if over else torn))]
             if k < len(label):
-                ways += [
-                    (int(one.last[e]), k + 1, e, best[at, k] * weight.digits[e, signs[k]])
-                    for e in leaving[at]
+                steps += [
+                    (
+                        int(one.last[edge]),
+                        0,
+                        k + 1,
+                        edge,
+                        here * weight.digits[edge, signs[k]] * (torn if over else 1),
+                    )
+                    for edge in leaving[at]
                 ]
-            for node, count, edge, score in ways:
-                if score > best[node, count]:
-                    best[node, count], before[node, count] = score, (at, k, edge)
-    pieces, at, k = list[int](), one.parts, len(label)
-    while (at, k) in before:
-        at, k, edge = before[at, k]
+            for cut, passed, count, edge, score in steps:
+                if score > best[cut, passed, count]:
+                    best[cut, passed, count] = score
+                    before[cut, passed, count] = (at, over, k, edge)
+    over = int(best[-1, :, -1].argmax())
+    node, pieces = (one.parts, over, len(label)), list[int]()
+    while node in before:
+        *earlier, edge = before[node]
+        node = (earlier[0], earlier[1], earlier[2])
         pieces += [edge] if edge >= 0 else []
-    return float(best[one.parts, len(label)]), pieces[::-1]
+    return float(best[-1, over, -1]), pieces[::-1]

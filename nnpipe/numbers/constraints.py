@@ -26,7 +26,7 @@ MOST_DIGITS = 32
 MOST_VALID = 1_000_000
 """Numbers of the longest list."""
 
-FITS = 0.9
+FITS = 0.5
 """Share of pictures whose number is expected to fit the constraints."""
 
 LENGTHS = 0.1

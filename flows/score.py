@@ -170,12 +170,12 @@ def _rows(future: PrefectFuture[int]) -> int:
 def score(
     source: str,
     out: str,
+    weights: Path | None = None,
     digits: str | None = None,
     separators: str = "",
     valid: Path | None = None,
     check: str | None = None,
     between: str | None = None,
-    weights: Path | None = None,
     reject_rate: float | None = None,
     workers: int | None = None,
     incremental: bool = False,

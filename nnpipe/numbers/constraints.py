@@ -11,7 +11,7 @@ import importlib
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -84,7 +84,6 @@ class Wanted:
     valid: Valid | None = None
     between: tuple[int, int] | None = None
     check: Check | None = None
-    check_name: str = field(default="", compare=False)
 
     @property
     def is_free(self) -> bool:
@@ -176,7 +175,6 @@ def wanted(
         valid=None if numbers is None else Valid(numbers),
         between=None if between is None else _span("between", between),
         check=None if check is None else _check(check),
-        check_name=check or "",
     )
 
 

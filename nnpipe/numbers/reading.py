@@ -48,13 +48,6 @@ class Number:
     digits: tuple[Digit, ...] = field(default=(), repr=False)
 
 
-class Answer(NamedTuple):
-    """The numbers that a picture may show, the most probable first, with their probabilities."""
-
-    numbers: list[Found]
-    otherwise: str  # the most probable number, if none that fits is more probable
-
-
 def read_number(
     prepared: PreparedNumber,
     probabilities: Sequence[npt.NDArray[np.float64]],

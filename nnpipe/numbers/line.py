@@ -47,6 +47,7 @@ CROWDED = "like a text, a pattern or noise; expected one number"
 SEVERAL_LINES = "several lines of writing; expected one number"
 
 Matrix = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.intp]
 Bools = npt.NDArray[np.bool_]
 
 
@@ -227,16 +228,23 @@ def _slant(strength: Pixels, marks: Marks, *, high: float) -> float:
 
     It is that of MNIST's digits if fewer than three digits stand alone.
     """
-    some = marks.like_digits(high) & (marks.height > 0.6 * high) & (marks.width < 1.2 * high)
-    across = down = 0.0
-    alone = np.flatnonzero(some)
-    if len(alone) < 3:
+    alone = marks.like_digits(high) & (marks.height > 0.6 * high) & (marks.width < 1.2 * high)
+    if np.count_nonzero(alone) < 3:
         return USUAL_SLANT
-    for number in alone.tolist():
-        rows = slice(marks.top[number], marks.top[number] + marks.height[number])
-        columns = slice(marks.left[number], marks.left[number] + marks.width[number])
-        inside = (marks.labels[rows, columns] == number + 1) & (strength[rows, columns] > 0)
-        moments = cv2.moments(inside.view(np.uint8), binaryImage=True)
-        across += moments["mu11"]
-        down += moments["mu02"]
-    return -across / down if down else USUAL_SLANT
+    rows, columns = np.nonzero(strength)
+    mark = marks.labels[rows, columns].astype(np.intp) - 1
+    across, down = (m[alone].sum() for m in moments(mark, (columns, rows), n=len(alone)))
+    return float(-across / down) if down else USUAL_SLANT
+
+
+def moments(group: Ints, places: tuple[Ints, Ints], *, n: int) -> list[Matrix]:
+    """Return the second moments of n groups of pixels: of x and y, and of y alone; each (n,).
+
+    Args:
+        group: of each pixel.
+        places: their x and y.
+        n: the number of groups.
+    """
+    count = np.maximum(np.bincount(group, minlength=n), 1)
+    x, y = (axis - (np.bincount(group, axis, n) / count)[group] for axis in places)
+    return [np.bincount(group, square, n).astype(np.float64) for square in (x * y, y * y)]

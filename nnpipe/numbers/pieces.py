@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnpipe.numbers.cuts import Cuts, cut
-from nnpipe.numbers.line import Line
+from nnpipe.numbers.line import Line, moments
 from nnpipe.preprocess.drawing import draw
 from nnpipe.preprocess.mnist_like import FAINTEST
 from nnpipe.preprocess.pictures import Pixels
@@ -99,10 +99,9 @@ class _Parts:
         self.down = down.reshape(n, height) > 0
         mass = np.bincount(cuts.parts.ravel(), line.strength.ravel(), n)
         self.mass = mass / 255 / line.height**2
-        self.lean = (
-            _leans(part, places=(columns, rows), n=n)
-            - line.to_picture[0, 1] / line.to_picture[1, 1]
-        )
+        slanted, upright = moments(part, (columns, rows), n=n)
+        self.lean = -slanted / np.maximum(upright, 1)
+        self.lean -= line.to_picture[0, 1] / line.to_picture[1, 1]  # as on the picture
         self.inked: Bools = np.asarray(self.across.any(axis=1))
 
     def edges(self) -> list[tuple[int, int]]:
@@ -153,14 +152,6 @@ class _Parts:
         if lower > 1.1 and upper > 0.55 and high > 0.15:
             return ","
         return "." if upper > 0.55 and high < 0.35 else ""
-
-
-def _leans(part: Ints, *, places: tuple[Ints, Ints], n: int) -> Array:
-    """Return how far each part leans to the right per height, by its second moments."""
-    count = np.maximum(np.bincount(part, minlength=n), 1)
-    x, y = (axis - (np.bincount(part, axis, n) / count)[part] for axis in places)
-    across, down = np.bincount(part, x * y, n), np.bincount(part, y * y, n)
-    return np.asarray(-across / np.maximum(down, 1))
 
 
 def _shapes(

@@ -251,8 +251,10 @@ def _written(image: Pixels, writer: Writer) -> Pixels:
     columns, rows = np.ceil(reach).astype(int).tolist()
     large = cv2.warpAffine(image, matrix, (columns, rows), flags=cv2.INTER_LINEAR)
     soft = cv2.GaussianBlur(large, (0, 0), HEIGHT / 60)
-    # A lower level would fill small loops.
-    return _penned((soft > 0.55 * soft.max()).view(np.uint8), writer)
+    # A lower level would fill small loops, and one level for all would break faint strokes.
+    around = np.ones((HEIGHT // 4, HEIGHT // 4), np.uint8)
+    level = 0.55 * np.maximum(cv2.dilate(soft, around), 0.4 * soft.max())
+    return _penned((soft > level).view(np.uint8), writer)
 
 
 def _cropped(ink: Pixels) -> tuple[Pixels, int]:
@@ -264,14 +266,16 @@ def _cropped(ink: Pixels) -> tuple[Pixels, int]:
 
 def _penned(shape: Pixels, writer: Writer) -> Pixels:
     """Draw along the middle of a shape's strokes with the writer's pen; cut to the ink."""
-    radius = writer.pen * HEIGHT / 2
     inside: Array = cv2.distanceTransform(shape, cv2.DIST_L2, 5)
     # The distance to the edge grows by 1 per pixel, but not in the middle of a stroke.
     slope = np.hypot(cv2.Sobel(inside, -1, 1, 0), cv2.Sobel(inside, -1, 0, 1)) / 8
     middle = (shape > 0) & (slope < 0.7) | (inside == inside.max())
+    # A pen much wider than that of the digit would fill its loops.
+    usual = float(inside[middle].mean())
+    radius = min(writer.pen * HEIGHT / 2, 1.05 * usual)
     to_middle: Array = cv2.distanceTransform((~middle).view(np.uint8), cv2.DIST_L2, 5)
     # Strokes of uneven width remain a little uneven.
-    extra = inside - max(float(inside[middle].mean()) * 1.2 - radius, 0)
+    extra = inside - max(usual * 1.2 - radius, 0)
     depth = np.maximum(radius - to_middle, np.where(shape > 0, extra, -np.inf))
     ink = (255 * (depth * writer.hard + 0.5)).clip(0, 255).astype(np.uint8)
     return _cropped(ink)[0]

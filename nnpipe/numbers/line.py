@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from nnpipe.numbers import rules
 from nnpipe.preprocess import lines, paper
 from nnpipe.preprocess.marks import NOTHING
 from nnpipe.preprocess.mnist_like import FAINTEST
@@ -26,6 +27,10 @@ LARGEST = 4000
 
 LONG, TALL = 1.8, 1.4
 """Lengths, in heights of the digits, from which a level or an upright line is no stroke."""
+
+LOWER, ENOUGH = 0.85, 3.5
+"""Without boxes, digits are lower than this share of what they seemed to be; and the boxes' level
+lines are longer together than this many heights."""
 
 STEEP = 0.02
 """Slope of a line of writing that is straightened."""
@@ -82,7 +87,8 @@ class Marks(NamedTuple):
         """Find the marks."""
         mask = (strength > FAINTEST).view(np.uint8)
         _, labels, stats, _ = cv2.connectedComponentsWithStats(mask, ltype=cv2.CV_32S)
-        mass = np.bincount(labels.ravel(), strength.ravel(), len(stats)).astype(np.float64)
+        inked = np.flatnonzero(mask)  # few of all pixels
+        mass = np.bincount(labels.ravel()[inked], strength.ravel()[inked], len(stats))
         left, top, width, height, _ = stats[1:].T
         return cls(labels, left, top, width, height, mass[1:])
 
@@ -111,14 +117,14 @@ class Marks(NamedTuple):
         return float(heights[np.searchsorted(total, 0.6 * total[-1])])
 
 
-def find(levels: Pixels, *, light: bool, even: bool, rules: bool, small: bool) -> Line:
+def find(levels: Pixels, *, light: bool, even: bool, printed: bool, small: bool) -> Line:
     """Find the line of digits on a picture.
 
     Args:
         levels: brightness, uint8 (h, w).
         light: the paper is brighter than the ink.
         even: the paper has one level.
-        rules: there are lines that are no strokes, and they are removed.
+        printed: there are printed lines, and they are removed.
         small: marks smaller than digits, beside them, are kept, since they may be separators.
 
     Returns:
@@ -129,7 +135,7 @@ def find(levels: Pixels, *, light: bool, even: bool, rules: bool, small: bool) -
         ink = paper.ink(levels, light=light, even=even)
         if ink is None:
             return _refused(NOTHING)
-        strength = _without_rules(ink) if rules else ink
+        strength = _without_rules(ink) if printed else ink
         marks = Marks.of(strength)
         if not len(marks.mass):
             return _refused(NOTHING)
@@ -153,17 +159,29 @@ def _refused(reason: str) -> Line:
 
 
 def _without_rules(strength: Pixels) -> Pixels:
-    """Remove lines that are longer than any stroke, once the height of the digits is known."""
-    found = lines.find((strength > FAINTEST).view(np.uint8))
-    found = [line._replace(side=0) for line in found]  # what lies beyond a line stays
-    if not found:
-        return strength
-    bare = Marks.of(lines.remove(strength, found))
-    high = bare.usual_height() if len(bare.mass) else len(strength)
-    certain = [
-        line for line in found if line.last - line.first > (TALL if line.vertical else LONG) * high
-    ]
-    return lines.remove(strength, certain)
+    """Remove printed lines: those that cross the picture, then boxes, combs and rules."""
+    found = [line._replace(side=0) for line in lines.find(rules.mask(strength))]
+    if found:  # what lies beyond a line stays
+        high = _height(lines.remove(strength, found))
+        limits = [(TALL if line.vertical else LONG) * high for line in found]
+        certain = [
+            line for line, limit in zip(found, limits, strict=True) if line.last - line.first > limit
+        ]
+        strength = lines.remove(strength, certain)
+    ink = rules.mask(strength)
+    high = _height(strength)
+    # Boxes hide how high the digits are. What is left without any straight piece tells.
+    lower = _height(rules.erase(strength, rules.straight(ink, high=high)))
+    if lower < LOWER * high:
+        printed = rules.find(ink, high=lower)
+        if sum(rule.length for rule in printed if not rule.upright) > ENOUGH * lower:
+            return rules.erase(strength, printed)
+    return rules.erase(strength, rules.find(ink, high=high))
+
+
+def _height(strength: Pixels) -> float:
+    marks = Marks.of(strength)
+    return marks.usual_height() if len(marks.mass) else float(len(strength))
 
 
 def _slope(marks: Marks, high: float) -> float:

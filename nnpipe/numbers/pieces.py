@@ -48,6 +48,7 @@ class Lattice(NamedTuple):
     pixels: Pixels  # (E, 28, 28): the piece as MNIST would have drawn it
     shapes: Array  # (E, S): see `prior.SHAPE`
     parts_shapes: Array  # (n, P): of each part alone, see `prior.PART`
+    main: Ints  # (E,): the part that has most of the piece's ink
     through: Bools  # (n + 1,): which cuts cross ink
     separators: tuple[str, ...]  # n times: what each part alone looks like, or ""
     boxes: Array  # (E, 4): left, top, right, bottom on the picture, in its own pixels
@@ -78,6 +79,7 @@ def lattice(line: Line, way: str) -> Lattice | None:
         pixels=np.array([parts.drawn(*edge) for edge in edges], np.uint8),
         shapes=_shapes(line, cuts, edges=(first, last), boxes=boxes, gaps=gaps),
         parts_shapes=_parts_shapes(line, parts),
+        main=np.array([a + int(parts.mass[a:b].argmax()) for a, b in edges]),
         through=cuts.crossed > FREE,
         separators=tuple(map(parts.separator, range(n))),
         boxes=_on_picture(boxes, line),
@@ -191,6 +193,8 @@ def _parts_shapes(line: Line, parts: _Parts) -> Array:
     tall = size > TALL
     bar = tall & (width < NARROW * line.height)
     upright = (np.abs(parts.lean) < UPRIGHT) & (abs(line.slant) > 2 * UPRIGHT)
+    rows = np.arange(len(line.strength))
+    beyond = (parts.down & ((rows < line.top) | (rows > line.bottom))).sum(axis=1) / line.height
     return np.stack(
         [
             np.ones(len(size)),
@@ -198,6 +202,7 @@ def _parts_shapes(line: Line, parts: _Parts) -> Array:
             np.minimum(8 * parts.mass, 3),
             bar,
             bar & upright,
+            bar * np.minimum(beyond, 1),
             tall & ~bar,
         ],
         axis=1,

@@ -23,10 +23,10 @@ line; square of its distance from the middle of the line; ink that the cuts on b
 how many of them cross any; its widest gap; whether it can be parted without crossing ink; width
 above 0.9. Lengths are in heights of the line."""
 
-PART = ("part", "height", "mass", "bar", "upright", "stroke")
+PART = ("part", "height", "mass", "bar", "upright", "beyond", "stroke", "seen")
 """Features of a part that is passed over: 1; its height; its ink; whether it is high and narrow, as
-a rule is, and whether such a bar stands upright while the digits lean; whether it is high and no
-bar."""
+a rule is, whether such a bar stands upright while the digits lean, and how far it reaches beyond
+the line; whether it is high and no bar; how surely the network sees a digit other than 1 in it."""
 
 NAMES = {"shape": SHAPE, "part": PART}
 
@@ -62,6 +62,13 @@ class Weights(NamedTuple):
     way: float
 
 
+def parts_features(lattice: Lattice, probabilities: Array) -> Array:
+    """Return the features of each part if it is passed over, (n, P)."""
+    seen = np.zeros(lattice.parts)
+    np.maximum.at(seen, lattice.main, np.delete(probabilities, 1, axis=1).max(axis=1))
+    return np.column_stack([lattice.parts_shapes, seen])
+
+
 def weigh(lattice: Lattice, probabilities: Array, *, prior: Prior, temperature: float) -> Weights:
     """Weigh the pieces of a lattice.
 
@@ -74,7 +81,7 @@ def weigh(lattice: Lattice, probabilities: Array, *, prior: Prior, temperature: 
     unlike = prior.unknown * (1 - probabilities.max(axis=1, keepdims=True))
     shares = np.hstack([(1 - prior.doubt) * probabilities + prior.doubt / 10, unlike + 1e-12])
     logs = prior.network * np.log(shares) + (lattice.shapes @ prior.shape)[:, None]
-    passed = lattice.parts_shapes @ prior.part
+    passed = parts_features(lattice, probabilities) @ prior.part
     digits, parts = (np.exp(x.clip(-60, 3) / temperature) for x in (logs, passed))
     torn = np.exp(prior.torn * lattice.through / temperature)
     return Weights(digits, parts, torn, float(np.exp(prior.ways[lattice.way] / temperature)))

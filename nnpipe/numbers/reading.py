@@ -14,7 +14,7 @@ from nnpipe.numbers.prior import Prior, weigh
 from nnpipe.numbers.search import UNKNOWN, Found, Graph, locate, search
 from nnpipe.numbers.ways import PreparedNumber
 
-THRESHOLD = 0.15
+THRESHOLD = 0.1
 """Probability of a number below which it is rejected."""
 
 CANDIDATES = 20

@@ -96,10 +96,10 @@ def understand(levels: Grey, *, separators: bool = False) -> tuple[tuple[pieces.
     if not sheet.even:
         ways.append((EVEN, sheet.light, True, True))
     lattices, lines, refusals = list[pieces.Lattice](), list[line.Line](), list[str]()
-    for way, light, even, rules in ways:
+    for way, light, even, printed in ways:
         if way == EVEN and lines[0].refusal:
             continue  # what stands out in even light alone is light and shade
-        found = line.find(pixels, light=light, even=even, rules=rules, small=separators)
+        found = line.find(pixels, light=light, even=even, printed=printed, small=separators)
         if any(np.array_equal(found.strength, other.strength) for other in lines):
             continue
         lines.append(found)

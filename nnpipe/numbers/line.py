@@ -105,11 +105,16 @@ class Marks(NamedTuple):
             & (self.height > 0.4 * self.width)
         )
 
-    def usual_height(self) -> float:
-        """Estimate the height of the digits: a high quantile of the marks, weighted by height."""
+    def usual_height(self, *, ruled: bool = False) -> float:
+        """Estimate the height of the digits: a high quantile of the marks, weighted by height.
+
+        On a ruled picture, narrow marks from its top to its bottom are what is left of rules.
+        """
         rows = len(self.labels)
         may = (self.height > 0.5 * self.width) & (self.height >= max(0.06 * rows, 5))
         may &= self.mass < 0.8 * 255 * self.width * self.height
+        if ruled:
+            may &= (self.height < 0.8 * rows) | (self.width > 0.2 * self.height)
         for others in (self.height > self.width, self.height > 0):
             may = may if may.any() else others
         heights = np.sort(self.height[may])
@@ -139,7 +144,7 @@ def find(levels: Pixels, *, light: bool, even: bool, printed: bool, small: bool)
         marks = Marks.of(strength)
         if not len(marks.mass):
             return _refused(NOTHING)
-        high = marks.usual_height()
+        high = marks.usual_height(ruled=strength is not ink)
         factor = HEIGHT / high
         size = [max(1, round(side * factor)) for side in levels.shape[::-1]]
         if 1 / NEAR < factor < NEAR or max(size) > LARGEST or turn == TURNS - 1:
@@ -167,7 +172,7 @@ def _without_rules(strength: Pixels) -> Pixels:
         certain = [
             line for line, limit in zip(found, limits, strict=True) if line.last - line.first > limit
         ]
-        strength = lines.remove(strength, certain)
+        strength = lines.remove(strength, certain) if certain else strength
     ink = rules.mask(strength)
     high = _height(strength)
     # Boxes hide how high the digits are. What is left without any straight piece tells.

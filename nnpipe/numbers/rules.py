@@ -22,13 +22,13 @@ LONG, TALL, AS_TALL = 1.8, 1.4, 1.12
 """Lengths, in heights of the digits: from the first on, level lines are no strokes; from the second
 on, upright ones; from the third on, upright ones through the whole picture."""
 
-THICKEST = 0.25
+THICKEST = 0.35
 """Width of a line, in heights of the digits."""
 
 STEEPEST = 0.15
 """Slope of a line: 8.5°."""
 
-STRAIGHT = 0.7
+STRAIGHT = 0.6
 """Share of a piece that is near a straight line; strokes touch the rest."""
 
 HOLLOW = 0.7
@@ -257,8 +257,8 @@ def _alike(one: Rule, other: Rule, level: list[Rule], *, high: float) -> bool:
 
 
 def erase(strength: Pixels, rules: list[Rule]) -> Pixels:
-    """Erase lines; strokes that cross a line remain."""
-    rest = strength.copy()
+    """Erase lines; strokes that cross a line remain. Without lines, return the same array."""
+    rest = strength.copy() if rules else strength
     for rule in rules:
         _erase(rest.T if rule.upright else rest, rule)
     return rest

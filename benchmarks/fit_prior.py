@@ -5,8 +5,8 @@
 It makes the right numbers as probable as possible: gradient descent on the mean of
 −log P(number | picture) over numbers composed of training digits, where P is the share of the
 weights of all paths that spell the number. PyTorch differentiates the forward algorithm. Numbers
-that even then cannot be read (`HOPELESS`) are left out of a second fit, so that it serves those that
-can be: least trimmed squares have the same idea (Rousseeuw 1984).
+that even then cannot be read (`HOPELESS`) are left out of a second fit, so that it serves those
+that can be: least trimmed squares have the same idea (Rousseeuw 1984).
 
 That makes the reader too sure. So all coefficients are then divided by the temperature (Guo et al.
 2017, "On Calibration of Modern Neural Networks", section 4.2) at which numbers composed of
@@ -109,9 +109,7 @@ def pack(some: list[Sample]) -> Batch:
                 [np.repeat(np.arange(len(views)), parts), np.concatenate([*map(np.arange, parts)])]
             )
         ),
-        parts_shapes=torch.tensor(
-            np.concatenate([parts_features(x, p) for _, x, p in views])
-        ),
+        parts_shapes=torch.tensor(np.concatenate([parts_features(x, p) for _, x, p in views])),
         through=torch.tensor(
             np.stack([np.pad(x.through, (0, max(parts) - x.parts)) for x in lattices])
         ),
@@ -233,13 +231,16 @@ def values(prior: Prior) -> dict[str, object]:
 @torch.no_grad()
 def readable(model: Coefficients, of: list[Sample]) -> list[Sample]:
     """Return the samples that are not hopeless."""
-    pairs = ((some, model(pack(some)).tolist()) for some in in_batches(of))
-    return [s for some, losses in pairs for s, loss in zip(some, losses, strict=True) if loss < HOPELESS]
+    kept = []
+    for some in in_batches(of):
+        losses = model(pack(some)).tolist()
+        kept += [s for s, loss in zip(some, losses, strict=True) if loss < HOPELESS]
+    return kept
 
 
-def fit(model: Coefficients, samples_: list[Sample]) -> None:
+def fit(model: Coefficients, to: list[Sample]) -> None:
     """Fit the coefficients with Adam, at a falling rate."""
-    of = [pack(some) for some in in_batches(samples_)]
+    of = [pack(some) for some in in_batches(to)]
     count = sum(int(batch.sample.max()) + 1 for batch in of)
     adam = torch.optim.Adam(model.parameters(), lr=RATE)
     for step in range(STEPS):

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
@@ -163,12 +163,17 @@ class Classifier:
         shown = np.concatenate([np.empty((0, SIDE, SIDE), np.uint8), *pixels])
         ends = np.cumsum([len(some) for some in pixels])
         parts = iter(np.split(self.probabilities(shown), ends[:-1]) if pixels else [])
-        return [
-            Number("error", reason=in_one_line(p))
-            if isinstance(p, NnpipeError)
-            else read_number(p, [next(parts) for _ in p.lattices], wanted=wanted)
-            for p in prepared
-        ]
+        numbers = []
+        for p in prepared:
+            if isinstance(p, NnpipeError):
+                numbers.append(Number("error", reason=in_one_line(p)))
+                continue
+            number = read_number(p, [next(parts) for _ in p.lattices], wanted=wanted)
+            if p.alone and len(number.label or "") == 1:
+                (alone,) = self.read_prepared([p.alone])
+                number = _confirmed(number, alone)
+            numbers.append(number)
+        return numbers
 
     def read_many(self, pictures: Iterable[Picture]) -> list[Reading]:
         """Read pictures, in their order; a picture does not affect the others. See `read`."""
@@ -253,6 +258,17 @@ def choose(candidates: Sequence[Candidate], confidences: Sequence[float]) -> int
         return (SURE - confidences[index]) * candidates[index].odds
 
     return min(range(len(candidates)), key=doubt)
+
+
+def _confirmed(number: "Number", alone: Reading) -> "Number":
+    """Return a number of one digit if its picture is read as that digit, or else a rejected one."""
+    if alone.status == "ok" and str(alone.label) == number.label:
+        return number
+    reason = alone.reason or f"may be a {number.label} or a {alone.label}"
+    seems = {"second": number.label, "second_confidence": number.confidence}
+    return replace(
+        number, status="rejected", label=None, reason=reason, digits=(), candidates=(), **seems
+    )
 
 
 def _check_type(picture: Picture) -> Picture:

@@ -65,6 +65,7 @@ class Line(NamedTuple):
     to_picture: Matrix  # (3, 3), affine: from x, y on the line to those on the picture
     slant: float = USUAL_SLANT  # of the digits on the picture, to the right per height
     refusal: str = ""  # why this is not one number
+    ruled: bool = False  # printed lines were removed
 
     @property
     def height(self) -> float:
@@ -135,15 +136,16 @@ def find(levels: Pixels, *, light: bool, even: bool, printed: bool, small: bool)
     Returns:
         A line; it has a refusal if it cannot be one number.
     """
-    matrix = np.eye(3)
+    matrix, ruled = np.eye(3), False
     for turn in range(TURNS):
         ink = paper.ink(levels, light=light, even=even)
         if ink is None:
             return _refused(NOTHING)
         strength = _without_rules(ink) if printed else ink
+        ruled |= strength is not ink
         marks = Marks.of(strength)
         if not len(marks.mass):
-            return _refused(NOTHING)
+            return _refused(NOTHING)._replace(ruled=ruled)
         high = marks.usual_height(ruled=strength is not ink)
         factor = HEIGHT / high
         size = [max(1, round(side * factor)) for side in levels.shape[::-1]]
@@ -156,7 +158,8 @@ def find(levels: Pixels, *, light: bool, even: bool, printed: bool, small: bool)
     if abs(slope) > STEEP:
         strength, turned = _sheared(strength, down=-slope)
         matrix, marks = turned @ matrix, Marks.of(strength)
-    return _cut_out(strength, marks, matrix=matrix, high=high, small=small)
+    line = _cut_out(strength, marks, matrix=matrix, high=high, small=small)
+    return line._replace(ruled=ruled)
 
 
 def _refused(reason: str) -> Line:
@@ -170,18 +173,21 @@ def _without_rules(strength: Pixels) -> Pixels:
         high = _height(lines.remove(strength, found))
         limits = [(TALL if line.vertical else LONG) * high for line in found]
         certain = [
-            line for line, limit in zip(found, limits, strict=True) if line.last - line.first > limit
+            line
+            for line, limit in zip(found, limits, strict=True)
+            if line.last - line.first > limit
         ]
         strength = lines.remove(strength, certain) if certain else strength
     ink = rules.mask(strength)
     high = _height(strength)
+    pieces = rules.straight(ink, high=high)
     # Boxes hide how high the digits are. What is left without any straight piece tells.
-    lower = _height(rules.erase(strength, rules.straight(ink, high=high)))
+    lower = _height(rules.erase(strength, pieces.long))
     if lower < LOWER * high:
-        printed = rules.find(ink, high=lower)
+        printed = rules.find(rules.straight(ink, high=lower))
         if sum(rule.length for rule in printed if not rule.upright) > ENOUGH * lower:
             return rules.erase(strength, printed)
-    return rules.erase(strength, rules.find(ink, high=high))
+    return rules.erase(strength, rules.find(pieces))
 
 
 def _height(strength: Pixels) -> float:

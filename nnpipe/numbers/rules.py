@@ -38,8 +38,9 @@ CROOKED, BENT = 1.5, 0.015
 """Deviations from a straight line: of single places, in pixels; and of the middle of a bow, as a
 share of its length."""
 
-ALIKE = 0.06
-"""Difference between the slopes of pieces of one line."""
+ALIKE, UPRIGHT = 0.06, 0.03
+"""Difference between the slopes of pieces of one line; and slope of a line that is exactly upright.
+"""
 
 NEAR, CLOSE, REACH = 0.04, 0.1, 0.2
 """Distances, in heights of the digits: between lines that continue each other; between the ends of
@@ -80,15 +81,29 @@ class Rule(NamedTuple):
         return self.start + self.slope * column
 
 
-def straight(ink: Pixels, *, high: float) -> list[Rule]:
-    """Find all straight pieces of ink that are longer than most strokes of a digit.
+class Pieces(NamedTuple):
+    """The straight pieces of a mask of ink."""
+
+    level: list[Rule]
+    upright: list[Rule]
+    rows: int  # of the mask
+    high: float  # of the digits
+
+    @property
+    def long(self) -> list[Rule]:
+        """Those that are longer than most strokes of a digit."""
+        return self.level + [rule for rule in self.upright if rule.length > STEM * self.high]
+
+
+def straight(ink: Pixels, *, high: float) -> Pieces:
+    """Find all straight pieces of ink.
 
     Args:
         ink: uint8 (h, w), 1 where there is ink.
         high: the height of the digits, in pixels.
     """
     level, upright = (list(_straight(ink, high=high, upright=way)) for way in (False, True))
-    return level + [rule for rule in upright if rule.length > STEM * high]
+    return Pieces(level, upright, len(ink), high)
 
 
 def _straight(ink: Pixels, *, high: float, upright: bool) -> Iterator[Rule]:
@@ -132,7 +147,8 @@ def _fit(part: Pixels, columns: np.ndarray, *, high: float) -> Rule | None:
     length = np.ptp(columns)
     if near.mean() < STRAIGHT:
         return None
-    bow = np.polyfit(columns[near] - columns.mean(), middles[near], 2)[0] * (length / 2) ** 2
+    first, middle, last = (part.mean() for part in np.array_split(middles - line, 3))
+    bow = 2.25 * (middle - (first + last) / 2)  # of a parabola: 27/12 of the difference of thirds
     width = float(np.median((lower - upper)[near]))
     is_thick = width > max(2, THICKEST * high)
     if abs(bow) > max(1.0, BENT * length) or (is_thick and not _double(part, upper - line, high)):
@@ -146,21 +162,15 @@ def _double(part: Pixels, edge: np.ndarray, high: float) -> bool:
     return is_even and len(part) < 2 * THICKEST * high and float(part.mean()) < HOLLOW
 
 
-def find(ink: Pixels, *, high: float) -> list[Rule]:
-    """Find the printed lines in a mask of ink.
-
-    Args:
-        ink: uint8 (h, w), 1 where there is ink.
-        high: the height of the digits, in pixels.
-    """
-    uprights = list(_straight(ink, high=high, upright=True))
-    level = _level(ink, uprights, high=high)
-    sure = [rule for rule in uprights if _is_sure(rule, level, rows=len(ink), high=high)]
-    return level + [
-        rule
-        for rule in uprights
-        if rule in sure or sum(_alike(rule, other, level, high=high) for other in sure) > 1
-    ] + _comb(uprights, level, high=high)
+def find(pieces: Pieces) -> list[Rule]:
+    """Find the printed lines among straight pieces."""
+    high, uprights = pieces.high, pieces.upright
+    level = _level(pieces)
+    sure = [rule for rule in uprights if _is_sure(rule, level, rows=pieces.rows, high=high)]
+    sure = sure or _ticks(uprights, high=high)
+    like = [r for r in uprights if sum(_alike(r, other, level, high=high) for other in sure) > 1]
+    found = [r for r in uprights if r in sure or r in like]
+    return level + found + _comb(uprights, level, high=high)
 
 
 def _is_sure(rule: Rule, level: list[Rule], *, rows: int, high: float) -> bool:
@@ -170,18 +180,26 @@ def _is_sure(rule: Rule, level: list[Rule], *, rows: int, high: float) -> bool:
     return rule.length > limit * high or all(_ends(rule, level, high=high))
 
 
+def _ticks(uprights: list[Rule], *, high: float) -> list[Rule]:
+    """Return the uprights if all are exactly upright and alike, as the ticks of a comb are."""
+    alike = all(_alike(uprights[0], rule, [], high=high) for rule in uprights[1:])
+    exact = all(abs(rule.slope) < UPRIGHT for rule in uprights)
+    return uprights if len(uprights) > 1 and alike and exact else []
+
+
 def _comb(uprights: list[Rule], level: list[Rule], *, high: float) -> list[Rule]:
     """Return the short uprights of one height that stand on a level line, if there are some."""
     short = [r for r in uprights if r.length < 0.7 * high and any(_ends(r, level, high=high))]
     return [r for r in short if sum(_alike(r, other, level, high=high) for other in short) >= TEETH]
 
 
-def _level(ink: Pixels, uprights: list[Rule], *, high: float) -> list[Rule]:
+def _level(pieces: Pieces) -> list[Rule]:
     """Find level lines: long pieces, and those that continue each other.
 
     Those that do have uprights at most of their ends, as boxes do, or all have one length.
     """
-    left = [r for r in _straight(ink, high=high, upright=False) if r.length > SHORTEST * high]
+    high = pieces.high
+    left = [rule for rule in pieces.level if rule.length > SHORTEST * high]
     found: list[Rule] = []
     while left:
         longest = max(left, key=lambda rule: rule.length)
@@ -193,7 +211,7 @@ def _level(ink: Pixels, uprights: list[Rule], *, high: float) -> list[Rule]:
                 groups.append(_along(left, longest, slope, high=high))
         group = max(groups, key=lambda some: sum(rule.length for rule in some))
         lengths = np.array([rule.length for rule in group])
-        corners = sum(_meets_end(rule, uprights, high=high) for rule in group)
+        corners = sum(_meets_end(rule, pieces.upright, high=high) for rule in group)
         is_row = len(group) > 2 and float(lengths.std()) < 0.08 * float(lengths.mean())
         if (
             longest.length > LONG * high

@@ -10,13 +10,17 @@ from typing import NamedTuple
 
 import numpy as np
 
+from nnpipe import preprocess
 from nnpipe.errors import PictureError
 from nnpipe.numbers import line, pieces
-from nnpipe.preprocess import Grey, Picture, Pixels, attempt, paper
+from nnpipe.preprocess import Grey, Picture, Pixels, Prepared, attempt, paper
 from nnpipe.preprocess.pictures import grey, open_picture
 
 ENOUGH = 1000
 """Pixels of the longer side at which a picture is examined, or up to twice as many."""
+
+NARROW = 1.7
+"""Width of a single digit, in heights."""
 
 PLAIN, RULES_KEPT, INVERTED, EVEN = "plainly", "with its lines", "dark for light", "in even light"
 
@@ -29,6 +33,7 @@ class PreparedNumber(NamedTuple):
     height: int
     note: str = ""  # what the reader should know
     refusal: str = ""  # why it is not one number
+    alone: Prepared | None = None  # the same picture as one digit, if its line is narrow
 
 
 class Timed(NamedTuple):
@@ -57,8 +62,15 @@ def prepare(picture: Picture | PictureError, *, separators: bool = False) -> Pre
     levels = grey(opened.image, enough=ENOUGH)
     lattices, refusal = understand(levels, separators=separators)
     scale, sides = opened.width / levels.shape[1], (opened.width, opened.height) * 2
+    alone = preprocess.prepare(opened.image) if any(map(_is_narrow, lattices)) else None
     placed = (one._replace(boxes=(one.boxes * scale).clip(0, sides)) for one in lattices)
-    return PreparedNumber(tuple(placed), *about, refusal)
+    return PreparedNumber(tuple(placed), *about, refusal, alone)
+
+
+def _is_narrow(lattice: pieces.Lattice) -> bool:
+    """Return True if the ink may be a single digit."""
+    left, top, right, bottom = lattice.boxes.T
+    return bool(right.max() - left.min() < NARROW * (bottom.max() - top.min()))
 
 
 def prepare_many(
@@ -99,6 +111,8 @@ def understand(levels: Grey, *, separators: bool = False) -> tuple[tuple[pieces.
     for way, light, even, printed in ways:
         if way == EVEN and lines[0].refusal:
             continue  # what stands out in even light alone is light and shade
+        if way == RULES_KEPT and (lines[0].refusal or not lines[0].ruled):
+            continue  # an empty box is no 0
         found = line.find(pixels, light=light, even=even, printed=printed, small=separators)
         if any(np.array_equal(found.strength, other.strength) for other in lines):
             continue

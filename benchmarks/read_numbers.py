@@ -3,10 +3,11 @@
     python benchmarks/read_numbers.py [SETS] [--weights FILE] [--data-dir data] [--count 500]
 
 Numbers are composed of MNIST's validation digits, --count of each kind; or six of these digits
-stand side by side, as they are. SETS is a folder of sets of pictures, SETS/<set>/labels.csv with the
-columns `file` and `number`. The reader does not know how long a number is, except where it says so,
-and what it refuses counts as wrong. Confidences are compared with what is right (expected
-calibration error, ECE; Guo et al. 2017, section 2). The times are beyond decoding, on one core.
+stand side by side, as they are. SETS is a folder of sets of pictures, SETS/<set>/labels.csv with
+the columns `file` and `number`. The reader does not know how long a number is, except where the
+table says so, and what it refuses counts as wrong. Confidences are compared with what is right
+(expected calibration error, ECE; Guo et al. 2017, section 2). The times are beyond decoding, on one
+core.
 """
 
 import csv

@@ -174,6 +174,7 @@ def score(
     digits: str | None = None,
     separators: str = "",
     valid: Path | None = None,
+    valid_once: bool = False,
     check: str | None = None,
     between: str | None = None,
     reject_rate: float | None = None,

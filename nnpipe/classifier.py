@@ -265,9 +265,15 @@ def _confirmed(number: "Number", alone: Reading) -> "Number":
     if alone.status == "ok" and str(alone.label) == number.label:
         return number
     reason = alone.reason or f"may be a {number.label} or a {alone.label}"
-    seems = {"second": number.label, "second_confidence": number.confidence}
     return replace(
-        number, status="rejected", label=None, reason=reason, digits=(), candidates=(), **seems
+        number,
+        status="rejected",
+        label=None,
+        second=number.label,
+        second_confidence=number.confidence,
+        reason=reason,
+        digits=(),
+        candidates=(),
     )
 
 

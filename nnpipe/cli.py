@@ -171,7 +171,7 @@ def _predict_numbers(
         (number,) = classifier.read_numbers([prepared], looked_for)
         statuses.append(number.status)
         if as_json:
-            print(json.dumps({"path": name, **vars(number)}))
+            print(json.dumps({"path": name, **number.shown}))
         elif number.status == "error":
             _say(f"nnpipe: {printable_name(name)}: {_with_hint(prepared)}")
         else:

@@ -53,6 +53,7 @@ HINTS = {
         "resume it with 'nnpipe train --run NAME', or train another",
         "resume it with the flow 'train' and its name as 'run', or train another",
     ),
+    "valid": Hint("name their file with --valid", "name their file with 'valid'"),
     "weights_dir": Hint(
         "give the champion's folder with --weights-dir",
         "give the champion's folder with 'weights_dir'",

@@ -152,6 +152,7 @@ PARAMETERS = {
     "valid": Parameter(
         "For numbers: file of the only ones that exist, one per line.", "all are possible"
     ),
+    "valid_once": Parameter("With valid: each of these numbers is on at most one picture."),
     "weights": Parameter("Weights file.", "the one that comes with nnpipe"),
     "inspect.weights": Parameter(
         "Weights file.", "the one that comes with nnpipe", kind="argument"
@@ -328,6 +329,7 @@ class ScoreRequest(Request):
     digits: str | None = None
     separators: str = ""
     valid: Path | None = None
+    valid_once: bool = False
     check: str | None = None
     between: str | None = None
     weights: Path | None = None

@@ -290,7 +290,7 @@ def test_predict_and_score_and_python_read_a_number_alike(run, numbers, tmp_path
     classifier = Classifier.load()
     for row, scored in zip(rows, table, strict=True):
         number = classifier.read(tmp_path / row["path"], digits="2-4", separators=".,")
-        assert row == {"path": row["path"], **json.loads(json.dumps(vars(number)))}
+        assert row == {"path": row["path"], **json.loads(json.dumps(number.shown))}
         assert list(row) == [name for name in scored if name != "sha256"]
         digits = json.loads(scored["digits"] or "[]")
         assert {**row, "sha256": scored["sha256"]} == {**scored, "digits": digits}
@@ -626,6 +626,11 @@ def test_failures_are_one_sentence_and_leave_nothing(run, tmp_path, arguments, m
         ),
         ("jinja2", ["evaluate"], "pip install '.[report]' in nnpipe's folder"),
         ("pyarrow", ["score", SAMPLES, "--out", "x.parquet"], "pip install '.[batch]' in nnpipe's"),
+        (
+            "scipy",
+            ["score", SAMPLES, "--out", "x.csv", "--digits", "4", "--valid", "x", "--valid-once"],
+            "giving each number to one picture needs scipy",
+        ),
     ],
 )
 def test_a_missing_extra_is_one_sentence(run, monkeypatch, package, arguments, message):

@@ -33,6 +33,7 @@ def random_lattice(rng, parts):
         shapes=nothing,
         parts_shapes=nothing,
         separators=("",) * parts,
+        main=first,
         through=np.zeros(parts + 1, bool),
         boxes=nothing,
     )
@@ -200,7 +201,7 @@ def right(some, **options):
 
 def test_a_cut_between_two_digits_crosses_no_ink_and_parts_keep_all_ink():
     for number in numbers("apart", 5):
-        found = line.find(number.picture, light=True, even=True, rules=False, small=False)
+        found = line.find(number.picture, light=True, even=True, printed=False, small=False)
         cut = cuts.cut(found)
         mass = np.bincount(cut.parts.ravel(), found.strength.ravel())
         assert mass.sum() == found.strength.sum(dtype=float)

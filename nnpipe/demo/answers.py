@@ -112,7 +112,7 @@ def _number(classifier: Classifier, picture: Picture, *, digits: str) -> dict[st
     number = classifier.read(picture, digits=digits)
     if number.status == "error":
         raise HTTPException(422, number.reason)
-    return {**vars(number), "digits": [digit._asdict() for digit in number.digits]}
+    return {**number.shown, "digits": [digit._asdict() for digit in number.digits]}
 
 
 def _digit(classifier: Classifier, picture: Picture, *, options: Options) -> dict[str, Any]:

@@ -38,6 +38,9 @@ TRIED = 4000
 SEPARATORS = ".,:-"
 """Signs that may be kept in a number."""
 
+NOT_POSSIBLE = "none of the numbers that are possible"
+"""The reason why a picture is rejected whose number does not fit the constraints."""
+
 Check = Callable[[str], bool]
 
 

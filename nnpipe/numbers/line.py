@@ -91,7 +91,7 @@ class Marks(NamedTuple):
         inked = np.flatnonzero(mask)  # few of all pixels
         mass = np.bincount(labels.ravel()[inked], strength.ravel()[inked], len(stats))
         left, top, width, height, _ = stats[1:].T
-        return cls(labels, left, top, width, height, mass[1:])
+        return cls(labels, left, top, width, height, mass[1:].astype(np.float64))
 
     @property
     def middle(self) -> npt.NDArray[np.float64]:

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from nnpipe.numbers.constraints import Wanted
+from nnpipe.numbers.constraints import NOT_POSSIBLE, Wanted
 from nnpipe.numbers.pieces import Lattice
 from nnpipe.numbers.prior import Prior, weigh
 from nnpipe.numbers.search import UNKNOWN, Found, Graph, locate, search
@@ -46,6 +46,13 @@ class Number:
     width: int | None = None  # of the picture, in its own pixels, upright; None for an error
     height: int | None = None
     digits: tuple[Digit, ...] = field(default=(), repr=False)
+    # Under a constraint, the numbers that fit, with their probabilities, the most probable first.
+    candidates: tuple[tuple[str, float], ...] = field(default=(), repr=False)
+
+    @property
+    def shown(self) -> dict[str, Any]:
+        """The fields that people see: all but the candidates."""
+        return {name: value for name, value in vars(self).items() if name != "candidates"}
 
 
 def read_number(
@@ -73,7 +80,8 @@ def read_number(
     pairs = zip(prepared.lattices, probabilities, strict=True)
     weights = [weigh(one, p, prior=prior, temperature=temperature) for one, p in pairs]
     graph = Graph.of(prepared.lattices, weights)
-    first, second, refusal = _choose(graph, wanted, threshold=threshold)
+    numbers = _most_probable(graph, wanted)
+    first, second, refusal = _choose(graph, wanted, numbers=numbers, threshold=threshold)
     way, pieces = locate(prepared.lattices, weights, label=first.label)
     lattice = prepared.lattices[way]
     digits = []
@@ -93,6 +101,7 @@ def read_number(
         second_confidence=round(second.share, 6) if second.label else None,
         reason="; ".join(filter(None, (refusal, prepared.note))),
         digits=() if refusal else tuple(digits),
+        candidates=() if wanted.is_free else tuple(numbers),
         width=width,
         height=height,
     )
@@ -110,20 +119,26 @@ def _spelled(label: str, pieces: list[int], *, lattice: Lattice, separators: str
 NONE = Found("", 0.0)
 
 
-def _choose(graph: Graph, wanted: Wanted, *, threshold: float) -> tuple[Found, Found, str]:
+def _most_probable(graph: Graph, wanted: Wanted) -> list[Found]:
+    """Return the most probable numbers; under a constraint, those that fit."""
+    if wanted.is_free:
+        return list(islice(search(graph, wanted), 2))
+    return _compared(list(islice(search(graph, wanted), CANDIDATES)), wanted)
+
+
+def _choose(
+    graph: Graph, wanted: Wanted, *, numbers: list[Found], threshold: float
+) -> tuple[Found, Found, str]:
     """Return the most probable number, the second, and why the first is refused, or "".
 
     If it is refused, the second is what the picture seems to show.
     """
-    numbers = list(islice(search(graph, wanted), 2 if wanted.is_free else CANDIDATES))
-    if not wanted.is_free:
-        numbers = _compared(numbers, wanted)
     first, second, *_ = [*numbers, NONE, NONE]
     if first.share >= threshold:
         return first, second, ""
     if wanted.is_free and wanted.length_odds == 1:
         return first, first, "not sure enough of any number"
-    return first, next(search(graph), NONE), "none of the numbers that are possible"
+    return first, next(search(graph), NONE), NOT_POSSIBLE
 
 
 def _compared(numbers: list[Found], wanted: Wanted) -> list[Found]:

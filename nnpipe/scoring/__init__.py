@@ -45,14 +45,15 @@ def score(
             local files that changed more recently for the next run; ``retry_errors`` scores only
             the rows that were errors; ``escape_formulas``, for .csv only, puts a ``'`` before each
             path or reason that a spreadsheet would take for a formula, and before each that begins
-            with ``'``.
+            with ``'``; ``valid_once`` gives each number of the list to at most one picture.
         on_progress: called repeatedly with two numbers: the rows done, and all rows.
 
     Raises:
         ScoringError: the source cannot be listed, or it holds no files and the run is not
             incremental; the output has an unknown format, another process is scoring into it, or
             it would replace a file that nnpipe did not write.
-        SettingError: ``prune`` is set without ``incremental``, or what is said of numbers has
+        SettingError: ``prune`` is set without ``incremental``; ``valid_once`` is set without
+            ``valid``, or with ``incremental`` or ``retry_errors``; or what is said of numbers has
             another form; see `numbers.constraints.wanted`.
         OutputError: the rows cannot be written; the earlier output is unchanged.
         WeightsError: the weights are missing or damaged.

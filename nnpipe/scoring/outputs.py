@@ -27,7 +27,7 @@ Announce = Callable[[dict[str, str]], None]
 
 
 class Part(NamedTuple):
-    """The rows of a shard as a file."""
+    """A file of a shard: its rows, or their candidates."""
 
     path: Place
     sha256: str

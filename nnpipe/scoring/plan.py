@@ -2,20 +2,23 @@
 
 While an output ``scores.csv`` is made, the folder ``scores.csv.nnpipe`` is beside it:
 
-    nnpipe-state.txt        the marker: nnpipe made this folder
-    plan.json               the command, and where each shard begins in the manifest
-    lock                    held by the process that scores
-    <id>/manifest.jsonl     one line for each file, in the order of their paths
-    <id>/model_weights.npz  the weights that read all of them
-    <id>/valid.txt          the numbers that exist, if a list of them was given
-    <id>/00000.csv          the rows of a shard
-    <id>/00000.json         how the shard went: once this is there, the shard is done
+    nnpipe-state.txt            the marker: nnpipe made this folder
+    plan.json                   the command, and where each shard begins in the manifest
+    lock                        held by the process that scores
+    <id>/manifest.jsonl         one line for each file, in the order of their paths
+    <id>/model_weights.npz      the weights that read all of them
+    <id>/valid.txt              the numbers that exist, if a list of them was given
+    <id>/00000.csv              the rows of a shard
+    <id>/00000.candidates.json  the candidates of its pictures, if each number occurs only once
+    <id>/00000.once.csv         its rows after each number was given to one picture
+    <id>/00000.json             how the shard went: once this is there, the shard is done
 
 A *shard* is a range of the manifest. Any process that can reach the folder may do it. This module
 is what workers need; `planning` makes plans. Only files with the names above are removed, and only
 in a folder with the marker or a valid plan.
 """
 
+import io
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -45,6 +48,7 @@ from nnpipe.scoring.local import Local
 from nnpipe.scoring.manifest import Line
 from nnpipe.scoring.outputs import ELSEWHERE, Part
 from nnpipe.scoring.remote import Remote
+from nnpipe.scoring.rows import AnyRow
 from nnpipe.scoring.statistics import load_statistics
 
 PLAN, LOCK, MARKER = "plan.json", "lock", "nnpipe-state.txt"
@@ -56,7 +60,7 @@ ID = "[0-9a-f]{8}"
 MARKER_TEXT = b"nnpipe keeps the state of a scoring in this folder. Remove it to start again.\n"
 """The content of the marker, for people; its name is what counts."""
 
-_SHARD = rf"\d{{5,}}({'|'.join(map(re.escape, (*rows.SUFFIXES, '.json')))})"
+_SHARD = rf"\d{{5,}}((\.once)?({'|'.join(map(re.escape, rows.SUFFIXES))})|(\.candidates)?\.json)"
 OURS = re.compile(
     rf"{re.escape(PLAN)}|{LOCK}|{re.escape(MARKER)}|{TEMPORARY}"
     rf"|{ID}/({'|'.join(map(re.escape, (MANIFEST, WEIGHTS, VALID)))}|{_SHARD}|{TEMPORARY})?"
@@ -74,6 +78,7 @@ CHANGES = {
     "digits": "the number of digits changed ({} → {})",
     "separators": "the separators changed ({!r} → {!r})",
     "valid": "the list of valid numbers changed (SHA-256 {!s:.8} → {!s:.8})",
+    "valid_once": "the rule that each valid number occurs only once changed ({} → {})",
     "check": "the check digit changed ({} → {})",
     "between": "the range changed ({} → {})",
 }
@@ -98,6 +103,7 @@ class Command:
     valid: str | None = None  # SHA-256 of the list, sorted
     check: str | None = None
     between: str | None = None
+    valid_once: bool = False
 
     @property
     def kind(self) -> rows.Kind:
@@ -158,9 +164,14 @@ class Plan:
         """Return the number of files of some shards."""
         return sum(self.counts[shard] for shard in shards)
 
-    def part(self, shard: int) -> Place:
-        """Return the file of a shard's rows."""
-        return self.folder / f"{shard:05}{self.out.suffix or '.parquet'}"
+    def part(self, shard: int, *, once: bool = False) -> Place:
+        """Return the file of a shard's rows, before or after each number was given only once."""
+        name = f"{shard:05}{'.once' if once else ''}{self.out.suffix or '.parquet'}"
+        return self.folder / name
+
+    def candidates(self, shard: int) -> Place:
+        """Return the file of a shard's candidates; see `once`."""
+        return self.folder / f"{shard:05}.candidates.json"
 
     def statistics(self, shard: int) -> Place:
         """Return the file that says how a shard went; once it is there, the shard is done."""
@@ -180,8 +191,21 @@ class Plan:
         with suppress(ScoringError):
             statistics = load_statistics(self.statistics(shard))
             Part(self.part(shard), statistics.sha256).content()
+            if self.command.valid_once:
+                Part(self.candidates(shard), statistics.candidates).content()
             return statistics.files == self.counts[shard]
         return False
+
+    def rows(self, part: Part) -> Iterator[AnyRow]:
+        """Yield the rows of a part.
+
+        Raises:
+            ScoringError: it is missing or damaged.
+        """
+        table = io.BytesIO()
+        self.form.join(table, [part.content()])
+        table.seek(0)
+        return self.form.read(table)
 
     def lines(self, shard: int) -> list[Line]:
         """Return the lines of a shard's files in the manifest.

@@ -1,7 +1,6 @@
 """Making a plan, or resuming one: checks of the output, the listing, and the rows to keep."""
 
 import heapq
-import io
 import logging
 import secrets
 import time
@@ -20,7 +19,7 @@ from nnpipe.files import replacing, sha256
 from nnpipe.numbers.constraints import Wanted, wanted
 from nnpipe.places import Place, in_one_line
 from nnpipe.preprocess import PREPROCESSING_VERSION
-from nnpipe.scoring import manifest
+from nnpipe.scoring import manifest, once
 from nnpipe.scoring.entries import DROPPED, LITTER, WAITING, WAITS, Entry, Source, is_litter
 from nnpipe.scoring.manifest import Line
 from nnpipe.scoring.outputs import ELSEWHERE, Part, check_own, output_of, read_rows
@@ -56,8 +55,8 @@ def open_plan(request: ScoreRequest) -> Iterator[Plan]:
         ScoringError: the source cannot be listed, or it holds no files and the run is not
             incremental; the output has an unknown format, another process is scoring into it, it
             would replace a file that nnpipe did not write, or there is nothing to try again.
-        SettingError: ``prune`` is set without ``incremental``, or the options for numbers do not
-            fit each other, or have another form.
+        SettingError: ``prune`` is set without ``incremental``, ``valid_once`` without ``valid``, or
+            the options for numbers do not fit each other, or have another form.
         OutputError: the plan cannot be written.
         WeightsError: the weights are missing or damaged.
         MissingExtraError: a package is missing.
@@ -93,6 +92,7 @@ def open_plan(request: ScoreRequest) -> Iterator[Plan]:
             valid=sha256(needed[VALID]) if VALID in needed else None,
             check=request.check,
             between=request.between,
+            valid_once=request.valid_once,
         )
         old, finished = load_plan(state), load_finished(out)
         if finished and (request.incremental or request.retry_errors):
@@ -132,11 +132,20 @@ def open_plan(request: ScoreRequest) -> Iterator[Plan]:
 
 def _numbers(request: ScoreRequest) -> Wanted | None:
     """Return what numbers a request looks for; None if it reads single digits."""
+    if request.valid_once and request.valid is None:
+        raise SettingError(
+            "valid_once is set without valid, the numbers that exist", advice="valid"
+        )
+    for name in ("incremental", "retry_errors"):
+        if request.valid_once and getattr(request, name):
+            raise SettingError(f"valid_once is set with {name}, but needs all pictures at once")
     options = NumberRequest.pick(vars(request)).options()
     if options is None:
         return None
     if request.reject_rate is not None:
         raise SettingError("reject_rate is set with digits; it is for single digits only")
+    if request.valid_once:
+        once.solver()  # it is missing before hours of work, not after them
     return wanted(**options)
 
 
@@ -219,10 +228,7 @@ class _Interrupted(NamedTuple):
             rows: Iterable[AnyRow | None] = [line.row for line in lines]
             if shard not in undone:
                 digest = load_statistics(self.plan.statistics(shard)).sha256
-                table = io.BytesIO()
-                self.plan.form.join(table, [Part(self.plan.part(shard), digest).content()])
-                table.seek(0)
-                rows = self.plan.form.read(table)
+                rows = self.plan.rows(Part(self.plan.part(shard), digest))
             for line, row in zip(lines, rows, strict=True):
                 if row:
                     yield Line(line.entry if self.stamped else Entry(row.path), row)

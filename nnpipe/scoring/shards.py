@@ -14,6 +14,7 @@ from nnpipe.places import place
 from nnpipe.preprocess import prepare_many
 from nnpipe.processes import Job, OnItem, run
 from nnpipe.scoring.entries import Content, Entry
+from nnpipe.scoring.once import Candidates, dump
 from nnpipe.scoring.plan import Plan, open_again
 from nnpipe.scoring.rows import AnyRow, to_row
 from nnpipe.scoring.statistics import Statistics
@@ -118,13 +119,14 @@ def score_shard(
     start = time.perf_counter()
     lines = plan.lines(shard)
     total = Statistics()
+    pictures: list[tuple[str, Candidates]] = []
 
     def batches() -> Iterator[list[AnyRow]]:
         size = NUMBERS if wanted else BATCH
         for first in range(0, len(lines), size):
             batch = range(first, min(first + size, len(lines)))
             unread = {n: lines[n].entry for n in batch if lines[n].row is None}
-            read, statistics = _read(
+            read, candidates, statistics = _read(
                 plan,
                 unread,
                 classifier=classifier,
@@ -133,6 +135,7 @@ def score_shard(
                 on_item=on_item,
             )
             rows = [lines[number].row or read[number] for number in batch]
+            pictures.extend(candidates)
             total.add(statistics)
             total.add(Statistics.of(rows, kept=len(batch) - len(unread)))
             yield rows
@@ -140,6 +143,10 @@ def score_shard(
     with replacing(plan.part(shard), scratch=plan.folder) as stream:
         plan.form.write(stream, batches())
         total.sha256 = sha256_of(stream)
+    if plan.command.valid_once:
+        with replacing(plan.candidates(shard), scratch=plan.folder) as stream:
+            stream.write(dump(pictures))
+            total.candidates = sha256_of(stream)
     total.seconds = round(time.perf_counter() - start, 3)
     write_json(plan.statistics(shard), vars(total))
 
@@ -173,8 +180,11 @@ def _read(
     wanted: Wanted | None,
     blamed: Mapping[int, str],
     on_item: OnItem,
-) -> tuple[dict[int, AnyRow], Statistics]:
-    """Make the rows of some files, by their numbers in the shard; see `score_shard`."""
+) -> tuple[dict[int, AnyRow], list[tuple[str, Candidates]], Statistics]:
+    """Make the rows of some files, by their numbers in the shard; see `score_shard`.
+
+    Also return the numbers that each may show, in their order.
+    """
     numbers = list(entries)
     digests: list[str | None] = []
 
@@ -209,4 +219,8 @@ def _read(
         number: to_row(entries[number].path, reading, digest=digest, **origin)
         for number, reading, digest in zip(numbers, readings, digests, strict=True)
     }
-    return rows, Statistics(slowest=slowest, histograms=histograms)
+    candidates = [
+        (entry.path, getattr(reading, "candidates", ()))
+        for entry, reading in zip(entries.values(), readings, strict=True)
+    ]
+    return rows, candidates, Statistics(slowest=slowest, histograms=histograms)

@@ -37,6 +37,7 @@ class Statistics:
     # not count cannot load weights with a reference, so they cannot have scored a shard with them.
     histograms: Counts = field(default_factory=dict)
     sha256: str = ""  # of the shard's part
+    candidates: str = ""  # SHA-256 of the shard's candidates, if the plan needs them
 
     @classmethod
     def of(cls, rows: Sequence[AnyRow], *, kept: int) -> "Statistics":

@@ -18,6 +18,7 @@ from nnpipe.places import Place
 from nnpipe.runs import now
 from nnpipe.scoring import outputs
 from nnpipe.scoring.entries import DROPPED, LITTER, WAITING, Content, Entry, Skip, Source
+from nnpipe.scoring.once import settled
 from nnpipe.scoring.plan import MALFORMED, OURS, PLAN, Command, Plan, clear
 from nnpipe.scoring.rows import SUFFIXES
 from nnpipe.scoring.statistics import REASONS, Statistics, load_statistics
@@ -149,10 +150,9 @@ def finish(plan: Plan, *, rows: int, seconds: float) -> Summary:
     """
     total, parts = Statistics(), []
     try:
-        for shard in plan.shards:
-            one = load_statistics(plan.statistics(shard))
+        for one, part in (settled if plan.command.valid_once else _done)(plan):
             total.add(one)
-            parts.append(outputs.Part(plan.part(shard), one.sha256))
+            parts.append(part)
         if not parts:  # a table without rows
             with replacing(plan.part(0), scratch=plan.folder) as stream:
                 plan.form.write(stream, ())
@@ -207,6 +207,13 @@ def finish(plan: Plan, *, rows: int, seconds: float) -> Summary:
     else:
         (plan.state / PLAN).unlink()  # the rest goes when the plan is closed
     return summary
+
+
+def _done(plan: Plan) -> Iterator[tuple[Statistics, outputs.Part]]:
+    """Yield the statistics and the rows of each shard."""
+    for shard in plan.shards:
+        one = load_statistics(plan.statistics(shard))
+        yield one, outputs.Part(plan.part(shard), one.sha256)
 
 
 def _drift(plan: Plan, histograms: Counts) -> Drift | None:

@@ -1,0 +1,122 @@
+"""Printed lines around numbers are told from strokes; an empty form is no number."""
+
+import cv2
+import numpy as np
+import pytest
+import ways as presented
+
+from nnpipe.datasets import composed
+from nnpipe.numbers import rules
+
+from .seen import champion
+
+HIGH, PITCH, PEN = 40, 48, 3  # pixels: the height of digits, the width of a box, and the strokes
+
+
+def boxes(count, *, gap=0, top=20, bottom=80):
+    """The corners of boxes in a row, (left, top), (right, bottom)."""
+    lefts = [10 + number * (PITCH + gap) for number in range(count)]
+    return [((left, top), (left + PITCH, bottom)) for left in lefts]
+
+
+def blank(width=420, height=100):
+    return np.zeros((height, width), np.uint8)
+
+
+def zeros(ink, count, *, gap=0):
+    """Write a 0 into each box."""
+    for (left, top), (right, bottom) in boxes(count, gap=gap):
+        middle = (left + right) // 2, (top + bottom) // 2
+        cv2.ellipse(ink, middle, (12, HIGH // 2), 0, 0, 360, 1, PEN)
+    return ink
+
+
+def tilted(ink, degrees):
+    matrix = cv2.getRotationMatrix2D((ink.shape[1] / 2, ink.shape[0] / 2), degrees, 1)
+    return (cv2.warpAffine(ink * 255, matrix, ink.shape[::-1]) > 127).view(np.uint8)
+
+
+def without_rules(ink):
+    found = rules.find(rules.straight(ink, high=HIGH))
+    return rules.erase(ink * 255, found) > 0
+
+
+def frames(kind):
+    """Printed lines for six digits."""
+    ink = blank()
+    gap = 6 if kind == "boxes apart" else 3 if kind == "double lines" else 0
+    for number, (upper, lower) in enumerate(boxes(6, gap=gap)):
+        if kind in ("boxes", "boxes apart", "double lines"):
+            cv2.rectangle(ink, upper, lower, 1, 1)
+        elif kind == "comb":
+            left, low = upper[0], lower[1]
+            cv2.line(ink, (left, low), (left + PITCH, low), 1, 1)
+            cv2.line(ink, (left, low - 22), (left, low), 1, 1)
+        elif kind == "underlines":
+            cv2.line(ink, (upper[0] + 4, lower[1]), (lower[0] - 4, lower[1]), 1, 1)
+        elif kind == "one long box" and not number:
+            cv2.rectangle(ink, upper, (10 + 6 * PITCH, lower[1]), 1, 2)
+    return ink, gap
+
+
+@pytest.mark.parametrize("degrees", [0, 1.5, -3])
+@pytest.mark.parametrize(
+    "kind", ["boxes", "boxes apart", "double lines", "comb", "underlines", "one long box"]
+)
+def test_printed_lines_go_and_the_digits_stay(kind, degrees):
+    """Nine tenths of both: where a line meets a stroke, pixels belong to either."""
+    ink, gap = frames(kind)
+    lines, digits = tilted(ink, degrees), tilted(zeros(blank(), 6, gap=gap), degrees)
+    left = without_rules(lines | digits)
+    assert left[digits > 0].mean() > 0.9
+    assert left[(lines > 0) & (digits == 0)].mean() < 0.1
+
+
+def test_numbers_on_plain_paper_hold_no_printed_lines(small_dataset):
+    rng = np.random.default_rng(0)
+    numbers = composed.compose(small_dataset.training, rng, count=100, kind="apart")
+    found = []
+    for number in numbers:
+        picture = number.picture
+        paper = np.median(picture)
+        ink = np.abs(picture.astype(float) - paper) > 0.5 * np.abs(picture - paper).max()
+        high = float(np.median(number.boxes[:, 3] - number.boxes[:, 1]))
+        found.append(bool(rules.find(rules.straight(ink.view(np.uint8), high=high))))
+    assert np.mean(found) < 0.1
+
+
+def test_a_pattern_holds_no_printed_lines():
+    squares = np.kron(np.indices((60, 60)).sum(axis=0) % 2, np.ones((8, 8))).astype(np.uint8)
+    assert len(rules.straight(squares, high=10).level) < 2 * rules.MANY
+
+
+def test_an_empty_form_is_no_number():
+    """Not even with a list of numbers, or a length."""
+    reader, read = champion(), []
+    for make in presented.EMPTY.values():
+        rng = np.random.default_rng(0)
+        read += [reader.read(make(rng), digits="any") for _ in range(4)]
+    sure = [number for number in read if number.status == "ok" and number.confidence > 0.5]
+    assert len(sure) < 0.04 * len(read)
+    assert np.mean([number.status == "ok" for number in read]) < 0.15
+
+
+@pytest.mark.parametrize("digits", ["any", 1])
+def test_a_number_of_one_digit_is_read_as_a_digit_alone_is(digits, rng_scribbles):
+    reader = champion()
+    for picture in rng_scribbles:
+        number, alone = reader.read(picture, digits=digits), reader.read(picture)
+        if number.status == "ok" and len(number.label) == 1:
+            assert number.label == str(alone.label)
+
+
+@pytest.fixture(scope="module")
+def rng_scribbles():
+    rng = np.random.default_rng(1)
+    pictures = []
+    for _ in range(40):
+        ink = np.full((60, 60), 255, np.uint8)
+        points = rng.integers(8, 52, (rng.integers(2, 6), 2)).astype(np.int32)
+        cv2.polylines(ink, [points], bool(rng.integers(2)), 0, 3)
+        pictures.append(ink)
+    return pictures

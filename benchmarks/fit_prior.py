@@ -43,7 +43,7 @@ START = Prior(
     unknown=0.3,
 )
 NEVER = -1e4  # logarithm of the weight of what cannot be
-WAYS = tuple(START.ways)
+WAYS, KEPT = tuple(START.ways), ways.RULES_KEPT
 
 
 class Sample(NamedTuple):
@@ -199,14 +199,17 @@ class Coefficients(torch.nn.Module):
 
     def prior(self) -> Prior:
         """Return the coefficients as the reader takes them."""
-        shape, part, ways = (x.detach().numpy().copy() for x in (self.shape, self.part, self.ways))
+        shape, part, odds = (x.detach().numpy().copy() for x in (self.shape, self.part, self.ways))
         return Prior(
             network=self.network.item(),
             doubt=self.doubt.exp().item(),
             shape=shape,
             part=part,
             torn=self.torn.item(),
-            ways=dict(zip(WAYS, (ways - ways[0]).tolist(), strict=True)),
+            # Composed boxes lack sides more frequently than real ones do. So they make it too
+            # likely that lines are strokes.
+            ways=dict(zip(WAYS, (odds - odds[0]).tolist(), strict=True))
+            | {KEPT: min(float(odds[WAYS.index(KEPT)] - odds[0]), 0.0)},
             unknown=self.unknown,
         )
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from nnpipe.files import sha256
 from nnpipe.numbers.pieces import Lattice
 
 SHAPE = ("piece", "low", "high", "off", "crossed", "through", "gap", "free", "wide")
@@ -28,9 +29,19 @@ PART = ("part", "height", "mass", "bar", "upright", "beyond", "stroke", "seen")
 a rule is, whether such a bar stands upright while the digits lean, and how far it reaches beyond
 the line; whether it is high and no bar; how surely the network sees a digit other than 1 in it."""
 
+CUTTING = 2
+"""Version of the cutting of pictures into pieces; raise it with each change."""
+
 NAMES = {"shape": SHAPE, "part": PART}
 
+FILE = Path(__file__).with_name("prior.json")
+
 Array = npt.NDArray[np.float64]
+
+
+def version() -> str:
+    """Return the version of the reading of numbers, of the same weights."""
+    return f"{CUTTING}-{sha256(FILE.read_bytes())[:8]}"
 
 
 class Prior(NamedTuple):
@@ -48,7 +59,7 @@ class Prior(NamedTuple):
     @cache
     def load(cls) -> "Prior":
         """Load the coefficients that come with nnpipe."""
-        values = json.loads(Path(__file__).with_name("prior.json").read_text(encoding="utf-8"))
+        values = json.loads(FILE.read_text(encoding="utf-8"))
         shape, part = (np.array([values[of][n] for n in n_]) for of, n_ in NAMES.items())
         return cls(**values | {"shape": shape, "part": part})
 

@@ -14,8 +14,9 @@ from nnpipe.numbers.prior import Prior, weigh
 from nnpipe.numbers.search import UNKNOWN, Found, Graph, locate, search
 from nnpipe.numbers.ways import PreparedNumber
 
-THRESHOLD = 0.1
-"""Probability of a number below which it is rejected."""
+THRESHOLD, THRESHOLD_OF_SOME = 0.1, 0.2
+"""Probability of a number below which it is rejected; the second where only some numbers are
+possible, so that no other number is bent into one of them."""
 
 CANDIDATES = 20
 """Numbers that fit a constraint, the most probable ones, whose probabilities are compared."""
@@ -61,7 +62,6 @@ def read_number(
     *,
     wanted: Wanted,
     temperature: float = 1.0,
-    threshold: float = THRESHOLD,
 ) -> Number:
     """Read a number.
 
@@ -70,7 +70,6 @@ def read_number(
         probabilities: of the pieces of each lattice, (E, 10).
         wanted: the numbers that are possible.
         temperature: see `prior.weigh`.
-        threshold: probability in [0, 1] below which the number is rejected.
     """
     width, height = prepared.width, prepared.height
     if prepared.refusal:
@@ -81,7 +80,7 @@ def read_number(
     weights = [weigh(one, p, prior=prior, temperature=temperature) for one, p in pairs]
     graph = Graph.of(prepared.lattices, weights)
     numbers = _most_probable(graph, wanted)
-    first, second, refusal = _choose(graph, wanted, numbers=numbers, threshold=threshold)
+    first, second, refusal = _choose(graph, wanted, numbers=numbers)
     way, pieces = locate(prepared.lattices, weights, label=first.label)
     lattice = prepared.lattices[way]
     digits = []
@@ -126,15 +125,18 @@ def _most_probable(graph: Graph, wanted: Wanted) -> list[Found]:
     return _compared(list(islice(search(graph, wanted), CANDIDATES)), wanted)
 
 
-def _choose(
-    graph: Graph, wanted: Wanted, *, numbers: list[Found], threshold: float
-) -> tuple[Found, Found, str]:
+def threshold_of(wanted: Wanted) -> float:
+    """Return the probability below which a number is rejected."""
+    return THRESHOLD if wanted.is_free else THRESHOLD_OF_SOME
+
+
+def _choose(graph: Graph, wanted: Wanted, *, numbers: list[Found]) -> tuple[Found, Found, str]:
     """Return the most probable number, the second, and why the first is refused, or "".
 
     If it is refused, the second is what the picture seems to show.
     """
     first, second, *_ = [*numbers, NONE, NONE]
-    if first.share >= threshold:
+    if first.share >= threshold_of(wanted):
         return first, second, ""
     if wanted.is_free and wanted.length_odds == 1:
         return first, first, "not sure enough of any number"

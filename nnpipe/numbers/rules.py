@@ -34,9 +34,9 @@ STRAIGHT = 0.6
 HOLLOW = 0.7
 """Share of ink between the edges of a piece below which it is two lines."""
 
-CROOKED, BENT = 1.5, 0.015
-"""Deviations from a straight line: of single places, in pixels; and of the middle of a bow, as a
-share of its length."""
+CROOKED, LEAST_BOW, BENT = 1.5, 1.25, 0.015
+"""Deviations from a straight line: of single places, in pixels; and of the middle of a bow, in
+pixels, or as a share of its length."""
 
 ALIKE, UPRIGHT = 0.06, 0.03
 """Difference between the slopes of pieces of one line; and slope of a line that is exactly upright.
@@ -151,12 +151,14 @@ def _fit(part: Pixels, columns: np.ndarray, *, high: float) -> Rule | None:
     bow = 2.25 * (middle - (first + last) / 2)  # of a parabola: 27/12 of the difference of thirds
     width = float(np.median((lower - upper)[near]))
     is_thick = width > max(2, THICKEST * high)
-    if abs(bow) > max(1.0, BENT * length) or (is_thick and not _double(part, upper - line, high)):
+    if abs(bow) > max(LEAST_BOW, BENT * length) or (
+        is_thick and not _double(part, upper - line, high=high)
+    ):
         return None
     return Rule(False, y - slope * x, slope, width, int(columns[0]), int(columns[-1]) + 1)
 
 
-def _double(part: Pixels, edge: np.ndarray, high: float) -> bool:
+def _double(part: Pixels, edge: np.ndarray, *, high: float) -> bool:
     """Return True if a piece is the two lines between neighbouring boxes."""
     is_even = float(np.median(np.abs(edge - np.median(edge)))) < CROOKED / 2
     return is_even and len(part) < 2 * THICKEST * high and float(part.mean()) < HOLLOW
@@ -168,7 +170,9 @@ def find(pieces: Pieces) -> list[Rule]:
     level = _level(pieces)
     sure = [rule for rule in uprights if _is_sure(rule, level, rows=pieces.rows, high=high)]
     sure = sure or _ticks(uprights, high=high)
-    like = [r for r in uprights if sum(_alike(r, other, level, high=high) for other in sure) > 1]
+    like = [
+        r for r in uprights if sum(_alike(r, other, level=level, high=high) for other in sure) > 1
+    ]
     found = [r for r in uprights if r in sure or r in like]
     return level + found + _comb(uprights, level, high=high)
 
@@ -182,7 +186,7 @@ def _is_sure(rule: Rule, level: list[Rule], *, rows: int, high: float) -> bool:
 
 def _ticks(uprights: list[Rule], *, high: float) -> list[Rule]:
     """Return the uprights if all are exactly upright and alike, as the ticks of a comb are."""
-    alike = all(_alike(uprights[0], rule, [], high=high) for rule in uprights[1:])
+    alike = all(_alike(uprights[0], rule, level=[], high=high) for rule in uprights[1:])
     exact = all(abs(rule.slope) < UPRIGHT for rule in uprights)
     return uprights if len(uprights) > 1 and alike and exact else []
 
@@ -190,7 +194,11 @@ def _ticks(uprights: list[Rule], *, high: float) -> list[Rule]:
 def _comb(uprights: list[Rule], level: list[Rule], *, high: float) -> list[Rule]:
     """Return the short uprights of one height that stand on a level line, if there are some."""
     short = [r for r in uprights if r.length < 0.7 * high and any(_ends(r, level, high=high))]
-    return [r for r in short if sum(_alike(r, other, level, high=high) for other in short) >= TEETH]
+    return [
+        r
+        for r in short
+        if sum(_alike(r, other, level=level, high=high) for other in short) >= TEETH
+    ]
 
 
 def _level(pieces: Pieces) -> list[Rule]:
@@ -203,12 +211,12 @@ def _level(pieces: Pieces) -> list[Rule]:
     found: list[Rule] = []
     while left:
         longest = max(left, key=lambda rule: rule.length)
-        groups = [_along(left, longest, longest.slope, high=high)]
+        groups = [_along(left, longest, slope=longest.slope, high=high)]
         for other in left:
             across = other.middle - longest.middle
             if abs(across) > high:
                 slope = (other.at(other.middle) - longest.at(longest.middle)) / across
-                groups.append(_along(left, longest, slope, high=high))
+                groups.append(_along(left, longest, slope=slope, high=high))
         group = max(groups, key=lambda some: sum(rule.length for rule in some))
         lengths = np.array([rule.length for rule in group])
         corners = sum(_meets_end(rule, pieces.upright, high=high) for rule in group)
@@ -223,7 +231,7 @@ def _level(pieces: Pieces) -> list[Rule]:
     return found
 
 
-def _along(pieces: list[Rule], one: Rule, slope: float, *, high: float) -> list[Rule]:
+def _along(pieces: list[Rule], one: Rule, *, slope: float, high: float) -> list[Rule]:
     """Return the pieces that lie on the line through the middle of one of them."""
     start = one.at(one.middle) - slope * one.middle
     tolerance = max(1.2, NEAR * high)
@@ -263,7 +271,7 @@ def _ends(rule: Rule, level: list[Rule], *, high: float) -> tuple[bool, bool]:
     return meets(rule.first), meets(rule.last)
 
 
-def _alike(one: Rule, other: Rule, level: list[Rule], *, high: float) -> bool:
+def _alike(one: Rule, other: Rule, *, level: list[Rule], high: float) -> bool:
     """Return True if two uprights begin and end on the same heights."""
     slope = level[0].slope if level else 0.0
     down = slope * (one.at(one.middle) - other.at(other.middle))
@@ -297,7 +305,8 @@ def _erase(strength: Pixels, rule: Rule) -> None:
     both = (up & down).astype(np.uint8)[None]
     on &= cv2.dilate(both, np.ones((1, 3), np.uint8))[0] == 0
     place = strength[rows[0, 0] : rows[-1, 0] + 1, columns[0] : columns[-1] + 1]
-    usual = float(np.median(strength[np.rint(middle).clip(0, height - 1).astype(np.intp), columns]))
+    inked = place[on & (place > FAINTEST)]
+    usual = float(np.median(inked)) if inked.size else 0.0
     place[on & (place <= DARKER * usual)] = 0
 
 

@@ -74,6 +74,7 @@ CHANGES = {
     "source": "another source ({} → {})",
     "weights": "the weights changed (SHA-256 {:.8}… → {:.8}…)",
     "preprocessing": "the preprocessing version changed ({} → {})",
+    "numbers": "numbers are read in another way",
     "threshold": "the threshold changed ({:.4g} → {:.4g})",
     "digits": "the number of digits changed ({} → {})",
     "separators": "the separators changed ({!r} → {!r})",
@@ -104,6 +105,7 @@ class Command:
     check: str | None = None
     between: str | None = None
     valid_once: bool = False
+    numbers: str = ""  # version of the reading of numbers
 
     @property
     def kind(self) -> rows.Kind:

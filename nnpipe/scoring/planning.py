@@ -67,11 +67,11 @@ def open_plan(request: ScoreRequest) -> Iterator[Plan]:
     out = output_of(request)
     state = out.with_name(f"{out.name}.nnpipe")
     content, classifier = _read_weights(request.weights or champion(), request.reject_rate)
-    needed, threshold = {WEIGHTS: content}, classifier.threshold
+    needed, threshold, version = {WEIGHTS: content}, classifier.threshold, ""
     if numbers:
-        from nnpipe.numbers import reading  # takes OpenCV
+        from nnpipe.numbers import prior, reading  # takes OpenCV
 
-        threshold = reading.THRESHOLD
+        threshold, version = reading.threshold_of(numbers), prior.version()
     if numbers and numbers.valid:
         needed[VALID] = "\n".join(numbers.valid.numbers).encode()
     outputs = (out, state, summary_file(out))
@@ -82,6 +82,7 @@ def open_plan(request: ScoreRequest) -> Iterator[Plan]:
             out=str(out),
             weights=sha256(content),
             preprocessing=PREPROCESSING_VERSION,
+            numbers=version,
             threshold=threshold,
             incremental=request.incremental,
             retry_errors=request.retry_errors,

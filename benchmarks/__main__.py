@@ -23,6 +23,7 @@ BENCHMARKS = (
     "torch_training",
     "scoring",
     "pictures",
+    "read_numbers",
     "demo",
     "overhead",
     "promotion",

@@ -264,7 +264,7 @@ def calibration_error(some: list[Sample], prior: Prior) -> float:
     found = []
     for sample in some:
         pairs = zip(sample.lattices, sample.probabilities, strict=True)
-        weights = [weigh(x, p, prior=prior, temperature=1.0) for x, p in pairs]
+        weights = [weigh(x, p, prior=prior) for x, p in pairs]
         found.append(next(search(Graph.of(sample.lattices, weights)), Found("", 0.0)))
     confidence = np.array([number.share for number in found])
     right = np.array([n.label == s.label for n, s in zip(found, some, strict=True)])

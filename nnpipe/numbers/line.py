@@ -22,7 +22,7 @@ HEIGHT = 36
 TURNS, NEAR = 3, 1.25
 """How often a picture is scaled at most, and the factor that is near enough to the right scale."""
 
-LARGEST = 4000
+LARGEST = 2000
 """Pixels: the longer side of a picture that is scaled up."""
 
 LONG, TALL = 1.8, 1.4

@@ -80,19 +80,18 @@ def parts_features(lattice: Lattice, probabilities: Array) -> Array:
     return np.column_stack([lattice.parts_shapes, seen])
 
 
-def weigh(lattice: Lattice, probabilities: Array, *, prior: Prior, temperature: float) -> Weights:
+def weigh(lattice: Lattice, probabilities: Array, *, prior: Prior) -> Weights:
     """Weigh the pieces of a lattice.
 
     Args:
         lattice: the pieces.
         probabilities: (E, 10), what the network says of each piece.
         prior: the coefficients.
-        temperature: divides the logarithms of all weights; above 1, the reader is less sure.
     """
     unlike = prior.unknown * (1 - probabilities.max(axis=1, keepdims=True))
     shares = np.hstack([(1 - prior.doubt) * probabilities + prior.doubt / 10, unlike + 1e-12])
     logs = prior.network * np.log(shares) + (lattice.shapes @ prior.shape)[:, None]
     passed = parts_features(lattice, probabilities) @ prior.part
-    digits, parts = (np.exp(x.clip(-60, 3) / temperature) for x in (logs, passed))
-    torn = np.exp(prior.torn * lattice.through / temperature)
-    return Weights(digits, parts, torn, float(np.exp(prior.ways[lattice.way] / temperature)))
+    digits, parts = (np.exp(x.clip(-60, 3)) for x in (logs, passed))
+    torn = np.exp(prior.torn * lattice.through)
+    return Weights(digits, parts, torn, float(np.exp(prior.ways[lattice.way])))

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from nnpipe.numbers.constraints import NOT_POSSIBLE, Wanted
 from nnpipe.numbers.pieces import Lattice
 from nnpipe.numbers.prior import Prior, weigh
-from nnpipe.numbers.search import UNKNOWN, Found, Graph, locate, search
+from nnpipe.numbers.search import UNKNOWN, Found, Graph, locate, search, unknown_share
 from nnpipe.numbers.ways import PreparedNumber
 
 THRESHOLD, THRESHOLD_OF_SOME = 0.1, 0.2
@@ -61,7 +61,6 @@ def read_number(
     probabilities: Sequence[npt.NDArray[np.float64]],
     *,
     wanted: Wanted,
-    temperature: float = 1.0,
 ) -> Number:
     """Read a number.
 
@@ -69,7 +68,6 @@ def read_number(
         prepared: the picture.
         probabilities: of the pieces of each lattice, (E, 10).
         wanted: the numbers that are possible.
-        temperature: see `prior.weigh`.
     """
     width, height = prepared.width, prepared.height
     if prepared.refusal:
@@ -77,7 +75,7 @@ def read_number(
         return Number("rejected", confidence=0.0, reason=reason, width=width, height=height)
     prior = Prior.load()
     pairs = zip(prepared.lattices, probabilities, strict=True)
-    weights = [weigh(one, p, prior=prior, temperature=temperature) for one, p in pairs]
+    weights = [weigh(one, p, prior=prior) for one, p in pairs]
     graph = Graph.of(prepared.lattices, weights)
     numbers = _most_probable(graph, wanted)
     first, second, refusal = _choose(graph, wanted, numbers=numbers)
@@ -133,10 +131,14 @@ def threshold_of(wanted: Wanted) -> float:
 def _choose(graph: Graph, wanted: Wanted, *, numbers: list[Found]) -> tuple[Found, Found, str]:
     """Return the most probable number, the second, and why the first is refused, or "".
 
-    If it is refused, the second is what the picture seems to show.
+    If it is refused, the second is what the picture seems to show. A number with an unknown sign is
+    the first if it is more probable that there is such a sign than that the number is right.
     """
     first, second, *_ = [*numbers, NONE, NONE]
     if first.share >= threshold_of(wanted):
+        if wanted.is_free and unknown_share(graph) > first.share:
+            some = islice(search(graph, wanted), CANDIDATES)
+            return next((n for n in some if UNKNOWN in n.label), first), first, ""
         return first, second, ""
     if wanted.is_free and wanted.length_odds == 1:
         return first, first, "not sure enough of any number"

@@ -110,6 +110,19 @@ def search(graph: Graph, wanted: Wanted = ANY) -> Iterator[Found]:
                 heapq.heappush(heap, (-bound, prefix + sign, after))
 
 
+def unknown_share(graph: Graph) -> float:
+    """Return the probability that some piece is no digit."""
+    pass_over = np.linalg.inv(np.eye(len(graph.start)) - graph.passed)
+
+    def total(signs: Array) -> float:
+        """Sum over all paths of these signs: the start times (I − C T)⁻¹ C times the end."""
+        rest = np.eye(len(graph.start)) - pass_over @ signs.sum(axis=0)
+        return float(graph.start @ np.linalg.solve(rest, pass_over @ graph.end))
+
+    every = total(graph.signs)
+    return 1 - total(graph.signs[: len(SIGNS) - 1]) / every if every else 0.0
+
+
 def locate(
     lattices: Sequence[Lattice], weights: Sequence[Weights], *, label: str
 ) -> tuple[int, list[int]]:

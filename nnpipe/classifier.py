@@ -130,16 +130,19 @@ class Classifier:
                 or an array of shape (h, w), or of shape (h, w, 3 or 4) and type uint8.
             digits: how many digits its number has: "any", 4, or "2-6". By default one digit is
                 expected, and a picture of several is rejected.
-            constraints: what numbers are possible; see `numbers.constraints.wanted`.
+            constraints: what numbers are possible: ``valid``, ``check`` and ``between``; and the
+                ``separators`` to keep; see `numbers.constraints.wanted`.
 
         Returns:
             A picture that cannot be read has the status "error" and a reason.
 
         Raises:
-            TypeError: an object of this type is no picture.
+            TypeError: an object of this type is no picture, or there is no such argument.
             SettingError: ``digits`` or a constraint has another form.
         """
         if digits is None:
+            if constraints:
+                raise TypeError(f"{min(constraints)} is for numbers; say how many digits they have")
             return self.read_many([picture])[0]
         from nnpipe.numbers.constraints import wanted
         from nnpipe.numbers.ways import prepare_many as cut_many
@@ -264,7 +267,11 @@ def _confirmed(number: "Number", alone: Reading) -> "Number":
     """Return a number of one digit if its picture is read as that digit, or else a rejected one."""
     if alone.status == "ok" and str(alone.label) == number.label:
         return number
-    reason = alone.reason or f"may be a {number.label} or a {alone.label}"
+    from nnpipe.numbers.constraints import NOT_SURE
+
+    reason = NOT_SURE
+    if alone.status == "ok":
+        reason = f"may be a {number.label} or a {alone.label}"
     return replace(
         number,
         status="rejected",

@@ -252,7 +252,7 @@ def _rows(path: Path) -> list[tuple[str, str]]:
         if not re.fullmatch(f"[0-9]{{1,{MOST_DIGITS}}}", digits):
             shown = printable_name(label)[:40]
             raise EvaluationError(
-                f"{path}: line {line}: the label '{shown}' is no number of 1 to {MOST_DIGITS} "
+                f"{path}: line {line}: the label '{shown}' is not a number of 1 to {MOST_DIGITS} "
                 "digits; correct it, or remove the line"
             )
         before = known.setdefault(os.path.normpath(name), line)

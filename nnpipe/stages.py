@@ -311,9 +311,11 @@ def evaluate(request: EvaluateRequest) -> Evaluated:
     if folder and request.dataset:
         raise EvaluationError("name a data set to measure on, or a folder, not both")
     if labels and (folder or request.dataset):
-        raise EvaluationError("labels name pictures of their own; name no data set and no folder")
+        raise EvaluationError(
+            "labels are set, and so is a data set or a folder; expected one of them"
+        )
     if request.digits and not labels:
-        raise EvaluationError("a number of digits is for numbers; name the labels of some, too")
+        raise EvaluationError("digits is set without labels, and is only for pictures of numbers")
     found = find_weights(request)
     path, champion, trained_on, _ = found
     name = "champion" if path.resolve() == champion.resolve() else path.resolve().parent.name

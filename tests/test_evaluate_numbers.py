@@ -101,10 +101,10 @@ def test_columns_separators_and_delimiters_may_differ(listed, text):
         ("file,text\na.png,1\n", "lacks a column; expected the columns file and label"),
         ("a.png,1\n", "lacks a column; expected the columns file and label"),
         ("file,label\n\n", "lists no picture"),
-        ("file,label\na.png,1O2\n", "line 2: the label '1O2' is no number of 1 to 32 digits"),
-        ("file,label\na.png,\n", "line 2: the label '' is no number of 1 to 32 digits"),
-        (f"file,label\na.png,{'1' * 33}\n", "is no number of 1 to 32 digits"),
-        ("file,label\na.png,٣\n", "is no number of 1 to 32 digits"),
+        ("file,label\na.png,1O2\n", "line 2: the label '1O2' is not a number of 1 to 32 digits"),
+        ("file,label\na.png,\n", "line 2: the label '' is not a number of 1 to 32 digits"),
+        (f"file,label\na.png,{'1' * 33}\n", "is not a number of 1 to 32 digits"),
+        ("file,label\na.png,٣\n", "is not a number of 1 to 32 digits"),
         ("file,label\na.png,12,50\n", "line 2 has 3 cells, and the first line 2"),
         ("file,label\na.png\n", "line 2 has 1 cells, and the first line 2"),
         ("file,label\na.png,1\n./a.png,1\n", "line 3 has the picture of line 2 again"),
@@ -399,9 +399,9 @@ def test_a_report_on_numbers_replaces_one_on_digits_whole(folder, tmp_path):
 def test_what_contradicts_itself_is_refused(folder):
     labels = folder / "labels.csv"
     for more in ({"folder": folder}, {"dataset": "mnist"}):
-        with pytest.raises(EvaluationError, match="name no data set and no folder"):
+        with pytest.raises(EvaluationError, match="expected one of them"):
             stages.evaluate(EvaluateRequest(labels=labels, **more))
-    with pytest.raises(EvaluationError, match="name the labels"):
+    with pytest.raises(EvaluationError, match="digits is set without labels"):
         stages.evaluate(EvaluateRequest(folder=folder, digits="4"))
 
 

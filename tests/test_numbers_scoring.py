@@ -340,7 +340,7 @@ def test_a_table_of_one_kind_does_not_go_on_as_another(folder, tmp_path, option,
     out = tmp_path / "out.csv"
     score_here(folder, out, digits=old, incremental=True)
     before = content(out)
-    message = r"out\.csv: is a table of [a-z ]+, which cannot go on as one of [a-z ]+; move it away"
+    message = r"out\.csv: holds [a-z ]+, so [a-z ]+ cannot be added; move it away"
     with (
         pytest.raises(ScoringError, match=message),
         open_plan(folder, out, digits=new, **{option: True}),

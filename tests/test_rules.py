@@ -121,3 +121,11 @@ def scribbles():
         cv2.polylines(ink, [points], bool(rng.integers(2)), 0, 3)
         pictures.append(ink)
     return pictures
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_upright_strokes_are_ones(count):
+    picture = np.full((120, 200), 255, np.uint8)
+    for left in range(50, 50 + 40 * count, 40):
+        cv2.line(picture, (left, 30), (left, 95), 0, 5, cv2.LINE_AA)
+    assert champion().read(picture, digits="any").label == count * "1"

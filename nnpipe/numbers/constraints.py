@@ -41,6 +41,9 @@ SEPARATORS = ".,:-"
 NOT_POSSIBLE = "none of the numbers that are possible"
 """The reason why a picture is rejected whose number does not fit the constraints."""
 
+NOT_SURE = "not sure enough of any number"
+"""The reason why a picture is rejected that shows no number clearly."""
+
 Check = Callable[[str], bool]
 
 
@@ -164,6 +167,8 @@ def wanted(
         raise SettingError(f"digits is {digits!r}, expected 1 to {MOST_DIGITS}, such as 4 or 2-6")
     if wrong := set(separators) - set(SEPARATORS):
         raise SettingError(f"separators holds {min(wrong)!r}, expected signs of {SEPARATORS}")
+    if between is not None and not isinstance(between, str):
+        raise SettingError(f"between is {between!r}, expected text such as '0-100'")
     numbers: list[str] | None = None
     if isinstance(valid, str | Path):
         numbers = _read_list(Path(valid))
@@ -171,6 +176,8 @@ def wanted(
         numbers = [_checked(number, "valid") for number in valid]
     if numbers is not None and not numbers:
         raise SettingError("valid: the list is empty; expected numbers")
+    if numbers and not any(fewest <= len(number) <= most for number in numbers):
+        raise SettingError(f"valid: no number of the list has {digits} digits")
     return Wanted(
         fewest=fewest,
         most=most,
@@ -196,13 +203,13 @@ def _read_list(path: Path) -> list[str]:
     """Read the numbers of a file: the first column of each line; a heading is left out."""
     try:
         with path.open(encoding="utf-8-sig") as stream:
-            cells = [line.split(",")[0].split(";")[0].strip(' \t\r\n"') for line in stream]
+            cells = [re.split("[,;\t]", line)[0].strip(' \r\n"') for line in stream]
     except OSError as error:
         raise SettingError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
         raise SettingError(f"{path}: is no text in UTF-8; expected one number per line") from None
-    if cells and not cells[0].isdigit():
-        cells = cells[1:]
+    if cells and not re.search(r"\d", cells[0]):
+        cells[0] = ""
     numbers = [_checked(cell, f"{path}: line {n}") for n, cell in enumerate(cells, 1) if cell]
     if not numbers:
         raise SettingError(f"{path}: holds no numbers; expected one per line")
@@ -214,7 +221,7 @@ def _read_list(path: Path) -> list[str]:
 def _checked(number: str, where: str) -> str:
     if not re.fullmatch(rf"\d{{1,{MOST_DIGITS}}}", str(number), re.ASCII):
         shown = in_one_line(str(number))[:40]
-        raise SettingError(f"{where}: {shown!r} is no number of 1 to {MOST_DIGITS} digits")
+        raise SettingError(f"{where}: {shown!r} is not a number of 1 to {MOST_DIGITS} digits")
     return str(number)
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from nnpipe.numbers.constraints import NOT_POSSIBLE, Wanted
+from nnpipe.numbers.constraints import NOT_POSSIBLE, NOT_SURE, Wanted
 from nnpipe.numbers.pieces import Lattice
 from nnpipe.numbers.prior import Prior, weigh
 from nnpipe.numbers.search import UNKNOWN, Found, Graph, locate, search, unknown_share
@@ -141,7 +141,7 @@ def _choose(graph: Graph, wanted: Wanted, *, numbers: list[Found]) -> tuple[Foun
             return next((n for n in some if UNKNOWN in n.label), first), first, ""
         return first, second, ""
     if wanted.is_free and wanted.length_odds == 1:
-        return first, first, "not sure enough of any number"
+        return first, first, NOT_SURE
     return first, next(search(graph), NONE), NOT_POSSIBLE
 
 

@@ -6,6 +6,7 @@ run from one such line to another.
 """
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 import cv2
@@ -52,8 +53,9 @@ DARKER = 1.4
 MANY = 200
 """Pieces of straight ink: more of them make a text, a pattern or noise."""
 
-TEETH = 3
-"""Upright lines of one height that make a comb."""
+TEETH, FAR = 3, 1.3
+"""Upright lines of one height that make a comb; and their distance, relative to their length, from
+which two do."""
 
 
 class Rule(NamedTuple):
@@ -169,7 +171,7 @@ def find(pieces: Pieces) -> list[Rule]:
     high, uprights = pieces.high, pieces.upright
     level = _level(pieces)
     sure = [rule for rule in uprights if _is_sure(rule, level, rows=pieces.rows, high=high)]
-    sure = sure or _ticks(uprights, high=high)
+    sure = sure or _ticks(pieces)
     like = [
         r for r in uprights if sum(_alike(r, other, level=level, high=high) for other in sure) > 1
     ]
@@ -184,11 +186,18 @@ def _is_sure(rule: Rule, level: list[Rule], *, rows: int, high: float) -> bool:
     return rule.length > limit * high or all(_ends(rule, level, high=high))
 
 
-def _ticks(uprights: list[Rule], *, high: float) -> list[Rule]:
-    """Return the uprights if all are exactly upright and alike, as the ticks of a comb are."""
-    alike = all(_alike(uprights[0], rule, level=[], high=high) for rule in uprights[1:])
-    exact = all(abs(rule.slope) < UPRIGHT for rule in uprights)
-    return uprights if len(uprights) > 1 and alike and exact else []
+def _ticks(pieces: Pieces) -> list[Rule]:
+    """Return the uprights if all are exactly upright, alike, and far apart or cut by the border.
+
+    Such are the ticks of a comb. Other ones may be digits, as in 11.
+    """
+    rules = sorted(pieces.upright, key=lambda rule: rule.at(rule.middle))
+    alike = all(_alike(rules[0], rule, level=[], high=pieces.high) for rule in rules[1:])
+    exact = all(abs(rule.slope) < UPRIGHT for rule in rules)
+    cut = all(rule.first <= 2 or rule.last >= pieces.rows - 2 for rule in rules)
+    gaps = [b.at(b.middle) - a.at(a.middle) for a, b in pairwise(rules)]
+    far = all(gap > FAR * rule.length for gap, rule in zip(gaps, rules, strict=False))
+    return rules if len(rules) > 1 and alike and exact and (cut or far) else []
 
 
 def _comb(uprights: list[Rule], level: list[Rule], *, high: float) -> list[Rule]:

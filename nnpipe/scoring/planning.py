@@ -155,9 +155,7 @@ def _check_kind(old: Command, new: Command) -> None:
     if old.kind is not new.kind:
         digits, numbers = "single digits", "numbers"
         has, gets = (digits, numbers) if old.digits is None else (numbers, digits)
-        raise ScoringError(
-            f"{new.out}: is a table of {has}, which cannot go on as one of {gets}; {ELSEWHERE}"
-        )
+        raise ScoringError(f"{new.out}: holds {has}, so {gets} cannot be added; {ELSEWHERE}")
 
 
 def _read_weights(file: Path, reject_rate: float | None) -> tuple[bytes, Classifier]:

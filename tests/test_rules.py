@@ -129,3 +129,24 @@ def test_upright_strokes_are_ones(count):
     for left in range(50, 50 + 40 * count, 40):
         cv2.line(picture, (left, 30), (left, 95), 0, 5, cv2.LINE_AA)
     assert champion().read(picture, digits="any").label == count * "1"
+
+
+@pytest.mark.parametrize("kind", ["boxes", "boxes apart", "comb", "one long box"])
+@pytest.mark.parametrize("degrees", [0.5, 1, 2, 4])
+def test_an_empty_form_is_no_number_if_it_is_tilted(kind, degrees):
+    form = 255 - 200 * tilted(frames(kind)[0], degrees)
+    for digits in ("any", 6):
+        number = champion().read(form, digits=digits)
+        assert number.status == "rejected" or number.confidence < 0.5
+
+
+def test_a_page_of_dots_takes_little_memory_and_no_number():
+    page = np.full((1000, 1000), 255, np.uint8)
+    page[::8, ::8] = page[1::8, ::8] = page[::8, 1::8] = 0
+    assert champion().read(page, digits="any").status == "rejected"
+
+
+def test_a_strip_of_few_rows_is_rejected():
+    for shape in ((2, 500), (1, 300), (500, 2)):
+        strip = np.random.default_rng(0).integers(0, 255, shape).astype(np.uint8)
+        assert champion().read(strip, digits="any").status == "rejected"

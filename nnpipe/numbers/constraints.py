@@ -155,7 +155,7 @@ def wanted(
         separators: signs of ".,:-" that are kept in the label.
         valid: the only numbers that exist, or a file with one of them per line.
         check: how the check digit is computed: "luhn", "mod11", "mod97", or another module of
-            python-stdnum, such as "ean" or "es.dni".
+            python-stdnum, such as "ean" or "verhoeff".
         between: the least and the largest number, such as "0-100".
 
     Raises:

@@ -48,6 +48,9 @@ MANY, OTHER_MARKS = 40, 0.6
 """Marks on a picture, and the mass of those beside the line, as a share of the line's: more of both
 make a text, a pattern or noise."""
 
+MOST_ON_A_LINE = 300
+"""Marks as high as digits: more of them are no line of one number."""
+
 CROWDED = "like a text, a pattern or noise; expected one number"
 SEVERAL_LINES = "several lines of writing; expected one number"
 
@@ -169,7 +172,8 @@ def _refused(reason: str) -> Line:
 def _without_rules(strength: Pixels) -> Pixels:
     """Remove printed lines: those that cross the picture, then boxes, combs and rules."""
     found = [line._replace(side=0) for line in lines.find(rules.mask(strength))]
-    if found:  # what lies beyond a line stays
+    certain: list[lines.Line] = []
+    if 0 < len(found) < MANY:  # what lies beyond a line stays
         high = _height(lines.remove(strength, found))
         limits = [(TALL if line.vertical else LONG) * high for line in found]
         certain = [
@@ -178,16 +182,21 @@ def _without_rules(strength: Pixels) -> Pixels:
             if line.last - line.first > limit
         ]
         strength = lines.remove(strength, certain) if certain else strength
+    known = [
+        rules.Rule(False, one.start + one.width / 2, *one[2:6])
+        for one in certain
+        if not one.vertical
+    ]
     ink = rules.mask(strength)
     high = _height(strength)
     pieces = rules.straight(ink, high=high)
     # Boxes hide how high the digits are. What is left without any straight piece tells.
     lower = _height(rules.erase(strength, pieces.long))
     if lower < LOWER * high:
-        printed = rules.find(rules.straight(ink, high=lower))
-        if sum(rule.length for rule in printed if not rule.upright) > ENOUGH * lower:
+        printed = rules.find(rules.straight(ink, high=lower), level=known)
+        if sum(r.length for r in [*known, *printed] if not r.upright) > ENOUGH * lower:
             return rules.erase(strength, printed)
-    return rules.erase(strength, rules.find(pieces))
+    return rules.erase(strength, rules.find(pieces, level=known))
 
 
 def _height(strength: Pixels) -> float:
@@ -198,7 +207,7 @@ def _height(strength: Pixels) -> float:
 def _slope(marks: Marks, high: float) -> float:
     """Return the slope of the line of writing: the median over pairs of digits (Theil 1950)."""
     some = marks.like_digits(high) & (marks.width < 2.5 * high)
-    if np.count_nonzero(some) < 3:
+    if not 3 <= np.count_nonzero(some) <= MOST_ON_A_LINE:
         return 0.0
     x, y = marks.left[some] + marks.width[some] / 2, marks.middle[some]
     across, down = np.subtract.outer(x, x), np.subtract.outer(y, y)

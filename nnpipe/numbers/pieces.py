@@ -30,6 +30,9 @@ TALL, NARROW = 0.6, 0.2
 UPRIGHT = 0.08
 """Lean, to the right per height, of what stands upright."""
 
+LOWEST = 3
+"""Rows of a line; fewer hold no digit."""
+
 FREE = 0.1
 """Ink, in pens, that a cut through nothing but paper crosses at most."""
 
@@ -60,6 +63,8 @@ def lattice(line: Line, way: str) -> Lattice | None:
     Returns:
         None if there are no pieces, or too many.
     """
+    if len(line.strength) < LOWEST:
+        return None
     cuts = cut(line)
     n = len(cuts.crossed) - 1
     if n > MANY:

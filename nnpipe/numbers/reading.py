@@ -98,7 +98,9 @@ def read_number(
         second_confidence=round(second.share, 6) if second.label else None,
         reason="; ".join(filter(None, (refusal, prepared.note))),
         digits=() if refusal else tuple(digits),
-        candidates=() if wanted.is_free else tuple(numbers),
+        candidates=()
+        if wanted.is_free
+        else tuple(Found(n.label, round(n.share, 6)) for n in numbers),
         width=width,
         height=height,
     )

@@ -5,7 +5,7 @@ printed lines are longer than strokes, or they continue each other along the who
 run from one such line to another.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -50,8 +50,9 @@ lines of one height; and between the end of a line and the line that it meets.""
 DARKER = 1.4
 """Strength, relative to that of a line, of ink that crosses it."""
 
-MANY = 200
-"""Pieces of straight ink: more of them make a text, a pattern or noise."""
+MANY, MOST = 200, 50
+"""Pieces of straight ink: more of them make a text, a pattern or noise; and how many of the longest
+level ones are looked at."""
 
 TEETH, FAR = 3, 1.3
 """Upright lines of one height that make a comb; and their distance, relative to their length, from
@@ -166,17 +167,23 @@ def _double(part: Pixels, edge: np.ndarray, *, high: float) -> bool:
     return is_even and len(part) < 2 * THICKEST * high and float(part.mean()) < HOLLOW
 
 
-def find(pieces: Pieces) -> list[Rule]:
-    """Find the printed lines among straight pieces."""
+def find(pieces: Pieces, *, level: Sequence[Rule] = ()) -> list[Rule]:
+    """Find the printed lines among straight pieces.
+
+    Args:
+        pieces: those of the picture.
+        level: level lines that are already known.
+    """
     high, uprights = pieces.high, pieces.upright
-    level = _level(pieces)
+    found = _level(pieces)
+    level = [*level, *found]
     sure = [rule for rule in uprights if _is_sure(rule, level, rows=pieces.rows, high=high)]
     sure = sure or _ticks(pieces)
     like = [
         r for r in uprights if sum(_alike(r, other, level=level, high=high) for other in sure) > 1
     ]
-    found = [r for r in uprights if r in sure or r in like]
-    return level + found + _comb(uprights, level, high=high)
+    found += [r for r in uprights if r in sure or r in like]
+    return found + _comb(uprights, level, high=high)
 
 
 def _is_sure(rule: Rule, level: list[Rule], *, rows: int, high: float) -> bool:
@@ -201,13 +208,17 @@ def _ticks(pieces: Pieces) -> list[Rule]:
 
 
 def _comb(uprights: list[Rule], level: list[Rule], *, high: float) -> list[Rule]:
-    """Return the short uprights of one height that stand on a level line, if there are some."""
-    short = [r for r in uprights if r.length < 0.7 * high and any(_ends(r, level, high=high))]
-    return [
-        r
-        for r in short
-        if sum(_alike(r, other, level=level, high=high) for other in short) >= TEETH
-    ]
+    """Return uprights of one height that stand on a level line: short ones, or if all are alike."""
+    standing = [rule for rule in uprights if any(_ends(rule, level, high=high))]
+
+    def teeth(some: list[Rule]) -> list[Rule]:
+        counts = [sum(_alike(a, b, level=level, high=high) for b in some) for a in some]
+        return [rule for rule, count in zip(some, counts, strict=True) if count >= TEETH]
+
+    every = teeth(standing)
+    if len(every) == len(uprights):
+        return every
+    return teeth([rule for rule in standing if rule.length < 0.7 * high])
 
 
 def _level(pieces: Pieces) -> list[Rule]:
@@ -217,9 +228,10 @@ def _level(pieces: Pieces) -> list[Rule]:
     """
     high = pieces.high
     left = [rule for rule in pieces.level if rule.length > SHORTEST * high]
+    left = sorted(left, key=lambda rule: -rule.length)[:MOST]
     found: list[Rule] = []
     while left:
-        longest = max(left, key=lambda rule: rule.length)
+        longest = left[0]
         groups = [_along(left, longest, slope=longest.slope, high=high)]
         for other in left:
             across = other.middle - longest.middle

@@ -30,6 +30,10 @@ from nnpipe.scoring.statistics import Statistics, load_statistics
 LEAST = 1e-6
 """Least probability that a picture shows none of its candidates."""
 
+SEEN = 0.05
+"""Least probability of a number, of the picture alone, that the picture gets: what is left when
+others have the likely ones is no answer."""
+
 UNITS = 1e6
 """Steps of the costs per unit of the logarithm. Costs are whole numbers, so that their sums are
 exact, and the last bits of a probability, which differ between processors, decide nothing."""
@@ -106,7 +110,7 @@ def settle(
     none = max(1 - sum(share for _, share in candidates), LEAST)
     total = none + sum(share for _, share in left)
     (_, share), (second, second_share), *_ = [*left, ("", 0.0), ("", 0.0)]
-    is_read = own != "" and share / total >= threshold
+    is_read = own != "" and share / total >= threshold and share >= SEEN
     if row.status != "ok" and not is_read:
         return row
     reasons = [reason for reason in row.reason.split("; ") if reason not in ("", NOT_POSSIBLE)]

@@ -137,6 +137,8 @@ def _numbers(request: ScoreRequest) -> Wanted | None:
         raise SettingError(
             "valid_once is set without valid, the numbers that exist", advice="valid"
         )
+    if request.valid_once and request.separators:
+        raise SettingError("separators are set with valid_once, which assigns digits alone")
     for name in ("incremental", "retry_errors"):
         if request.valid_once and getattr(request, name):
             raise SettingError(f"valid_once is set with {name}, but needs all pictures at once")

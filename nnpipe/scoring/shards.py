@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # takes OpenCV, which is loaded when it is needed
 BATCH = 1024
 """Rows per batch."""
 
-NUMBERS = 128
+NUMBERS = 16
 """Rows per batch of numbers, whose pictures may have a thousand pieces each."""
 
 GROUP = 32 * 2**20

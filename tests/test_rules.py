@@ -150,3 +150,23 @@ def test_a_strip_of_few_rows_is_rejected():
     for shape in ((2, 500), (1, 300), (500, 2)):
         strip = np.random.default_rng(0).integers(0, 255, shape).astype(np.uint8)
         assert champion().read(strip, digits="any").status == "rejected"
+
+
+@pytest.mark.parametrize("slope", [0, 0.05])
+def test_a_number_crossed_out_is_no_number(small_dataset, slope):
+    """Few of them are read all the same, and hardly any surely."""
+    rng = np.random.default_rng(0)
+    numbers = composed.compose(small_dataset.training, rng, count=100, length=(3, 7), kind="apart")
+    read = []
+    for number in numbers:
+        picture, boxes = number.picture.copy(), number.boxes
+        if np.median(boxes[:, 3] - boxes[:, 1]) < 25:
+            continue
+        middle, left, right = boxes[:, 1::2].mean(), boxes[0, 0] - 4, boxes[-1, 2] + 4
+        ink = int(picture.min() if np.median(picture) > 127 else picture.max())
+        up = slope * (right - left) / 2
+        ends = [(round(x), round(y)) for x, y in ((left, middle + up), (right, middle - up))]
+        cv2.line(picture, *np.array(ends, int).tolist(), ink, 3, cv2.LINE_AA)
+        read.append(champion().read(picture, digits="any"))
+    assert np.mean([one.status == "ok" for one in read]) < 0.3
+    assert np.mean([one.status == "ok" and one.confidence > 0.5 for one in read]) < 0.1

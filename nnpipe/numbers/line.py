@@ -51,6 +51,11 @@ make a text, a pattern or noise."""
 MOST_ON_A_LINE = 300
 """Marks as high as digits: more of them are no line of one number."""
 
+THROUGH, ACROSS = 0.2, 0.7
+"""Distance of a line that crosses a number out from the middle of the digits, in their heights; and
+its length, as a share of the number's."""
+
+CROSSED_OUT = "crossed out"
 CROWDED = "like a text, a pattern or noise; expected one number"
 SEVERAL_LINES = "several lines of writing; expected one number"
 
@@ -144,7 +149,7 @@ def find(levels: Pixels, *, light: bool, even: bool, printed: bool, small: bool)
         ink = paper.ink(levels, light=light, even=even)
         if ink is None:
             return _refused(NOTHING)
-        strength = _without_rules(ink) if printed else ink
+        strength, level = _without_rules(ink) if printed else (ink, [])
         ruled |= strength is not ink
         marks = Marks.of(strength)
         if not len(marks.mass):
@@ -157,6 +162,8 @@ def find(levels: Pixels, *, light: bool, even: bool, printed: bool, small: bool)
         how = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
         matrix = np.diag([size[0] / levels.shape[1], size[1] / levels.shape[0], 1]) @ matrix
         levels = cv2.resize(levels, size, interpolation=how)
+    if _is_crossed_out(marks, level, high=high):
+        return _refused(CROSSED_OUT)._replace(ruled=True)
     slope = _slope(marks, high)
     if abs(slope) > STEEP:
         strength, turned = _sheared(strength, down=-slope)
@@ -169,8 +176,12 @@ def _refused(reason: str) -> Line:
     return Line(np.zeros((HEIGHT, HEIGHT), np.uint8), 0, HEIGHT, np.eye(3), refusal=reason)
 
 
-def _without_rules(strength: Pixels) -> Pixels:
-    """Remove printed lines: those that cross the picture, then boxes, combs and rules."""
+def _without_rules(strength: Pixels) -> tuple[Pixels, list[rules.Rule]]:
+    """Remove printed lines: those that cross the picture, then boxes, combs and rules.
+
+    Returns:
+        What is left, and the level ones of the lines.
+    """
     found = [line._replace(side=0) for line in lines.find(rules.mask(strength))]
     certain: list[lines.Line] = []
     if 0 < len(found) < MANY:  # what lies beyond a line stays
@@ -192,11 +203,27 @@ def _without_rules(strength: Pixels) -> Pixels:
     pieces = rules.straight(ink, high=high)
     # Boxes hide how high the digits are. What is left without any straight piece tells.
     lower = _height(rules.erase(strength, pieces.long))
+    printed = rules.find(pieces, level=known)
     if lower < LOWER * high:
-        printed = rules.find(rules.straight(ink, high=lower), level=known)
-        if sum(r.length for r in [*known, *printed] if not r.upright) > ENOUGH * lower:
-            return rules.erase(strength, printed)
-    return rules.erase(strength, rules.find(pieces, level=known))
+        some = rules.find(rules.straight(ink, high=lower), level=known)
+        if sum(r.length for r in [*known, *some] if not r.upright) > ENOUGH * lower:
+            printed = some
+    level = known + [rule for rule in printed if not rule.upright]
+    return rules.erase(strength, printed), level
+
+
+def _is_crossed_out(marks: Marks, level: list[rules.Rule], *, high: float) -> bool:
+    """Return True if a line runs through the middle of the digits, from the first to the last."""
+    digits = marks.like_digits(high)
+    if not digits.any():
+        return False
+    middle = np.average(marks.middle[digits], weights=marks.mass[digits])
+    left, right = marks.left[digits].min(), (marks.left + marks.width)[digits].max()
+    return any(
+        abs(rule.at((left + right) / 2) - middle) < THROUGH * high
+        and min(rule.last, right) - max(rule.first, left) > ACROSS * (right - left)
+        for rule in level
+    )
 
 
 def _height(strength: Pixels) -> float:

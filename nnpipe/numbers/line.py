@@ -25,9 +25,6 @@ TURNS, NEAR = 3, 1.25
 LARGEST = 2000
 """Pixels: the longer side of a picture that is scaled up."""
 
-LONG, TALL = 1.8, 1.4
-"""Lengths, in heights of the digits, from which a level or an upright line is no stroke."""
-
 LOWER, ENOUGH = 0.85, 3.5
 """Without boxes, digits are lower than this share of what they seemed to be; and the boxes' level
 lines are longer together than this many heights."""
@@ -186,7 +183,7 @@ def _without_rules(strength: Pixels) -> tuple[Pixels, list[rules.Rule]]:
     certain: list[lines.Line] = []
     if 0 < len(found) < MANY:  # what lies beyond a line stays
         high = _height(lines.remove(strength, found))
-        limits = [(TALL if line.vertical else LONG) * high for line in found]
+        limits = [(rules.TALL if line.vertical else rules.LONG) * high for line in found]
         certain = [
             line
             for line, limit in zip(found, limits, strict=True)

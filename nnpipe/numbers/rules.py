@@ -48,7 +48,7 @@ NEAR, CLOSE, REACH = 0.04, 0.1, 0.2
 lines of one height; and between the end of a line and the line that it meets."""
 
 DARKER = 1.4
-"""Strength, relative to that of a line, of ink that crosses it."""
+"""How many times as dark as a line ink must be to stay where it crosses the line."""
 
 MANY, MOST = 200, 50
 """Pieces of straight ink: more of them make a text, a pattern or noise; and how many of the longest

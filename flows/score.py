@@ -177,6 +177,8 @@ def score(
     valid_once: bool = False,
     check: str | None = None,
     between: str | None = None,
+    form: Path | None = None,
+    wide: bool = False,
     reject_rate: float | None = None,
     workers: int | None = None,
     incremental: bool = False,
@@ -187,7 +189,7 @@ def score(
     runner: Runner = "threads",
     dask_address: str | None = None,
 ) -> Summary:
-    """Read every picture of a folder or another source, and write one row per file."""
+    """Read every page of a folder or another source, and write one row per page, or per field."""
     request = ScoreRequest.pick(locals())
     summary = score_source(request, runner=runner, dask_address=dask_address)
     if summary.drift and summary.drift.past:

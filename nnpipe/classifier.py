@@ -13,6 +13,7 @@ from PIL import Image
 from nnpipe import calibration, drift
 from nnpipe.errors import NnpipeError, WeightsError
 from nnpipe.network import Layer, Network, softmax
+from nnpipe.pages import Page
 from nnpipe.places import in_one_line
 from nnpipe.preprocess import (
     PREPROCESSING_VERSION,
@@ -126,8 +127,8 @@ class Classifier:
         """Read one picture, in this process, without a limit of time or memory.
 
         Args:
-            picture: a path, the bytes of a file, a file open in the mode ``"rb"``, a Pillow image,
-                or an array of shape (h, w), or of shape (h, w, 3 or 4) and type uint8.
+            picture: a path, the bytes of a file, a file open in the mode ``"rb"``, a `pages.Page`, a
+                Pillow image, or an array of shape (h, w), or of shape (h, w, 3 or 4) and type uint8.
             digits: how many digits its number has: "any", 4, or "2-6". By default one digit is
                 expected, and a picture of several is rejected.
             constraints: what numbers are possible: ``valid``, ``check`` and ``between``; and the
@@ -152,9 +153,16 @@ class Classifier:
         return self.read_numbers([one.result for one in timed], numbers)[0]
 
     def read_numbers(
-        self, prepared: Sequence["PreparedNumber | NnpipeError"], wanted: "Wanted"
+        self,
+        prepared: Sequence["PreparedNumber | NnpipeError"],
+        wanted: "Wanted",
+        *,
+        keep: bool = False,
     ) -> list["Number"]:
-        """Read what `numbers.ways.prepare` returned or raised for each picture, in their order."""
+        """Read what `numbers.ways.prepare` returned or raised for each picture, in their order.
+
+        With ``keep``, numbers without constraints have their candidates as well.
+        """
         from nnpipe.numbers.reading import Number, read_number
 
         pixels = [
@@ -171,7 +179,7 @@ class Classifier:
             if isinstance(p, NnpipeError):
                 numbers.append(Number("error", reason=in_one_line(p)))
                 continue
-            number = read_number(p, [next(parts) for _ in p.lattices], wanted=wanted)
+            number = read_number(p, [next(parts) for _ in p.lattices], wanted=wanted, keep=keep)
             if p.alone and len(number.label or "") == 1:
                 (alone,) = self.read_prepared([p.alone])
                 number = _confirmed(number, alone)
@@ -290,7 +298,8 @@ def _check_type(picture: Picture) -> Picture:
     Raises:
         TypeError: it is not.
     """
-    if not isinstance(picture, (str, Path, bytes, bytearray, Image.Image, np.ndarray)):
+    kinds = str, Path, bytes, bytearray, Page, Image.Image, np.ndarray
+    if not isinstance(picture, kinds):
         if not hasattr(picture, "read"):
             raise TypeError(
                 f"an object of the type {type(picture).__name__} is no picture; expected a path, "

@@ -9,13 +9,16 @@ files were rejected or could not be read; 130 interrupted.
 import io
 import json
 import logging
+import re
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict
-from functools import partial
+from functools import lru_cache, partial
+from itertools import islice, tee
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -24,10 +27,12 @@ from nnpipe.classifier import Classifier, Reading
 from nnpipe.errors import NnpipeError, PictureError, PromotionError, needs
 from nnpipe.files import replacing
 from nnpipe.hints import HINTS, REASONS
+from nnpipe.kinds import FIRST, kind_of
 from nnpipe.numbers.constraints import Wanted, wanted
 from nnpipe.options import as_command
+from nnpipe.pages import Page, count
 from nnpipe.places import encode_path, in_one_line, printable, printable_name
-from nnpipe.preprocess import SECONDS, Picture, prepare, read_file
+from nnpipe.preprocess import SECONDS, attempt, prepare, read_file
 from nnpipe.processes import Function, over
 from nnpipe.progress import bar, rate
 
@@ -106,16 +111,20 @@ def predict(
 ) -> None:
     """Read the digit in each picture, or the number if --digits is given.
 
-    A picture may be a photo, a scan or a drawing, dark on light or light on dark. If it shows no
-    digit, or, without --digits, more than one, it is rejected. A picture that takes more than 30
-    seconds or 2 GiB is an error, and the next ones are read. Exits with 3 if some pictures were
-    rejected or unreadable, with 1 if none could be read.
+    A picture may be a photo, a scan or a drawing, dark on light or light on dark. All pages of a
+    PDF or a TIFF are read; scan.pdf#3 is the third page. If a page shows no digit, or, without
+    --digits, more than one, it is rejected. A page that takes more than 30 seconds or 2 GiB is an
+    error, and the next ones are read. Exits with 3 if some pages were rejected or unreadable, with
+    1 if none could be read.
     """
-    if explain and (len(pictures) > 1 or explain.suffix.lower() != ".png"):
-        why = "needs the name of a .png file, and exactly one picture"
-        raise typer.BadParameter(why, param_hint="--explain")
-    if explain and explain.exists() and explain.samefile(pictures[0]):
-        raise typer.BadParameter("would overwrite the picture", param_hint="--explain")
+    shown = _shown(pictures)
+    if explain:
+        shown = iter(all_shown := list(islice(shown, 2)))
+        if len(all_shown) > 1 or explain.suffix.lower() != ".png":
+            why = "needs the name of a .png file, and exactly one picture, or page (scan.pdf#1)"
+            raise typer.BadParameter(why, param_hint="--explain")
+        if explain.exists() and explain.samefile(all_shown[0].path):
+            raise typer.BadParameter("would overwrite the picture", param_hint="--explain")
     if options := numbers.options():
         for flag, is_set in (
             ("--top-k", top_k != 10),
@@ -126,7 +135,7 @@ def predict(
             if is_set:
                 raise typer.BadParameter("is not for numbers; leave it out", param_hint=flag)
         classifier = Classifier.load(weights)
-        _predict_numbers(pictures, wanted(**options), classifier=classifier, as_json=as_json)
+        _predict_numbers(shown, wanted(**options), classifier=classifier, as_json=as_json)
         return
     classifier = Classifier.load(weights, reject_rate)
     function: Function = prepare
@@ -135,47 +144,45 @@ def predict(
         from nnpipe.explain import draw_stages
     statuses = []
 
-    results = over(function, map(_picture, pictures), seconds=SECONDS, fork=True)
-    for name, prepared in zip(pictures, results, strict=True):
-        stages = None
+    for page, prepared in _each(shown, function):
+        name, stages = printable_name(page.name), None
         if explain and not isinstance(prepared, NnpipeError):
             stages, prepared = prepared, prepared.prepared
         (reading,) = classifier.read_prepared([prepared])
         statuses.append(reading.status)
         if as_json:
-            print(json.dumps(_as_json(name, reading, top_k=top_k, show_input=show_input)))
+            print(json.dumps(_as_json(page, reading, top_k=top_k, show_input=show_input)))
         elif reading.status == "error":
-            _say(f"nnpipe: {printable_name(name)}: {_with_hint(prepared)}")
+            _say(f"nnpipe: {name}: {_with_hint(prepared)}")
         else:
-            print(_as_text(printable_name(name), reading, top_k=top_k))
+            print(_as_text(name, reading, top_k=top_k))
             if show_input and reading.pixels is not None:
                 print(_as_blocks(reading.pixels))
         if explain and stages:
             with replacing(explain) as stream:
                 stream.write(draw_stages(stages, *classifier.judge([prepared])))
-            _say(f"{explain}: {printable_name(name)}, and how it was understood")
+            _say(f"{explain}: {name}, and how it was understood")
     _exit(statuses)
 
 
 def _predict_numbers(
-    pictures: list[str], looked_for: Wanted, *, classifier: Classifier, as_json: bool
+    shown: "Iterator[_Shown]", looked_for: Wanted, *, classifier: Classifier, as_json: bool
 ) -> None:
-    """Read the number in each picture."""
+    """Read the number on each page."""
     from nnpipe.numbers import ways
 
-    cut = partial(ways.prepare_many, separators=bool(looked_for.separators))
     statuses = []
-    results = over(cut, ([_picture(name)] for name in pictures), seconds=SECONDS, fork=True)
-    for name, result in zip(pictures, results, strict=True):
-        prepared = result if isinstance(result, NnpipeError) else result[0].result
+    cut = partial(ways.prepare, separators=bool(looked_for.separators))
+    for page, prepared in _each(shown, partial(attempt, cut)):
+        name = printable_name(page.name)
         (number,) = classifier.read_numbers([prepared], looked_for)
         statuses.append(number.status)
         if as_json:
-            print(json.dumps({"path": name, **number.shown}))
+            print(json.dumps({"path": page.path, "page": page.number, **number.shown}))
         elif number.status == "error":
-            _say(f"nnpipe: {printable_name(name)}: {_with_hint(prepared)}")
+            _say(f"nnpipe: {name}: {_with_hint(prepared)}")
         else:
-            print(_number_as_text(printable_name(name), number))
+            print(_number_as_text(name, number))
     _exit(statuses)
 
 
@@ -187,8 +194,62 @@ def _exit(statuses: Sequence[str]) -> None:
         raise typer.Exit(INCOMPLETE)
 
 
-def _picture(name: str) -> Picture | PictureError:
-    """What a child process prepares: a file, or the bytes of anything else."""
+class _Shown(NamedTuple):
+    """A page that is named on the command line."""
+
+    name: str  # in answers
+    path: str
+    number: int
+    source: Path | bytes | PictureError  # a file, or what was read from anything else
+
+
+def _shown(names: Iterable[str]) -> Iterator[_Shown]:
+    """Yield the pages that are named, and each page of a file that is named."""
+    for name in names:
+        match = re.fullmatch(r"(.+)#(\d{1,9})", name, re.DOTALL)
+        if match and not Path(name).exists():
+            yield _Shown(name, match[1], int(match[2]), _source(match[1]))
+            continue
+        source, pages = _source(name), 1
+        if kind_of(_start(source)) in ("PDF", "TIFF"):
+            (counted,) = over(_count, [source], seconds=SECONDS, fork=True)
+            pages = counted if isinstance(counted, int) else 1  # whose error says why
+        for number in range(1, pages + 1):
+            yield _Shown(f"{name}#{number}" if pages > 1 else name, name, number, source)
+
+
+def _start(source: Path | bytes | PictureError) -> bytes:
+    """Return the first bytes of a file, or none if it cannot be read."""
+    if isinstance(source, Path):
+        with suppress(OSError), source.open("rb") as stream:
+            return stream.read(FIRST)
+    return source if isinstance(source, bytes) else b""
+
+
+def _each(shown: Iterator[_Shown], function: Function) -> Iterator[tuple[_Shown, Any]]:
+    """Call a function with each page, in a child process that has limits; see `processes.over`."""
+    shown, again = tee(shown)
+    results = over(partial(_on_page, function), again, seconds=SECONDS, fork=True)
+    return zip(shown, results, strict=True)
+
+
+def _on_page(function: Function, shown: _Shown) -> Any:
+    return function(Page(_content(shown.source), shown.number))
+
+
+def _count(source: Path | bytes) -> int:
+    return count(_content(source))
+
+
+@lru_cache(maxsize=1)  # the pages of a file are read one after the other
+def _content(source: Path | bytes | PictureError) -> bytes:
+    if isinstance(source, PictureError):
+        raise source
+    return read_file(source) if isinstance(source, Path) else source
+
+
+def _source(name: str) -> Path | bytes | PictureError:
+    """What a child process reads: a file, or the bytes of anything else."""
     if name == "-" and sys.stdin is None:
         raise PictureError("stdin is closed; pipe a picture into nnpipe, or name a file")
     if name == "-":
@@ -207,13 +268,13 @@ def _most_likely(reading: Reading, top_k: int) -> list[tuple[int, float]]:
     return sorted(shares, key=lambda pair: -pair[1])[:top_k]
 
 
-def _as_json(name: str, reading: Reading, *, top_k: int, show_input: bool) -> dict[str, Any]:
+def _as_json(page: _Shown, reading: Reading, *, top_k: int, show_input: bool) -> dict[str, Any]:
     fields = dict(vars(reading))
     pixels = fields.pop("pixels")
     fields["probabilities"] = {str(digit): share for digit, share in _most_likely(reading, top_k)}
     if show_input:
         fields["pixels"] = None if pixels is None else pixels.tolist()
-    return {"path": name, **fields}
+    return {"path": page.path, "page": page.number, **fields}
 
 
 def _as_text(name: str, reading: Reading, *, top_k: int) -> str:

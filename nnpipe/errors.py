@@ -65,6 +65,10 @@ class ScoringError(NnpipeError):
     """A source that cannot be scored, or an output that cannot be used."""
 
 
+class FormError(NnpipeError):
+    """A form whose description is wrong, or whose reference cannot be used."""
+
+
 class LostError(ScoringError):
     """A source that went away, or whose files did, after they were listed."""
 

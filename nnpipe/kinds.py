@@ -15,7 +15,7 @@ SIGNATURES = {
     "ICO": rb"\0\0\x01\0[^\0]\0",
     "HEIC": rb".{4}ftyp(?:he[iv]|mif1|msf1)",
     "JPEG XL": rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n",
-    "PDF": rb"\s*%PDF",
+    "PDF": rb"(?:\xef\xbb\xbf)?\s*%PDF",
     "PostScript": rb"%!PS|\xc5\xd0\xd3\xc6",
     "SVG": rb"(?:\xef\xbb\xbf)?\s*(?:<[?!][^>]*>\s*)*<svg",
     "PSD": rb"8BPS",

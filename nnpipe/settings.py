@@ -87,6 +87,9 @@ PARAMETERS = {
     "folder": Parameter(
         "Folder of pictures to measure on, FOLDER/<digit>/<picture>.", "the test digits"
     ),
+    "form": Parameter(
+        "Form (.toml) whose fields are read on every page: one row per field.", "none"
+    ),
     "force": Parameter("Run even if there is a result for the same inputs."),
     "host": Parameter("Address to listen on."),
     "incremental": Parameter("Score only new and changed files; keep the rows of all others."),
@@ -109,7 +112,8 @@ PARAMETERS = {
     "evaluate.out": Parameter("Folder of the report.", "reports/<run>"),
     "export.out": Parameter("Weights file to write.", "model_weights.npz in the run"),
     "score.out": Parameter(
-        "Output: .csv, .jsonl, .parquet, or a folder for Parquet parts; path or URL.", kind="option"
+        "Output: .csv, .jsonl, .parquet, .xlsx, or a folder for Parquet parts; path or URL.",
+        kind="option",
     ),
     "after_promotion.out": Parameter("Folder of the report and the scores."),
     "pictures": Parameter("Picture files; - reads stdin.", metavar="PICTURE..."),
@@ -146,7 +150,7 @@ PARAMETERS = {
     ),
     "show_input": Parameter("Show the 28×28 pixels that the network sees."),
     "source": Parameter(
-        "Folder, pattern, list of paths (- reads one from stdin), .zip, .tar, or URL."
+        "Folder, pattern, PDF or picture, list of paths (- reads one from stdin), .zip, .tar, URL."
     ),
     "top_k": Parameter("Show only the most likely digits.", None, 1, 10),
     "valid": Parameter(
@@ -160,6 +164,7 @@ PARAMETERS = {
     "weights_dir": Parameter(
         "Folder of the champion, with runs/ and former/ below it.", "weights, in the repository"
     ),
+    "wide": Parameter("With form: write a table with one row per page as well, OUT.wide.csv."),
     "workers": Parameter("Processes.", "one per core", 1),
 }
 """Parameters by name. Where one command's differs, its key is ``command.name``."""
@@ -322,7 +327,7 @@ class NumberRequest(Request):
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreRequest(Request):
-    """Read the pictures of a source and write one row for each file."""
+    """Read the pictures of a source and write one row for each page, or for each field."""
 
     source: str
     out: str
@@ -332,6 +337,8 @@ class ScoreRequest(Request):
     valid_once: bool = False
     check: str | None = None
     between: str | None = None
+    form: Path | None = None
+    wide: bool = False
     weights: Path | None = None
     reject_rate: float | None = None
     workers: int | None = None

@@ -16,6 +16,7 @@ from nnpipe.classifier import Reading
 from nnpipe.errors import ScoringError, SettingError
 from nnpipe.numbers.reading import Digit, Number
 from nnpipe.scoring import NumberRow, Row, local, planning, read_rows, rows, shards
+from nnpipe.scoring.entries import Entry
 from nnpipe.scoring.plan import VALID
 from nnpipe.scoring.rows import to_row
 from nnpipe.scoring.shards import score_shard
@@ -25,7 +26,10 @@ from .make_samples import encoded, picture
 from .scoring import large_numbers, open_plan, score
 from .test_scoring import OUTPUTS, content
 
-COLUMNS = "path,status,label,confidence,second,second_confidence,reason,width,height,sha256,digits"
+COLUMNS = (
+    "path,page,field,status,label,confidence,second,second_confidence,reason,width,height,sha256,"
+    "digits"
+)
 
 
 @pytest.fixture
@@ -57,7 +61,7 @@ def score_here(source, out, **options):
     """Score without worker processes."""
     with open_plan(source, out, **options) as plan:
         for shard in plan.undone():
-            score_shard(plan, shard, classifier=plan.classifier(), wanted=plan.wanted())
+            score_shard(plan, shard)
         return finish(plan, rows=plan.files, seconds=1)
 
 
@@ -111,22 +115,22 @@ def test_separators_stay_in_the_label(tmp_path):
 
 ROWS = [
     to_row(
-        "=1.png",
+        Entry("=1.png"),
         Number("ok", "007", 0.9, "07", 0.05, "", 30, 20, (Digit(0, 0.9, 1.0, 2.5, 3.0, 4.0),) * 3),
         digest="0" * 64,
         run="r",
         model="m",
     ),
-    to_row("b.png", Number("ok", "12,50", 0.8, "1250", 0.1, "a note", 30, 20), digest=None),
-    to_row("c.png", Number("rejected", None, 0.1, "1", 0.1, "@x", 30, 20), digest=None),
-    to_row("d.png", Number("error", reason="no picture"), digest=None)._replace(gone=True),
+    to_row(Entry("b.png"), Number("ok", "12,50", 0.8, "1250", 0.1, "a note", 30, 20), digest=None),
+    to_row(Entry("c.png"), Number("rejected", None, 0.1, "1", 0.1, "@x", 30, 20), digest=None),
+    to_row(Entry("d.png"), Number("error", reason="no picture"), digest=None)._replace(gone=True),
 ]
 
 
 @pytest.mark.parametrize("out", OUTPUTS)
 @pytest.mark.parametrize("origin", [False, True])
 def test_rows_of_numbers_come_back_from_every_format(tmp_path, out, origin):
-    form = rows.form(
+    form = rows.format_of(
         Path(out), kind=NumberRow, origin=origin, escape_formulas=origin and out == "out.csv"
     )
     part, whole = io.BytesIO(), io.BytesIO()
@@ -139,7 +143,7 @@ def test_rows_of_numbers_come_back_from_every_format(tmp_path, out, origin):
 
 def test_numbers_are_text_in_every_format(tmp_path):
     for out in OUTPUTS[:3]:
-        form = rows.form(Path(out), kind=NumberRow)
+        form = rows.format_of(Path(out), kind=NumberRow)
         part = io.BytesIO()
         form.write(part, [ROWS])
         with open(tmp_path / out, "wb") as stream:
@@ -160,8 +164,8 @@ def test_numbers_are_text_in_every_format(tmp_path):
 
 def test_single_digits_stay_integers():
     part = io.BytesIO()
-    form = rows.form(Path("x.parquet"), origin=True)
-    row = to_row("a", Reading("ok", 7, 0.9, (0.1,) * 10, "", 3, 4), digest=None)
+    form = rows.format_of(Path("x.parquet"), origin=True)
+    row = to_row(Entry("a"), Reading("ok", 7, 0.9, (0.1,) * 10, "", 3, 4), digest=None)
     form.write(part, [[row]])
     assert str(pyarrow.parquet.read_schema(part).field("label").type) == "int8"
     part.seek(0)
@@ -183,7 +187,7 @@ def test_interruptions_and_workers_do_not_change_a_byte(
     with open_plan(folder, tmp_path / out, **options) as plan:
         assert len(plan.undone()) > 2
         for shard in plan.undone()[1:3]:
-            score_shard(plan, shard, classifier=plan.classifier(), wanted=plan.wanted())
+            score_shard(plan, shard)
     with open_plan(folder, tmp_path / out, **options) as again:
         assert again.id == plan.id
         assert len(again.undone()) == len(plan.shards) - 2
@@ -221,7 +225,7 @@ def test_a_plan_keeps_the_list(folder, tmp_path, lists, small_shards):
         numbers = lists[0].read_text().split()
         lists[0].unlink()
         assert plan.wanted().valid.numbers == sorted(set(numbers))
-        score_shard(plan, 0, classifier=plan.classifier(), wanted=plan.wanted())
+        score_shard(plan, 0)
     lists[0].write_text("\n".join(reversed(numbers)))
     with open_plan(folder, tmp_path / "out.csv", **options) as again:
         assert again.id == plan.id
@@ -248,7 +252,7 @@ def test_other_numbers_are_another_command(
     Path("list.txt").write_text("12\n")
     new = {"digits": "any", **change}
     with open_plan(folder, "plain.csv", digits="any") as plan:
-        score_shard(plan, 0, classifier=plan.classifier(), wanted=plan.wanted())
+        score_shard(plan, 0)
     with open_plan(folder, "plain.csv", **new) as other:
         assert other.id != plan.id
         assert len(other.undone()) == len(other.shards)
@@ -353,7 +357,7 @@ def test_a_new_table_may_have_another_kind(folder, tmp_path):
     """A run that continues nothing replaces the table, as with other weights."""
     out = tmp_path / "out.csv"
     with open_plan(folder, out, incremental=True) as plan:  # is interrupted after its only shard
-        score_shard(plan, 0, classifier=plan.classifier())
+        score_shard(plan, 0)
     (folder / "blank.png").unlink()
     assert score_here(folder, out, digits="any", incremental=True).gone == 0
     assert {type(row) for row in read_rows(out)} == {NumberRow}

@@ -410,7 +410,7 @@ def test_the_teams_deployments_are_those_of_one_machine():
     assert [{key: d.get(key) for key in same} for d in one] == [
         {key: d.get(key) for key in same} for d in team
     ]
-    paths = {"source", "weights", "out", "weights_dir", "data_dir", "reports_dir"}
+    paths = {"source", "form", "weights", "out", "weights_dir", "data_dir", "reports_dir"}
     for ours, theirs in zip(one, team, strict=True):
         ours, theirs = (d.get("parameters", {}) for d in (ours, theirs))
         assert {n: ours[n] for n in ours.keys() - paths} == {

@@ -44,13 +44,14 @@ def site(tmp_path_factory, mnist_files):
 def test_all_deployments_are_there_with_their_schedules(site):
     found = {d["name"]: d for d in site.ask("deployments/filter", limit=20)}
     assert set(found) == {
-        *("weekly", "weekly-again", "inbox", "ad-hoc", "nightly", "promoted", "champion")
+        *("weekly", "weekly-again", "inbox", "ad-hoc", "forms", "nightly", "promoted", "champion")
     }
     assert all(d["enforce_parameter_schema"] and d["tags"] == ["nnpipe"] for d in found.values())
     assert found["weekly"]["parameters"]["dataset"] == "mnist"
     assert found["weekly"]["parameters"] == found["weekly-again"]["parameters"]
     assert found["weekly"]["schedules"][0]["schedule"]["timezone"] == "Europe/Berlin"
     assert found["weekly-again"]["schedules"] == found["ad-hoc"]["schedules"] == []
+    assert not found["forms"]["schedules"][0]["active"]
     assert found["inbox"]["global_concurrency_limit"]["limit"] == 1
     assert found["inbox"]["concurrency_options"]["collision_strategy"] == "CANCEL_NEW"
 
@@ -62,9 +63,9 @@ def test_a_scheduled_run_completes_by_itself(site):
     (run, *_) = until("a scheduled run", scheduled, 180)
     assert run["name"] == "score-inbox"
     rows = (site.folder / "reports" / "inbox.csv").read_text().splitlines()
-    assert [row.split(",")[:3] for row in rows[1:]] == [
-        ["3-dark-on-light.png", "ok", "3"],
-        ["6-photo.jpg", "ok", "6"],
+    assert [row.split(",")[:5] for row in rows[1:]] == [
+        ["3-dark-on-light.png", "1", "", "ok", "3"],
+        ["6-photo.jpg", "1", "", "ok", "6"],
     ]
 
 

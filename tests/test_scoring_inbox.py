@@ -16,7 +16,7 @@ from nnpipe.errors import LostError, ScoringError, SettingError, WeightsError
 from nnpipe.scoring import local, outputs, planning, read_rows
 from nnpipe.scoring.entries import DROPPED, MOST_LOST, WAITING
 from nnpipe.scoring.plan import load_plan
-from nnpipe.scoring.rows import COLUMNS, Row
+from nnpipe.scoring.rows import COLUMNS, LAST, Row
 from nnpipe.scoring.shards import score_shard
 from nnpipe.scoring.summary import finish, summary_file
 
@@ -79,7 +79,7 @@ def test_an_empty_inbox_is_a_table_without_rows_and_fills_up_later(tmp_path, fol
         assert summary.lines()[0].startswith("0 rows (0 new), ")
         assert list(read_rows(target)) == []
     if out != "out.jsonl":  # which has no header
-        assert list(frame(target).columns) == list(Row._fields)
+        assert list(frame(target).columns) == list(Row._fields[:-1])
     shutil.copytree(folder, inbox, dirs_exist_ok=True)
     assert score(inbox, target, incremental=True).scored == 7
     shutil.rmtree(inbox)
@@ -133,7 +133,7 @@ def test_rows_of_files_that_are_gone_stay_until_they_are_pruned(
             assert row._replace(gone=False) == before[path]
         assert gone(target) == ["b.png", "sub/blank.png", "sub/cut.png", "sub/deep/c.PNG"]
     found = frame(target)
-    assert list(found.columns) == list(Row._fields)
+    assert list(found.columns) == list(Row._fields[:-1])
     assert found["gone"].dtype == bool
     assert list(found["path"][found["gone"]]) == gone(target)
     summary = scan(folder, target, prune=True)
@@ -157,7 +157,7 @@ def test_duckdb_reads_the_same_columns(tmp_path, folder):
     }.items():
         found = read(f"{tmp_path}/{out}").order("path")
         columns = dict(zip(found.columns, zip(*found.fetchall(), strict=True), strict=True))
-        assert list(columns) == list(Row._fields)
+        assert list(columns) == list(Row._fields[:-1])
         assert str(found.types[-1]) == "BOOLEAN"
         assert columns["gone"] == tuple(path == "b.png" for path in ALL)
         assert set(columns["model"]) == {sha256(champion())}
@@ -305,7 +305,7 @@ def test_tables_of_other_runs_have_no_such_columns(tmp_path, folder, out):
     summary = score_here(folder, tmp_path / out)
     assert summary.run
     assert list(frame(tmp_path / out).columns) == list(COLUMNS)
-    assert {row[18:] for row in read_rows(tmp_path / out)} == {(None, None, False)}
+    assert {row[-LAST:] for row in read_rows(tmp_path / out)} == {(None, None, False, None)}
 
 
 @pytest.mark.parametrize("out", OUTPUTS)
@@ -323,7 +323,7 @@ def test_a_run_that_is_resumed_keeps_its_id_and_writes_the_same_bytes(
     scan(folder, tmp_path / "whole" / out)
     with open_plan(folder, tmp_path / "killed" / out, incremental=True) as begun:
         for shard in begun.undone()[1:4]:
-            score_shard(begun, shard, classifier=begun.classifier())
+            score_shard(begun, shard)
     monkeypatch.setattr(planning.secrets, "token_hex", lambda n: "ffffffff")
     monkeypatch.setattr(planning.time, "strftime", lambda *args: "20301129T184022Z")
     summary = score(folder, tmp_path / "killed" / out, incremental=True)
@@ -337,7 +337,7 @@ def leave_as_version_1(source, out, **options):
     with open_plan(source, out, incremental=True, **options) as found:
         old = replace(found, run="")
         for shard in old.undone():
-            score_shard(old, shard, classifier=old.classifier())
+            score_shard(old, shard)
         finish(old, rows=old.files, seconds=1)
     content = json.loads(summary_file(out).read_text())
     for name in ("run", "model", "kept", "gone"):
@@ -346,7 +346,8 @@ def leave_as_version_1(source, out, **options):
     summary_file(out).write_text(json.dumps(content))
     plan = out.with_name(f"{out.name}.nnpipe") / "plan.json"
     content = json.loads(plan.read_text())
-    del content["run"], content["command"]["prune"]
+    for name in ("run", "row_counts", "fields"):
+        del content[name]
     plan.write_text(json.dumps(content))
     assert list(frame(out).columns) == list(COLUMNS)
 
@@ -358,39 +359,32 @@ def test_a_table_of_version_1_is_taken_over(tmp_path, folder, weights_file, out,
     (folder / "b.png").unlink()
     (folder / "new.png").write_bytes(encoded(picture(8), "PNG"))
     assert score_here(folder, target, retry_errors=True, weights=weights_file).scored == 3
-    retried = {"empty", "notes.txt", "sub/cut.png"}
-    assert {row.path for row in read_rows(target) if row.run} == retried
     summary = scan(folder, target, weights=weights_file)
-    assert (summary.scored, summary.kept, summary.gone) == (1, 6, 1)
+    assert (summary.scored, summary.kept, summary.gone) == (7, 0, 1)  # its records had no pages
     rows = table(target)
     assert {row.model for row in rows.values()} == {sha256(weights_file)}
-    assert {path for path, row in rows.items() if row.run} == retried | {"new.png"}
     assert gone(target) == ["b.png"]
     assert scan(folder, target).scored == 7
     row = table(target)["b.png"]
     assert (row.run, row.model, row.gone) == (None, sha256(weights_file), True)
 
 
-def test_an_interrupted_run_of_version_1_is_resumed(tmp_path, folder, small_shards):
+def test_an_interrupted_run_of_version_1_begins_anew(tmp_path, folder, small_shards):
     out = tmp_path / "out.csv"
     with open_plan(folder, out, incremental=True) as begun:
         old = replace(begun, run="")
         old.save()
-        score_shard(old, 0, classifier=old.classifier())
+        score_shard(old, 0)
     plan = out.with_name("out.csv.nnpipe") / "plan.json"
     written = json.loads(plan.read_text())
-    del written["run"], written["command"]["prune"]
+    for name in ("run", "row_counts", "fields"):
+        del written[name]
     plan.write_text(json.dumps(written))
-    statistics = old.statistics(0)
-    written = json.loads(statistics.read_text())
-    del written["gone"]
-    statistics.write_text(json.dumps(written))
     with open_plan(folder, out, incremental=True) as again:
-        assert (again.id, again.undone()) == (begun.id, [1, 2, 3])
+        assert (again.id == begun.id, again.undone()) == (False, [0, 1, 2, 3])
     assert scan(folder, out).scored == 7
-    assert list(frame(out).columns) == list(COLUMNS)
     assert scan(folder, out).kept == 7
-    assert list(frame(out).columns) == list(Row._fields)
+    assert list(frame(out).columns) == list(Row._fields[:-1])
 
 
 @pytest.mark.parametrize("state", ["there", "removed"])
@@ -418,7 +412,7 @@ def test_errors_of_an_incremental_table_are_tried_again(tmp_path, folder, out, s
         "sub/cut.png": summary.run,
     }
     assert after["sub/cut.png"].label == 4
-    assert list(frame(target).columns) == list(Row._fields)
+    assert list(frame(target).columns) == list(Row._fields[:-1])
 
 
 def test_the_champion_is_read_once(tmp_path, folder, weights_file, monkeypatch):
@@ -441,7 +435,7 @@ def test_the_champion_is_read_once(tmp_path, folder, weights_file, monkeypatch):
     assert summary.model == sha256(champion())
     scan(folder, tmp_path / "other.csv")
     rows = zip(read_rows(tmp_path / "out.csv"), read_rows(tmp_path / "other.csv"), strict=True)
-    assert all(row[:18] == other[:18] for row, other in rows)
+    assert all(row[:-LAST] == other[:-LAST] for row, other in rows)
 
 
 @pytest.mark.parametrize("damage", [lambda file: file.write_bytes(b"no weights"), os.remove])
@@ -580,7 +574,7 @@ def test_a_run_that_dies_while_it_publishes_loses_no_row(
         assert summary.scored == 1
 
 
-def dies_after_announcing(out, parts, *, form, scratch, announce):
+def dies_after_announcing(out, parts, *, plan, announce):
     announce({out.name: "0" * 64} if out.suffix else {})
     raise KeyboardInterrupt
 
@@ -591,7 +585,7 @@ def test_files_that_were_read_before_others_moved_on_are_not_read_again(tmp_path
     for number in range(4 * MOST_LOST):
         (inbox / f"{number:03}.png").write_bytes(encoded(picture(number % 10), "PNG"))
     with open_plan(str(inbox), str(out), incremental=True) as plan:
-        score_shard(plan, 0, classifier=plan.classifier())
+        score_shard(plan, 0)
         first = plan.counts[0]
     for number in range(first, 2 * MOST_LOST + first):
         (inbox / f"{number:03}.png").unlink()

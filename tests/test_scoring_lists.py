@@ -96,11 +96,10 @@ NO_LISTS = {
 
 
 @pytest.mark.parametrize("kind", NO_LISTS)
-def test_what_is_no_list_is_named(tmp_path, kind):
+def test_what_is_no_list_is_named(kind):
     """No picture, PDF or other file becomes rows of rubbish."""
-    (tmp_path / "file").write_bytes(NO_LISTS[kind])
-    with pytest.raises(ScoringError, match="file: is no list of paths") as raised:
-        listed(tmp_path / "file")
+    with pytest.raises(ScoringError, match="list: is no list of paths") as raised:
+        PathList("list", io.BytesIO(NO_LISTS[kind]))
     assert kind in str(raised.value)
     assert str(raised.value).isprintable()
 

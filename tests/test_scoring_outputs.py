@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nnpipe.classifier import Classifier
 from nnpipe.errors import OutputError, ScoringError
 from nnpipe.files import temporary_folder
 from nnpipe.scoring import Row, local, outputs, plan, planning, read_rows, rows, summary
@@ -25,7 +24,6 @@ from .make_samples import encoded, picture
 from .scoring import open_plan
 
 OUTPUTS = ("out.csv", "out.jsonl", "out.parquet", "out")
-CLASSIFIER = Classifier.load()
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +49,7 @@ def score(source, out, **options):
     """Score in this process."""
     with open_plan(str(source), str(out), **options) as begun:
         for shard in begun.undone():
-            score_shard(begun, shard, classifier=CLASSIFIER)
+            score_shard(begun, shard)
         return finish(begun, rows=begun.files, seconds=1)
 
 
@@ -59,7 +57,7 @@ def begin(source, out, *, shards=3, **options):
     """Score some shards, and stop as a killed process would."""
     with open_plan(str(source), str(out), **options) as begun:
         for shard in begun.undone()[:shards]:
-            score_shard(begun, shard, classifier=CLASSIFIER)
+            score_shard(begun, shard)
     return begun
 
 
@@ -322,7 +320,7 @@ def test_an_output_that_appears_or_changes_during_the_run_is_not_overwritten(fol
             score(folder, out)
         with open_plan(str(folder), str(out)) as begun:
             for shard in begun.undone():
-                score_shard(begun, shard, classifier=CLASSIFIER)
+                score_shard(begun, shard)
             out.write_text("mine")
             with pytest.raises(ScoringError, match="move it away, or name another output"):
                 finish(begun, rows=3, seconds=1)
@@ -477,8 +475,8 @@ def test_a_kill_while_an_output_is_replaced_changes_no_byte(
                 del content[name]
     if not again:
         assert written == expected
-    assert [row[:18] for row in read_rows(target)] == [
-        row[:18] for row in read_rows(tmp_path / "expected" / out)
+    assert [row[:20] for row in read_rows(target)] == [
+        row[:20] for row in read_rows(tmp_path / "expected" / out)
     ]
 
 
@@ -516,7 +514,7 @@ def test_a_part_that_is_damaged_before_it_is_published_is_one_sentence(folder, t
     target = tmp_path / out
     with open_plan(str(folder), str(target)) as begun:
         for shard in begun.undone():
-            score_shard(begun, shard, classifier=CLASSIFIER)
+            score_shard(begun, shard)
         cut(begun.part(1))
         with pytest.raises(ScoringError, match=r"00001\.\w+: is damaged; scoring again repairs it"):
             finish(begun, rows=3, seconds=1)
@@ -628,9 +626,9 @@ def test_escaped_rows_are_used_again_and_escaped_once(folder, tmp_path):
 def test_escaped_cells_come_back_whatever_they_hold(path, reason):
     import io
 
-    row = Row(path, "error", *[None] * 12, reason, None, None, None)
+    row = Row(path, 1, "", "error", *[None] * 12, reason, None, None, None)
     stream = io.BytesIO()
-    form = rows.form(Path("x.csv"), escape_formulas=True)
+    form = rows.format_of(Path("x.csv"), escape_formulas=True)
     form.write(stream, [[row]])
     form_read = io.BytesIO(",".join(rows.COLUMNS).encode() + b"\n" + stream.getvalue())
     if "\r" not in path + reason and "\n" not in path + reason and path and "\0" not in path:

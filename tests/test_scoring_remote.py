@@ -783,7 +783,7 @@ def test_a_server_that_refuses_everything_stops_the_run_which_goes_on_later(
     with open_plan(SOURCE, str(out)) as begun:
         bucket.rule = lambda method, path: DENIED
         with pytest.raises(ScoringError, match=rf"^{SOURCE}: can no longer be reached.*Denied"):
-            score_shard(begun, 0, classifier=begun.classifier())
+            score_shard(begun, 0)
         bucket.rule = lambda method, path: None
         assert begun.undone() == [0]
     score(SOURCE, str(out))

@@ -68,12 +68,12 @@ def test_a_source_that_vanishes_stops_the_run_and_the_same_command_goes_on(
     out = tmp_path / "out.csv"
     with open_plan(str(folder), str(out)) as begun:
         assert len(begun.undone()) == 4
-        score_shard(begun, 0, classifier=begun.classifier())
+        score_shard(begun, 0)
         lose(folder)
         sentence = f"{folder}: the files that were there are gone \\("
         for shard in begun.undone():
             with pytest.raises(LostError, match=sentence) as caught:
-                score_shard(begun, shard, classifier=begun.classifier())
+                score_shard(begun, shard)
             assert caught.value.advice == "lost"
         assert begun.undone() == [1, 2, 3]
     shutil.rmtree(folder, ignore_errors=True)
@@ -89,7 +89,7 @@ def test_many_files_in_a_row_that_vanish_stop_the_run(many, tmp_path):
     with open_plan(str(many), str(tmp_path / "out.csv")) as begun:
         shutil.rmtree(many / "sub")
         with pytest.raises(ScoringError, match=r"20 files in a row are lost .*sub/019.png: there"):
-            score_shard(begun, 0, classifier=begun.classifier())
+            score_shard(begun, 0)
         assert 0 in begun.undone()
 
 
@@ -100,7 +100,7 @@ def test_single_files_that_vanish_have_error_rows(many, tmp_path):
             if number % MOST_LOST:
                 (many / f"sub/{number:03}.png").unlink()
         for shard in begun.shards:
-            score_shard(begun, shard, classifier=begun.classifier())
+            score_shard(begun, shard)
         assert not begun.undone()
 
 
@@ -170,7 +170,7 @@ def test_a_server_that_gives_nothing_any_more_stops_the_run(memory, monkeypatch,
         for name in ("cat_file", "info", "ls"):
             monkeypatch.setattr(MemoryFileSystem, name, refuse)
         with pytest.raises(ScoringError, match=r"memory://in: can no longer .*token has expired"):
-            score_shard(begun, 0, classifier=begun.classifier())
+            score_shard(begun, 0)
         assert 0 in begun.undone()
 
 
@@ -199,7 +199,7 @@ def test_an_archive_on_a_failing_disk_stops_the_run(monkeypatch, tmp_path):
     with open_plan(str(tmp_path / "a.zip"), str(tmp_path / "out.csv")) as begun:
         monkeypatch.setattr(ZipFileSystem, "cat_file", fail)
         with pytest.raises(ScoringError, match="Input/output error"):
-            score_shard(begun, 0, classifier=begun.classifier())
+            score_shard(begun, 0)
 
 
 def test_a_tar_reaches_nothing_outside_of_it_and_its_pipes_and_devices_have_no_row(tmp_path):
@@ -377,7 +377,7 @@ def test_litter_that_an_earlier_version_scored_is_left_out_by_the_next_run(
 
 # --- a damaged manifest ---------------------------------------------------------------------------
 
-ROW = ["ok", 5, 0.9, *[0.1] * 10, "", 28, 28, "0" * 64]
+ROW = ["", "ok", 5, 0.9, *[0.1] * 10, "", 28, 28, "0" * 64]
 
 
 @pytest.mark.parametrize(
@@ -388,11 +388,12 @@ ROW = ["ok", 5, 0.9, *[0.1] * 10, "", 28, 28, "0" * 64]
         b"{}",
         b"[]",
         b"5",
-        b'["a.png", "", "5"]',
-        b'["a.png", null, 5]',
-        b'["a.png", "", 5, "ok"]',
-        b'["a.png", "", 5], ["b.png", "", 5]',
-        json.dumps(["a.png", "", 5, *ROW[:1], "five", *ROW[2:]]).encode(),
+        b'["a.png", "", "5", 1, []]',
+        b'["a.png", null, 5, 1, []]',
+        b'["a.png", "", 5, 1, ["ok"]]',
+        b'["a.png", "", 5, 1]',
+        b'["a.png", "", 5, 1, []], ["b.png", "", 5, 1, []]',
+        json.dumps(["a.png", "", 5, 1, [[*ROW[:2], "five", *ROW[3:]]]]).encode(),
         b"",
     ],
 )
@@ -405,7 +406,7 @@ def test_a_damaged_manifest_is_one_sentence(folder, tmp_path, line):
         file.write_bytes(b"".join(lines))
         with pytest.raises(ScoringError, match=r"manifest.jsonl: is damaged \(.*; remove .*nnpipe"):
             begun.lines(0)
-        lines[1] = json.dumps([*good[1].entry]).encode() + b"\n"
+        lines[1] = json.dumps([*good[1].entry, []]).encode() + b"\n"
         file.write_bytes(b"".join(lines))
         assert begun.lines(0) == good
 

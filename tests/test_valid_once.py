@@ -65,7 +65,7 @@ def score_here(source, out, **options):
     """Score without worker processes."""
     with open_plan(source, out, **options) as plan:
         for shard in plan.undone():
-            score_shard(plan, shard, classifier=plan.classifier(), wanted=plan.wanted())
+            score_shard(plan, shard)
         return finish(plan, rows=plan.files, seconds=1)
 
 
@@ -152,7 +152,7 @@ def test_the_example_of_the_docs_is_real(folder, ids, tmp_path):
     score_here(folder, tmp_path / "alone.csv", digits="3", valid=ids)
     score_here(folder, tmp_path / "once.csv", **{**ONCE, "digits": "3"}, valid=ids)
     for out in ("alone.csv", "once.csv"):
-        columns = [line.split(",")[:7] for line in (tmp_path / out).read_text().splitlines()]
+        columns = [line.split(",")[:9] for line in (tmp_path / out).read_text().splitlines()]
         shown = "\n".join(",".join(cells) for cells in columns)
         assert steady(f"```\n{shown}\n```") in steady(text), shown
 
@@ -225,9 +225,11 @@ def test_pictures_without_candidates_are_given_nothing():
 
 # --- rows -----------------------------------------------------------------------------------------
 
-READ = NumberRow("b.png", "ok", "1-2", 0.6, "13", 0.3, "a note", 9, 9, "0", "[[1,0.9,1,1,2,2]]")
+READ = NumberRow(
+    "b.png", 1, "", "ok", "1-2", 0.6, "13", 0.3, "a note", 9, 9, "0", "[[1,0.9,1,1,2,2]]"
+)
 REJECTED = NumberRow(
-    "b.png", "rejected", None, 0.08, "72", 0.5, f"{NOT_POSSIBLE}; a note", 9, 9, "0", None
+    "b.png", 1, "", "rejected", None, 0.08, "72", 0.5, f"{NOT_POSSIBLE}; a note", 9, 9, "0", None
 )
 
 
@@ -281,7 +283,7 @@ def test_interruptions_and_workers_do_not_change_a_byte(folder, ids, tmp_path, s
     score(folder, tmp_path / "at-once" / out, valid=ids, workers=2, **ONCE)
     with open_plan(folder, tmp_path / out, valid=ids, **ONCE) as plan:
         assert plan.undone() == [0, 1, 2]
-        score_shard(plan, 1, classifier=plan.classifier(), wanted=plan.wanted())
+        score_shard(plan, 1)
     with open_plan(folder, tmp_path / out, valid=ids, **ONCE) as again:
         assert again.id == plan.id
         assert again.undone() == [0, 2]
@@ -297,7 +299,7 @@ def test_damaged_candidates_are_made_again(folder, ids, tmp_path, small_shards):
     out = tmp_path / "out.csv"
     with open_plan(folder, out, valid=ids, **ONCE) as plan:
         for shard in plan.shards:
-            score_shard(plan, shard, classifier=plan.classifier(), wanted=plan.wanted())
+            score_shard(plan, shard)
         assert plan.undone() == []
         plan.part(0, once=True).write_bytes(b"begun")
         pictures = json.loads(plan.candidates(0).read_bytes())
@@ -351,7 +353,7 @@ def test_wrong_settings_are_one_sentence_before_any_work(
 
 def test_with_and_without_are_different_commands(folder, ids, tmp_path, small_shards):
     with open_plan(folder, tmp_path / "out.csv", digits="any", valid=ids) as plan:
-        score_shard(plan, 0, classifier=plan.classifier(), wanted=plan.wanted())
+        score_shard(plan, 0)
     with open_plan(folder, tmp_path / "out.csv", valid=ids, **ONCE) as other:
         assert other.id != plan.id
         assert other.undone() == [0, 1, 2]
@@ -368,7 +370,7 @@ def test_a_plan_of_an_earlier_version_goes_on(folder, ids, tmp_path, small_shard
     """Its command does not have the option, and its statistics have no candidates."""
     options = {"digits": "any", "valid": ids}
     with open_plan(folder, tmp_path / "out.csv", **options) as plan:
-        score_shard(plan, 0, classifier=plan.classifier(), wanted=plan.wanted())
+        score_shard(plan, 0)
     for file, part in ((plan.state / "plan.json", "command"), (plan.statistics(0), None)):
         record = json.loads(file.read_text())
         del (record[part] if part else record)["valid_once" if part else "candidates"]

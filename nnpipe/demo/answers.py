@@ -2,13 +2,14 @@
 
 `receive` collects a body; `answer` runs in threads. A thread that decodes a picture cannot be
 stopped from outside. So pictures that would take long are refused by their header, and reading the
-bytes of a picture fails once its time is up.
+bytes of a picture fails once its time is up. A PDF is rendered in a process of its own.
 """
 
 import asyncio
 import io
 import json
 import time
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,11 @@ from fastapi import HTTPException, Request
 from nnpipe.attribution import evidence
 from nnpipe.classifier import Classifier
 from nnpipe.demo.schema import Options
-from nnpipe.errors import PictureError
+from nnpipe.errors import NnpipeError, PictureError
+from nnpipe.kinds import kind_of
 from nnpipe.preprocess import SIDE, Picture, Pixels, as_inputs
-from nnpipe.preprocess.decoders import check_size, open_mended
+from nnpipe.preprocess.decoders import Opened, check_size, decode, open_mended
+from nnpipe.processes import over
 
 MAX_BODY = 10 * 1024 * 1024
 """Bytes of a picture. Photos of phones have 3 to 8 million."""
@@ -146,10 +149,15 @@ def _rounded(array: np.ndarray) -> Any:
 def from_bytes(body: bytes) -> Picture:
     """Check the header of a picture, and return its bytes, readable for a limited time.
 
+    The first page of a PDF is rendered.
+
     Raises:
-        HTTPException: 415: the format is unknown; 413: the picture is too large.
+        HTTPException: 415: the format is unknown; 413: the picture is too large; 422: the PDF
+            cannot be rendered.
     """
     picture = Deadline(body)
+    if kind_of(body) == "PDF":
+        return _rendered(body)
     try:
         image = open_mended(picture)
     except PictureError as error:
@@ -160,6 +168,17 @@ def from_bytes(body: bytes) -> Picture:
         raise HTTPException(413, str(error)) from None
     picture.seek(0)
     return picture
+
+
+def _rendered(body: bytes) -> Opened:
+    """Render the first page of a PDF in a process that is stopped when its time is up."""
+    try:
+        (page,) = over(partial(decode, max_pixels=MAX_PIXELS), [io.BytesIO(body)], seconds=SECONDS)
+        if isinstance(page, Opened):
+            return page
+        raise page
+    except NnpipeError as error:
+        raise HTTPException(422, str(error)) from None
 
 
 def from_json(body: bytes) -> Pixels:

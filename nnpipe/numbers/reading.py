@@ -19,7 +19,7 @@ THRESHOLD, THRESHOLD_OF_SOME = 0.1, 0.2
 possible, so that no other number is bent into one of them."""
 
 CANDIDATES = 20
-"""Numbers that fit a constraint, the most probable ones, whose probabilities are compared."""
+"""Most probable numbers whose probabilities are compared, or kept for a check across fields."""
 
 
 class Digit(NamedTuple):
@@ -37,7 +37,7 @@ class Digit(NamedTuple):
 class Number:
     """What was read from a picture of a number."""
 
-    status: Literal["ok", "rejected", "error"]
+    status: Literal["ok", "doubtful", "rejected", "error"]
     label: str | None = None  # its digits, such as "007"; None unless the status is "ok"
     confidence: float | None = None  # of the whole number, to six digits; None for an error
     # The second most probable number; if the first is rejected, what the picture seems to show.
@@ -47,7 +47,8 @@ class Number:
     width: int | None = None  # of the picture, in its own pixels, upright; None for an error
     height: int | None = None
     digits: tuple[Digit, ...] = field(default=(), repr=False)
-    # Under a constraint, the numbers that fit, with their probabilities, the most probable first.
+    # Under a constraint, or if they are asked for, the numbers that fit, with their probabilities,
+    # the most probable first.
     candidates: tuple[tuple[str, float], ...] = field(default=(), repr=False)
 
     @property
@@ -61,6 +62,7 @@ def read_number(
     probabilities: Sequence[npt.NDArray[np.float64]],
     *,
     wanted: Wanted,
+    keep: bool = False,
 ) -> Number:
     """Read a number.
 
@@ -68,6 +70,7 @@ def read_number(
         prepared: the picture.
         probabilities: of the pieces of each lattice, (E, 10).
         wanted: the numbers that are possible.
+        keep: keep the candidates of a free number, too.
     """
     width, height = prepared.width, prepared.height
     if prepared.refusal:
@@ -77,7 +80,7 @@ def read_number(
     pairs = zip(prepared.lattices, probabilities, strict=True)
     weights = [weigh(one, p, prior=prior) for one, p in pairs]
     graph = Graph.of(prepared.lattices, weights)
-    numbers = _most_probable(graph, wanted)
+    numbers = _most_probable(graph, wanted, free=CANDIDATES if keep else 2)
     first, second, refusal = _choose(graph, wanted, numbers=numbers)
     way, pieces = locate(prepared.lattices, weights, label=first.label)
     lattice = prepared.lattices[way]
@@ -99,8 +102,8 @@ def read_number(
         reason="; ".join(filter(None, (refusal, prepared.note))),
         digits=() if refusal else tuple(digits),
         candidates=()
-        if wanted.is_free
-        else tuple(Found(n.label, round(n.share, 6)) for n in numbers),
+        if wanted.is_free and not keep
+        else tuple(Found(n.label, round(n.share, 6)) for n in numbers if UNKNOWN not in n.label),
         width=width,
         height=height,
     )
@@ -118,10 +121,10 @@ def _spelled(label: str, pieces: list[int], *, lattice: Lattice, separators: str
 NONE = Found("", 0.0)
 
 
-def _most_probable(graph: Graph, wanted: Wanted) -> list[Found]:
-    """Return the most probable numbers; under a constraint, those that fit."""
+def _most_probable(graph: Graph, wanted: Wanted, *, free: int) -> list[Found]:
+    """Return the most probable numbers, ``free`` ones; under a constraint, those that fit."""
     if wanted.is_free:
-        return list(islice(search(graph, wanted), 2))
+        return list(islice(search(graph, wanted), free))
     return _compared(list(islice(search(graph, wanted), CANDIDATES)), wanted)
 
 

@@ -13,8 +13,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from nnpipe import pages
 from nnpipe.errors import PictureError
 from nnpipe.kinds import FIRST, kind_of
+from nnpipe.pages import Page
 
 DECODERS = {
     "PNG": ("PNG", "Png"),
@@ -31,15 +33,12 @@ DECODERS = {
 """For each kind of picture that nnpipe reads, Pillow's name of the format and the prefix of its
 module in Pillow. Pillow has more decoders, but some start programs, such as PostScript's."""
 
-FORMATS = ", ".join(DECODERS)
+FORMATS = ", ".join([*DECODERS, "HEIC", "PDF"])
 
-PILLOW_FORMATS = {name for name, _ in DECODERS.values()} | {"MPO"}
-"""Pillow's names of these formats. MPO is a JPEG file with several pictures."""
+PILLOW_FORMATS = {name for name, _ in DECODERS.values()} | {"MPO", "HEIF"}
+"""Pillow's names of these formats. MPO is a JPEG file with several pictures, HEIF includes HEIC."""
 
-REMEDIES = {
-    "a Git LFS pointer": "fetch the picture with 'git lfs pull'",
-    "PDF": "save its pages as PNG or JPEG",
-}
+REMEDIES = {"a Git LFS pointer": "fetch the picture with 'git lfs pull'"}
 
 MAX_PIXELS = 100_000_000
 """Pixels of the largest picture that is decoded; larger ones may be made to fill the memory."""
@@ -128,6 +127,9 @@ def open_header(stream: io.BytesIO) -> Image.Image:
     """
     kind = kind_of(stream.getbuffer()[:FIRST].tobytes())
     stream.seek(0)
+    if kind == "HEIC":
+        with pages.scans("a HEIC picture"):
+            return import_module("pillow_heif").HeifImageFile(stream, "")
     if kind not in DECODERS:
         what = f"{kind}, " if kind else ""
         remedy = REMEDIES.get(kind or "", "save the picture as PNG or JPEG")
@@ -180,20 +182,46 @@ def check_size(image: Image.Image, content: bytes = b"", *, max_pixels: int = MA
         raise PictureError(f"the picture has more than the {scans} scans that are read")
 
 
-def decode(stream: io.BytesIO, *, enough: int = ENOUGH) -> Opened:
-    """Decode the first frame of a picture, a JPEG at a fraction of its size if that is enough.
+def decode(stream: io.BytesIO, *, enough: int = ENOUGH, max_pixels: int = MAX_PIXELS) -> Opened:
+    """Decode the first page of a file, a JPEG at a fraction of its size if that is enough.
 
     Args:
         stream: the file.
         enough: pixels of the longer side that suffice.
+        max_pixels: pixels to which a page of a PDF is rendered at most.
 
     Raises:
         PictureError: the picture is of another kind, too large, or too damaged.
     """
-    if not stream.getbuffer():
+    content = stream.getvalue()
+    if not content:
         raise PictureError("the file is empty")
-    opened, wrong = _mended(stream, partial(_decode, enough=enough))
+    kind, wrong = kind_of(content), ""
+    number = pages.count(content) if kind in ("PDF", "TIFF") else 1
+    if kind == "PDF":
+        opened = decode_page(Page(content, 1), max_pixels=max_pixels)
+    else:
+        opened, wrong = _mended(stream, partial(_decode, enough=enough))
+    if number > 1:
+        return opened._replace(note=f"the first of {number:,} pages was read")
     return opened._replace(note=WHOLE.format(wrong)) if wrong else opened
+
+
+def decode_page(page: Page, *, enough: int = ENOUGH, max_pixels: int = MAX_PIXELS) -> Opened:
+    """Decode a page of a file; see `decode`.
+
+    Raises:
+        PictureError: as `decode` does; or the file has no such page.
+    """
+    kind = kind_of(page.content)
+    pages.check_number(page)
+    if kind == "PDF":
+        image = pages.render(page, max_pixels=max_pixels)
+        return Opened(image, *image.size, "")
+    if kind == "TIFF":
+        with damage_noticed():
+            return _decode(io.BytesIO(pages.tiff_from(page)), enough=enough)
+    return decode(io.BytesIO(page.content), enough=enough)
 
 
 def _decode(stream: io.BytesIO, *, enough: int) -> Opened:
@@ -209,8 +237,9 @@ def _decode(stream: io.BytesIO, *, enough: int) -> Opened:
             return opened
         size = max(1, width // part), max(1, height // part)
         image.draft("L" if image.mode == "RGB" else None, size)
-    elif (frames := getattr(image, "n_frames", 1)) > 1:
-        note = f"the first of {frames} frames was read"
+    elif image.format != "TIFF" and (frames := getattr(image, "n_frames", 1)) > 1:
+        which = "main one" if image.format == "HEIF" else "first"
+        note = f"the {which} of {frames} frames was read"
     elif image.format == "PNG" and content.rfind(b"IEND") < 0:
         note = WHOLE.format(END_MISSING)
     image.load()

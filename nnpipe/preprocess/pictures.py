@@ -15,6 +15,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from nnpipe.errors import PictureError
+from nnpipe.pages import Page
 from nnpipe.preprocess.decoders import (
     ENOUGH,
     FORMATS,
@@ -23,6 +24,7 @@ from nnpipe.preprocess.decoders import (
     check_size,
     damage_noticed,
     decode,
+    decode_page,
 )
 
 MAX_BYTES = 256 * 1024 * 1024
@@ -38,7 +40,7 @@ ORIENTATION, SIDEWAYS = 0x0112, range(5, 9)
 
 Grey = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]
-Picture = str | Path | bytes | IO[bytes] | Image.Image | npt.NDArray[np.generic]
+Picture = str | Path | bytes | IO[bytes] | Page | Opened | Image.Image | npt.NDArray[np.generic]
 
 
 def open_picture(picture: Picture, *, enough: int = ENOUGH) -> Opened:
@@ -51,6 +53,10 @@ def open_picture(picture: Picture, *, enough: int = ENOUGH) -> Opened:
     Raises:
         PictureError: it cannot be read as a picture.
     """
+    if isinstance(picture, Opened):
+        return picture
+    if isinstance(picture, Page):
+        return _upright(decode_page(picture, enough=enough))
     if isinstance(picture, np.ndarray):
         picture = from_array(picture)
     if isinstance(picture, Image.Image):

@@ -33,11 +33,12 @@ Skip = Callable[[str, str], None]
 
 
 class Entry(NamedTuple):
-    """A file of a source."""
+    """A file of a source, or one of its pages."""
 
     path: str  # see `places.encode_path`
     stamp: str = ""  # changes with the content; empty if that cannot be told
-    size: int = 0  # in bytes, as far as known
+    size: int = 0  # of the file in bytes, as far as known
+    page: int = 1
 
 
 class Reader(Protocol):
@@ -48,7 +49,7 @@ class Reader(Protocol):
         """Time limit of reading one file, with those that are fetched at the same time."""
 
     def read(self, entries: Sequence[Entry]) -> Iterator[Content]:
-        """Read the bytes of each file.
+        """Read the bytes of each file, whichever page is meant.
 
         Raises:
             ScoringError: the source is gone, or too many of its files are.

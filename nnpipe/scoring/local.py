@@ -1,4 +1,4 @@
-"""Files of this machine: listing folders and patterns, and reading."""
+"""Files of this machine: listing folders and patterns, single files, and reading."""
 
 import os
 import stat
@@ -112,6 +112,17 @@ def pattern(text: str, outputs: Sequence[Place], *, settle: int) -> Source:
     identity = os.fsdecode(os.path.join(root, rest))
     # As in shells, * stands for no hidden file, but .* does.
     return Source(identity, Local(os.fsdecode(root)), entries, named=b"/." in b"/" + rest)
+
+
+def single(path: str, *, settle: int) -> Source:
+    """Return one file as a source."""
+    file = os.fsencode(os.path.realpath(path))
+    root, name = os.path.split(file)
+
+    def entries(skip: Skip) -> Iterator[Entry]:
+        yield from entry_of(name, file, skip=skip, settle=settle)
+
+    return Source(os.fsdecode(file), Local(os.fsdecode(root)), entries, named=True)
 
 
 def _absolute(places: Sequence[Place]) -> set[bytes]:

@@ -2,19 +2,26 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from glob import has_magic
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 from nnpipe.errors import ScoringError
 from nnpipe.files import open_regular, replacing, sha256, sha256_of, size_of
 from nnpipe.places import Place, RemotePath, in_one_line, is_url, place
-from nnpipe.scoring.rows import FOLDER, AnyRow, Form, form
+from nnpipe.scoring import wide
+from nnpipe.scoring.rows import FOLDER, AnyRow, format_of
 from nnpipe.settings import ScoreRequest
+
+if TYPE_CHECKING:  # imports this module
+    from nnpipe.scoring.plan import Plan
 
 SUCCESS = "_SUCCESS"
 """An empty file that marks a folder of Parquet parts as complete, as in Hadoop and Spark."""
+
+WIDE = ".wide"
+"""What stands before the suffix of a wide table."""
 
 EMPTY_SHA256 = sha256(b"")
 """The SHA-256 of an empty file."""
@@ -57,7 +64,7 @@ def output_of(request: ScoreRequest) -> Place:
         raise ScoringError("-: rows cannot go to stdout; name a file")
     short = name.rstrip("/")
     out = place(short if is_url(short) or not is_url(name) else "")  # memory:// names nothing
-    form(out, escape_formulas=request.escape_formulas)
+    format_of(out, escape_formulas=request.escape_formulas)
     if not out.name:
         raise ScoringError(f"{name}: is no name for a file or a folder; add one")
     if isinstance(out, RemotePath):
@@ -76,27 +83,37 @@ def output_of(request: ScoreRequest) -> Place:
     return out
 
 
-def assemble(
-    out: Place, parts: Sequence[Part], *, form: Form, scratch: Place, announce: Announce
-) -> None:
+def wide_of(out: Place) -> Place:
+    """Return the file of the wide table that is beside an output, such as ``tally.wide.csv``."""
+    return out.with_name(f"{out.name.removesuffix(out.suffix)}{WIDE}{out.suffix}")
+
+
+def assemble(out: Place, parts: Sequence[Part], *, plan: "Plan", announce: Announce) -> None:
     """Put an output together from the parts of its shards, in their order.
 
     Args:
         out: the output. A file appears under its name when it is complete; a folder is complete
             when `SUCCESS` is in it.
         parts: one for each shard.
-        form: that of the output.
-        scratch: a folder of the same file system for temporary files.
+        plan: that of the output.
         announce: see `Announce`.
 
     Raises:
         OutputError: it cannot be written.
         ScoringError: a part is damaged.
     """
+    scratch = plan.folder
     if out.suffix != FOLDER:
-        with replacing(out, scratch=scratch) as stream:
-            form.join(stream, (part.content() for part in parts))
-            announce({out.name: sha256_of(stream)})
+        with replacing(out, scratch=scratch) as stream, ExitStack() as stack:
+            plan.format.join(stream, (part.content() for part in parts))
+            hashes = {out.name: sha256_of(stream)}
+            if plan.command.wide:
+                other = stack.enter_context(replacing(wide_of(out), scratch=scratch))
+                rows = (row for part in parts for row in plan.rows(part))
+                escape = plan.command.escape_formulas
+                write_wide(other, rows, suffix=out.suffix, fields=plan.fields, escape=escape)
+                hashes[wide_of(out).name] = sha256_of(other)
+            announce(hashes)
         return
     named = {f"part-{number:05}.parquet": part for number, part in enumerate(parts)}
     for part in parts:
@@ -113,17 +130,34 @@ def assemble(
         pass
 
 
+def write_wide(
+    stream: IO[bytes],
+    rows: Iterator[AnyRow],
+    *,
+    suffix: str,
+    fields: Sequence[str],
+    escape: bool,
+) -> None:
+    """Write a wide table in the format of an output."""
+    if suffix == ".csv":
+        wide.write_csv(stream, rows, fields=fields, escape=escape)
+    elif suffix == ".jsonl":
+        wide.write_json_lines(stream, rows, fields=fields)
+    else:
+        wide.write_parquet(stream, rows, fields=fields)
+
+
 def is_part(name: str) -> bool:
     """Return True for the name of a file of a folder of parts."""
     return name == SUCCESS or bool(re.fullmatch(r"part-\d+\.parquet", name))
 
 
-def files_of(out: Place) -> list[Place]:
+def files_of(out: Place, *, wide: bool = False) -> list[Place]:
     """Return the files of an output that are there, in the order of their names."""
+    if out.suffix != FOLDER:
+        return [file for file in (out, *([wide_of(out)] if wide else [])) if file.exists()]
     if not out.exists():
         return []
-    if out.suffix != FOLDER:
-        return [out]
     return sorted((file for file in out.iterdir() if is_part(file.name)), key=str)
 
 
@@ -132,14 +166,14 @@ def bytes_of(out: Place) -> int:
     return sum(map(size_of, files_of(out)))
 
 
-def hashes_of(out: Place) -> dict[str, str]:
+def hashes_of(out: Place, *, wide: bool = False) -> dict[str, str]:
     """Return the SHA-256 of each existing file of an output, by name.
 
     Raises:
         ScoringError: one cannot be read, for instance because it is a link.
     """
     hashes = {}
-    for file in files_of(out):
+    for file in files_of(out, wide=wide):
         try:
             with open_regular(file, links=False) as stream:
                 hashes[file.name] = sha256_of(stream)
@@ -149,12 +183,15 @@ def hashes_of(out: Place) -> dict[str, str]:
     return hashes
 
 
-def check_own(out: Place, own: Mapping[str, Sequence[str]]) -> dict[str, str]:
+def check_own(
+    out: Place, own: Mapping[str, Sequence[str]], *, wide: bool = False
+) -> dict[str, str]:
     """Check that an output may be replaced: nnpipe wrote it, or it is empty.
 
     Args:
         out: the output.
         own: the SHA-256 of what nnpipe wrote to each of its files, by name.
+        wide: whether a wide table is written beside it, or was.
 
     Returns:
         The SHA-256 of its files that are there, by name.
@@ -162,10 +199,10 @@ def check_own(out: Place, own: Mapping[str, Sequence[str]]) -> dict[str, str]:
     Raises:
         ScoringError: a file was changed, or is not nnpipe's.
     """
-    hashes = hashes_of(out)
+    hashes = hashes_of(out, wide=wide or wide_of(out).name in own)
     for name, digest in hashes.items():
         if digest not in own.get(name, [EMPTY_SHA256]):
-            file = out / name if out.suffix == FOLDER else out
+            file = out / name if out.suffix == FOLDER else out.with_name(name)
             why = "exists, and nnpipe has no record of writing it"
             if name in own:
                 why = "was changed after nnpipe wrote it"
@@ -191,7 +228,7 @@ def read_rows(out: Place, *, escape_formulas: bool = False) -> Iterator[AnyRow]:
     try:
         for file in files:
             with open_regular(file) as stream:
-                yield from form(out, escape_formulas=escape_formulas).read(stream)
+                yield from format_of(out, escape_formulas=escape_formulas).read(stream)
     # A table that somebody has edited fails in as many ways as there are parsers.
     except Exception as error:
         raise ScoringError(

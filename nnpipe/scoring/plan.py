@@ -5,9 +5,10 @@ While an output ``scores.csv`` is made, the folder ``scores.csv.nnpipe`` is besi
     nnpipe-state.txt            the marker: nnpipe made this folder
     plan.json                   the command, and where each shard begins in the manifest
     lock                        held by the process that scores
-    <id>/manifest.jsonl         one line for each file, in the order of their paths
+    <id>/manifest.jsonl         one line for each page, in the order of paths and pages
     <id>/model_weights.npz      the weights that read all of them
     <id>/valid.txt              the numbers that exist, if a list of them was given
+    <id>/form.json              the form, with its reference, if one was given
     <id>/00000.csv              the rows of a shard
     <id>/00000.candidates.json  the candidates of its pictures, if each number occurs only once
     <id>/00000.once.csv         its rows after each number was given to one picture
@@ -18,7 +19,6 @@ is what workers need; `planning` makes plans. Only files with the names above ar
 in a folder with the marker or a valid plan.
 """
 
-import io
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -40,6 +40,7 @@ from nnpipe.files import (
     temporary_folder,
     write_json,
 )
+from nnpipe.forms.description import Form, parse_form
 from nnpipe.numbers.constraints import Wanted, wanted
 from nnpipe.places import Place, in_one_line
 from nnpipe.scoring import manifest, rows
@@ -52,7 +53,10 @@ from nnpipe.scoring.rows import AnyRow
 from nnpipe.scoring.statistics import load_statistics
 
 PLAN, LOCK, MARKER = "plan.json", "lock", "nnpipe-state.txt"
-MANIFEST, WEIGHTS, VALID = "manifest.jsonl", "model_weights.npz", "valid.txt"
+MANIFEST, WEIGHTS = "manifest.jsonl", "model_weights.npz"
+VALID, FORM = "valid.txt", "form.json"
+NEEDED = (MANIFEST, WEIGHTS, VALID, FORM)
+"""The files of a plan that all shards need."""
 
 ID = "[0-9a-f]{8}"
 """The id of a plan, as a regular expression."""
@@ -63,7 +67,7 @@ MARKER_TEXT = b"nnpipe keeps the state of a scoring in this folder. Remove it to
 _SHARD = rf"\d{{5,}}((\.once)?({'|'.join(map(re.escape, rows.SUFFIXES))})|(\.candidates)?\.json)"
 OURS = re.compile(
     rf"{re.escape(PLAN)}|{LOCK}|{re.escape(MARKER)}|{TEMPORARY}"
-    rf"|{ID}/({'|'.join(map(re.escape, (MANIFEST, WEIGHTS, VALID)))}|{_SHARD}|{TEMPORARY})?"
+    rf"|{ID}/({'|'.join(map(re.escape, NEEDED))}|{_SHARD}|{TEMPORARY})?"
 )
 """The paths of nnpipe's files and folders within a state folder."""
 
@@ -82,6 +86,7 @@ CHANGES = {
     "valid_once": "the rule that each valid number occurs only once changed ({} → {})",
     "check": "the check digit changed ({} → {})",
     "between": "the range changed ({} → {})",
+    "form": "the form changed (SHA-256 {!s:.8} → {!s:.8})",
 }
 """What makes all rows differ from those of the run before: field of a command → the reason."""
 
@@ -106,11 +111,13 @@ class Command:
     between: str | None = None
     valid_once: bool = False
     numbers: str = ""  # version of the reading of numbers
+    form: str | None = None  # SHA-256
+    wide: bool = False
 
     @property
     def kind(self) -> rows.Kind:
         """The kind of its rows."""
-        return rows.Row if self.digits is None else rows.NumberRow
+        return rows.Row if self.digits is None and self.form is None else rows.NumberRow
 
     def changes(self, new: "Command") -> list[str]:
         """Say why the command ``new`` would give files other rows; nothing if it would not."""
@@ -128,8 +135,10 @@ class Plan:
     command: Command
     reader: Reader
     starts: list[int]  # offset in the manifest at which each shard begins, and the end of the last
-    counts: list[int]  # files of each shard
-    kept: int  # files whose row is taken from the output of an earlier run
+    counts: list[int]  # pages of each shard
+    row_counts: list[int]  # rows of each shard
+    kept: int  # pages whose rows are taken from the output of an earlier run
+    fields: list[str]  # names of the form's fields, in their order; empty without a form
     lasting: bool  # whether it is kept after the run, for the next run to compare files with
     skipped: dict[str, int]  # kind → number of things of that kind that get no row
     skipped_named: dict[str, str]  # path → kind, for the first of these
@@ -141,11 +150,18 @@ class Plan:
     run: str = ""  # id of the run: when it was planned, and the plan's id; empty before version 2
 
     @property
-    def form(self) -> rows.Form:
-        """The form of the parts and of the output."""
+    def format(self) -> rows.Format:
+        """The format of the parts and of the output."""
         escape, origin = self.command.escape_formulas, self.lasting and bool(self.run)
         kind = self.command.kind
-        return rows.form(self.out, escape_formulas=escape, kind=kind, origin=origin)
+        return rows.format_of(
+            self.out,
+            escape_formulas=escape,
+            kind=kind,
+            origin=origin,
+            fields=self.fields,
+            about={"source": self.command.source, "weights (SHA-256)": self.command.weights},
+        )
 
     @property
     def folder(self) -> Place:
@@ -159,11 +175,11 @@ class Plan:
 
     @property
     def files(self) -> int:
-        """The number of files."""
+        """The number of pages."""
         return sum(self.counts)
 
     def files_of(self, shards: Iterable[int]) -> int:
-        """Return the number of files of some shards."""
+        """Return the number of pages of some shards."""
         return sum(self.counts[shard] for shard in shards)
 
     def part(self, shard: int, *, once: bool = False) -> Place:
@@ -195,7 +211,7 @@ class Plan:
             Part(self.part(shard), statistics.sha256).content()
             if self.command.valid_once:
                 Part(self.candidates(shard), statistics.candidates).content()
-            return statistics.files == self.counts[shard]
+            return statistics.files == self.row_counts[shard]
         return False
 
     def rows(self, part: Part) -> Iterator[AnyRow]:
@@ -204,13 +220,10 @@ class Plan:
         Raises:
             ScoringError: it is missing or damaged.
         """
-        table = io.BytesIO()
-        self.form.join(table, [part.content()])
-        table.seek(0)
-        return self.form.read(table)
+        return self.format.read_part(part.content())
 
     def lines(self, shard: int) -> list[Line]:
-        """Return the lines of a shard's files in the manifest.
+        """Return the lines of a shard's pages in the manifest.
 
         Raises:
             ScoringError: the manifest is damaged.
@@ -250,6 +263,15 @@ class Plan:
             check=command.check,
             between=command.between,
         )
+
+    def form(self) -> Form | None:
+        """Return the form whose fields are read; None without one.
+
+        Raises:
+            ScoringError: it is missing or damaged.
+        """
+        digest = self.command.form
+        return parse_form(self._kept(FORM, digest)) if digest else None
 
     def _kept(self, name: str, digest: str) -> bytes:
         """Read a file of the plan that all shards need."""
@@ -303,10 +325,9 @@ def open_again(state: Place, plan_id: str) -> Plan:
 def clear(state: Place, *, but: str = "") -> None:
     """Remove nnpipe's files from a state folder.
 
-    The marker, the plan and the lock stay, and so do the manifest, the weights and the valid
-    numbers of the plan ``but``.
+    The marker, the plan and the lock stay, and so do the files `NEEDED` of the plan ``but``.
     """
-    keep = (MARKER, PLAN, LOCK, *(f"{but}/{name}" for name in (MANIFEST, WEIGHTS, VALID)))
+    keep = (MARKER, PLAN, LOCK, *(f"{but}/{name}" for name in NEEDED))
     remove_files(state, lambda path: OURS.fullmatch(path) and path not in keep)
 
 

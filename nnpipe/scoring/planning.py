@@ -16,15 +16,27 @@ from nnpipe import records
 from nnpipe.classifier import Classifier, champion
 from nnpipe.errors import LostError, ScoringError, SettingError, WeightsError
 from nnpipe.files import replacing, sha256
-from nnpipe.numbers.constraints import Wanted, wanted
+from nnpipe.forms.description import load_form, parse_form
+from nnpipe.numbers.constraints import ANY, Wanted, wanted
 from nnpipe.places import Place, in_one_line
 from nnpipe.preprocess import PREPROCESSING_VERSION
-from nnpipe.scoring import manifest, once
+from nnpipe.scoring import manifest, once, wide, workbook
 from nnpipe.scoring.entries import DROPPED, LITTER, WAITING, WAITS, Entry, Source, is_litter
-from nnpipe.scoring.manifest import Line
-from nnpipe.scoring.outputs import ELSEWHERE, Part, check_own, output_of, read_rows
-from nnpipe.scoring.plan import MANIFEST, VALID, WEIGHTS, Command, Plan, clear, hold, load_plan
-from nnpipe.scoring.rows import AnyRow
+from nnpipe.scoring.manifest import Line, place_of
+from nnpipe.scoring.outputs import ELSEWHERE, Part, check_own, output_of, read_rows, wide_of
+from nnpipe.scoring.paging import paged
+from nnpipe.scoring.plan import (
+    FORM,
+    MANIFEST,
+    VALID,
+    WEIGHTS,
+    Command,
+    Plan,
+    clear,
+    hold,
+    load_plan,
+)
+from nnpipe.scoring.rows import EXCEL, FOLDER, AnyRow, Row
 from nnpipe.scoring.sources import open_source
 from nnpipe.scoring.statistics import load_statistics
 from nnpipe.scoring.summary import Finished, load_finished, summary_file, without_own
@@ -55,26 +67,36 @@ def open_plan(request: ScoreRequest) -> Iterator[Plan]:
         ScoringError: the source cannot be listed, or it holds no files and the run is not
             incremental; the output has an unknown format, another process is scoring into it, it
             would replace a file that nnpipe did not write, or there is nothing to try again.
-        SettingError: ``prune`` is set without ``incremental``, ``valid_once`` without ``valid``, or
-            the options for numbers do not fit each other, or have another form.
+        SettingError: ``prune`` is set without ``incremental``, ``valid_once`` without ``valid``,
+            ``wide`` without ``form``, or the options for numbers do not fit each other, or have
+            another form.
+        FormError: the form is missing or wrong.
         OutputError: the plan cannot be written.
         WeightsError: the weights are missing or damaged.
         MissingExtraError: a package is missing.
     """
     if request.prune and not request.incremental:
         raise SettingError("prune is set without incremental; only incremental runs keep rows")
+    if request.out.endswith(EXCEL) and (request.incremental or request.retry_errors):
+        raise SettingError(
+            f"{request.out}: a workbook is not read again, so its rows cannot be kept; score into "
+            ".csv, .jsonl or .parquet"
+        )
     numbers = _numbers(request)
+    form, fields = _form(request)
     out = output_of(request)
     state = out.with_name(f"{out.name}.nnpipe")
     content, classifier = _read_weights(request.weights or champion(), request.reject_rate)
     needed, threshold, version = {WEIGHTS: content}, classifier.threshold, ""
-    if numbers:
+    if numbers or form:
         from nnpipe.numbers import prior, reading  # takes OpenCV
 
-        threshold, version = reading.threshold_of(numbers), prior.version()
+        threshold, version = reading.threshold_of(numbers or ANY), prior.version()
     if numbers and numbers.valid:
         needed[VALID] = "\n".join(numbers.valid.numbers).encode()
-    outputs = (out, state, summary_file(out))
+    if form:
+        needed[FORM] = form
+    outputs = (out, state, summary_file(out), wide_of(out))
     opened = open_source(request.source, outputs, settle=request.settle)
     with opened as source, hold(state, request.out):
         command = Command(
@@ -94,6 +116,8 @@ def open_plan(request: ScoreRequest) -> Iterator[Plan]:
             check=request.check,
             between=request.between,
             valid_once=request.valid_once,
+            form=sha256(form) if form else None,
+            wide=request.wide and out.suffix != EXCEL,
         )
         old, finished = load_plan(state), load_finished(out)
         if finished and (request.incremental or request.retry_errors):
@@ -101,7 +125,7 @@ def open_plan(request: ScoreRequest) -> Iterator[Plan]:
         own = dict(old.own) if old else {}
         for name, digest in finished.sha256.items() if finished else ():
             own[name] = [*own.get(name, []), digest]
-        hashes = check_own(out, own)
+        hashes = check_own(out, own, wide=command.wide)
         if finished and finished.sha256 != hashes:  # some of its files are missing
             finished = None
         is_of_finished = old is not None and finished is not None and finished.plan == old.id
@@ -118,6 +142,7 @@ def open_plan(request: ScoreRequest) -> Iterator[Plan]:
                 state=state,
                 out=out,
                 needed=needed,
+                fields=fields,
                 earlier=earlier
                 or _earlier(finished, old if is_of_finished else None, command=command),
                 own={name: [digest] for name, digest in hashes.items()},
@@ -131,8 +156,27 @@ def open_plan(request: ScoreRequest) -> Iterator[Plan]:
             raise LostError(str(error), advice="relist") from error
 
 
+def _form(request: ScoreRequest) -> tuple[bytes | None, list[str]]:
+    """Return the form of a request as `Plan` keeps it, and the names of its fields."""
+    if request.wide and not request.form:
+        raise SettingError("wide is set without form, whose fields become the columns")
+    if not request.form:
+        return None, []
+    for name in ("digits", "valid", "check", "between", "separators", "valid_once"):
+        if getattr(request, name):
+            raise SettingError(f"{name} is set with form; say it for each field, in the form")
+    if request.reject_rate is not None:
+        raise SettingError("reject_rate is set with form; it is for single digits only")
+    if request.wide and Path(request.out).suffix == FOLDER:
+        raise SettingError("wide is set, and the output is a folder; name a file")
+    content = load_form(request.form)
+    return content, [field.name for field in parse_form(content).fields]
+
+
 def _numbers(request: ScoreRequest) -> Wanted | None:
-    """Return what numbers a request looks for; None if it reads single digits."""
+    """Return what numbers a request looks for; None if it reads single digits, or a form."""
+    if request.form:
+        return None
     if request.valid_once and request.valid is None:
         raise SettingError(
             "valid_once is set without valid, the numbers that exist", advice="valid"
@@ -156,7 +200,7 @@ def _check_kind(old: Command, new: Command) -> None:
     """Check that a table that is continued has rows of the same kind."""
     if old.kind is not new.kind:
         digits, numbers = "single digits", "numbers"
-        has, gets = (digits, numbers) if old.digits is None else (numbers, digits)
+        has, gets = (digits, numbers) if old.kind is Row else (numbers, digits)
         raise ScoringError(f"{new.out}: holds {has}, so {gets} cannot be added; {ELSEWHERE}")
 
 
@@ -194,14 +238,20 @@ class _Earlier(NamedTuple):
         rows = read_rows(out, escape_formulas=command.escape_formulas)
         rows = (row._replace(model=row.model or command.weights) for row in rows)
         if self.plan is None:
-            yield from (Line(Entry(row.path), row) for row in rows)
+            yield from _by_page(rows)
             return
         plan = self.plan
         entries = (line.entry for shard in plan.shards for line in plan.lines(shard))
-        for entry, row in zip_longest(entries, rows):
-            if entry is None or row is None or entry.path != row.path:
+        for entry, line in zip_longest(entries, _by_page(rows)):
+            if entry is None or line is None or place_of(Line(entry)) != place_of(line):
                 raise ScoringError(f"{out}: does not fit the state of its run; {ELSEWHERE}")
-            yield Line(entry, row)
+            yield Line(entry, line.rows)
+
+
+def _by_page(rows: Iterable[AnyRow]) -> Iterator[Line]:
+    """Group the rows of each page."""
+    for (path, page), some in groupby(rows, key=lambda row: (row.path, row.page)):
+        yield Line(Entry(path, page=page), tuple(some))
 
 
 class _Interrupted(NamedTuple):
@@ -219,24 +269,23 @@ class _Interrupted(NamedTuple):
     def lines(self, out: Place) -> Iterator[Line]:
         """Yield the files that have a row: the one that it has read or kept, or an older one."""
         table = self.table.lines(out) if self.table else iter(())
-        both = heapq.merge(self._lines(), table, key=_path)
-        yield from (next(same) for _, same in groupby(both, key=_path))
+        both = heapq.merge(self._lines(), table, key=place_of)
+        yield from (next(same) for _, same in groupby(both, key=place_of))
 
     def _lines(self) -> Iterator[Line]:
         undone = set(self.plan.undone())
         for shard in self.plan.shards:
             lines = self.plan.lines(shard)
-            rows: Iterable[AnyRow | None] = [line.row for line in lines]
             if shard not in undone:
                 digest = load_statistics(self.plan.statistics(shard)).sha256
-                rows = self.plan.rows(Part(self.plan.part(shard), digest))
-            for line, row in zip(lines, rows, strict=True):
-                if row:
-                    yield Line(line.entry if self.stamped else Entry(row.path), row)
-
-
-def _path(line: Line) -> str:
-    return line.entry.path
+                some = self.plan.rows(Part(self.plan.part(shard), digest))
+                pages = zip(lines, _by_page(some), strict=True)
+                lines = [Line(line.entry, page.rows) for line, page in pages]
+            for (path, stamp, size, page), rows in lines:
+                if rows and self.stamped:
+                    yield Line(Entry(path, stamp, size, page), rows)
+                elif rows:
+                    yield Line(Entry(path, page=page), rows)
 
 
 def _interrupted(plan: Plan, finished: Finished | None, *, command: Command) -> _Interrupted | None:
@@ -284,6 +333,7 @@ def _make(
     state: Place,
     out: Place,
     needed: Mapping[str, bytes],
+    fields: list[str],
     earlier: _Earlier | _Interrupted | None,
     own: dict[str, list[str]],
 ) -> Plan:
@@ -308,7 +358,8 @@ def _make(
 
     def entries() -> Iterator[Entry]:
         old = (line.entry for line in earlier.lines(out)) if earlier else iter(())
-        for entry in without_own(source, skip) if relist else old:
+        listed = paged(source.reader, without_own(source, skip)) if relist else old
+        for entry in listed:
             # Versions up to 1.0.0 have scored litter. It is left out of their rows as well.
             if source.named or not is_litter(entry.path):
                 yield entry
@@ -316,20 +367,20 @@ def _make(
                 skip(entry.path, LITTER)
 
     def usable(entry: Entry, before: Line) -> bool:
-        old, row = before
-        if row is None or not relist:
-            return row is not None and (row.gone or row.status != "error")
-        if row.sha256 is None and entry.size:  # it could not be read
+        old, rows = before
+        if not rows or not relist:
+            return bool(rows) and all(row.gone or row.status != "error" for row in rows)
+        if rows[0].sha256 is None and entry.size:  # it could not be read
             return False
-        is_retried = command.retry_errors and row.status == "error"
+        is_retried = command.retry_errors and any(row.status == "error" for row in rows)
         return entry.stamp == old.stamp != "" and not is_retried
 
     def lines(listed: Iterator[Entry]) -> Iterator[Line]:
         for entry, before in manifest.join(listed, earlier.lines(out) if earlier else iter(())):
-            old, row = before
+            old, rows = before
             if entry and entry.stamp != WAITS:
-                row = row if usable(entry, before) else None
-                yield Line(entry, row and row._replace(gone=row.gone and not relist))
+                some = rows if usable(entry, before) else ()
+                yield Line(entry, tuple(r._replace(gone=r.gone and not relist) for r in some))
                 continue
             if entry:
                 skip(entry.path, WAITING)
@@ -338,8 +389,8 @@ def _make(
                 continue
             elif is_litter(old.path) and not source.named:
                 continue
-            if row:
-                yield Line(old, row._replace(gone=not entry))
+            if rows:
+                yield Line(old, tuple(row._replace(gone=not entry) for row in rows))
 
     with manifest.in_order(entries()) as listing:
         files = max(listing.files, earlier.files if earlier else 0)
@@ -350,7 +401,10 @@ def _make(
                 lines(listing.entries),
                 files=max(least, 2 * files // MOST_SHARDS),
                 size=max(SHARD_SIZE, 2 * listing.size // MOST_SHARDS),
+                rows=len(fields) or 1,
             )
+    if out.suffix == EXCEL:
+        workbook.check_limits(sum(layout.row_counts), len(wide.columns(fields)))
     if not layout.counts and not lasting:
         why = f"is {WAITING}" if skipped[WAITING] else "holds no files to score"
         raise ScoringError(f"{in_one_line(source.identity)}: {why}")
@@ -364,6 +418,7 @@ def _make(
         command=command,
         reader=source.reader,
         lasting=lasting,
+        fields=fields,
         skipped=dict(skipped),
         skipped_named=named,
         own=own,

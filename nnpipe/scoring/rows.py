@@ -1,14 +1,14 @@
-"""Rows, one for each file: their columns, and how they are written, joined and read back.
+"""Rows, one for each page or field: their columns, and how they are written, joined and read back.
 
-The formats are CSV, JSON lines and Parquet. Each shard writes its rows into a part that has the
-format of the output. So joining is little more than copying, and the bytes do not depend on which
-process wrote a part, or when.
+The formats are CSV, JSON lines, Parquet, and workbooks of Excel. Each shard writes its rows into a
+part that has the format of the output; for a workbook, JSON lines. So joining is little more than
+copying, and the bytes do not depend on which process wrote a part, or when.
 """
 
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeAlias, get_args, get_type_hints
@@ -16,11 +16,16 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeAlias, get_args, get_
 from nnpipe.classifier import Reading
 from nnpipe.errors import ScoringError, needs
 from nnpipe.places import Place
+from nnpipe.scoring import workbook
+from nnpipe.scoring.entries import Entry
 
 if TYPE_CHECKING:  # takes OpenCV, which is loaded when it is needed
     from nnpipe.numbers.reading import Number
 
-SUFFIXES = (".csv", ".jsonl", ".parquet")
+EXCEL = ".xlsx"
+"""The suffix of a workbook."""
+
+SUFFIXES = (".csv", ".jsonl", ".parquet", EXCEL)
 """Suffixes of the files that rows are written into."""
 
 FOLDER = ""
@@ -40,11 +45,13 @@ list). The quote itself is among them, so that cells can be read back."""
 class Row(NamedTuple):
     """The columns of a table of single digits.
 
-    The last three, `ORIGIN`, are only in tables of incremental runs.
+    The last ones, `ORIGIN`, are only in tables of incremental runs; `crop` is in no table.
     """
 
     path: str  # relative to the source, see `places.encode_path`
-    status: str  # "ok", "rejected" or "error"
+    page: int  # of the file, from 1
+    field: str  # of the form; empty without one
+    status: str  # "ok", "doubtful", "rejected" or "error"
     label: int | None
     confidence: float | None  # the largest probability; rounded to six digits, like all of them
     p0: float | None
@@ -64,12 +71,15 @@ class Row(NamedTuple):
     run: str | None = None  # id of the run that read the file; None if version 1 did
     model: str | None = None  # SHA-256 of the weights that read it
     gone: bool = False  # whether the source no longer has the file
+    crop: str | None = None  # what a workbook shows beside it: PNG in base64
 
 
 class NumberRow(NamedTuple):
-    """The columns of a table of numbers; the last three are `ORIGIN`, as in `Row`."""
+    """The columns of a table of numbers; the last ones are those of `Row`."""
 
     path: str
+    page: int
+    field: str
     status: str
     label: str | None  # text, such as "007"
     confidence: float | None  # of the whole number
@@ -83,6 +93,7 @@ class NumberRow(NamedTuple):
     run: str | None = None
     model: str | None = None
     gone: bool = False
+    crop: str | None = None
 
 
 AnyRow: TypeAlias = Row | NumberRow
@@ -91,8 +102,14 @@ Kind: TypeAlias = type[Row] | type[NumberRow]
 ORIGIN = ("run", "model", "gone")
 """The columns that say where a row comes from, the last ones of each kind of table."""
 
-COLUMNS = Row._fields[: -len(ORIGIN)]
+LAST = len(ORIGIN) + 1
+"""How many fields of a row are not in all tables."""
+
+COLUMNS = Row._fields[:-LAST]
 """The columns of tables of single digits of runs that are not incremental."""
+
+FIRST: dict[str, Any] = {"page": 1, "field": ""}
+"""What a row of version 1 has in the columns that its table lacks."""
 
 Columns = tuple[str, ...]
 Batches = Iterable[Sequence[AnyRow]]
@@ -108,38 +125,55 @@ def types_of(kind: Kind) -> dict[str, type]:
     return {name: (get_args(hint) or (hint,))[0] for name, hint in get_type_hints(kind).items()}
 
 
-def to_row(path: str, reading: "Reading | Number", *, digest: str | None, **origin: Any) -> AnyRow:
-    """Put a file's reading into its row.
+def to_row(
+    entry: Entry,
+    reading: "Reading | Number",
+    *,
+    digest: str | None,
+    field: str = "",
+    **others: Any,
+) -> AnyRow:
+    """Put a reading into its row.
 
     Args:
-        path: of the file.
-        reading: of its picture.
-        digest: its SHA-256.
-        origin: ``run`` and ``model``.
+        entry: the file and its page.
+        reading: of the page, or of a field of it.
+        digest: the SHA-256 of the file.
+        field: the name of the field.
+        others: ``run``, ``model`` and ``crop``.
     """
     r = reading
+    place: tuple[Any, ...] = entry.path, entry.page, field
     about: tuple[Any, ...] = (r.reason, r.width, r.height, digest)
     if isinstance(r, Reading):
         shares = r.probabilities or (None,) * 10
-        return Row(path, r.status, r.label, r.confidence, *shares, *about, **origin)
+        values = (*place, r.status, r.label, r.confidence, *shares, *about)
+        return Row(*values, **others)
     digits = json.dumps(r.digits, separators=(",", ":")) if r.digits else None
     answer: tuple[Any, ...] = (r.label, r.confidence, r.second, r.second_confidence)
-    cells = (path, r.status, *answer, *about, digits)
-    return NumberRow(*cells, **origin)
+    values = (*place, r.status, *answer, *about, digits)
+    return NumberRow(*values, **others)
 
 
-class Form(NamedTuple):
+class Format(NamedTuple):
     """How rows are written and read."""
 
     write: Callable[[IO[bytes], Batches], None]  # batches of rows into a part
     join: Callable[[IO[bytes], Iterable[bytes]], None]  # parts into an output
     read: Callable[[IO[bytes]], Iterator[AnyRow]]  # an output's rows, of any kind
+    read_part: Callable[[bytes], Iterator[AnyRow]]  # a part's rows
 
 
-def form(
-    out: Place, *, escape_formulas: bool = False, kind: Kind = Row, origin: bool = False
-) -> Form:
-    """Return the form of an output, by its suffix.
+def format_of(
+    out: Place,
+    *,
+    escape_formulas: bool = False,
+    kind: Kind = Row,
+    origin: bool = False,
+    fields: Sequence[str] = (),
+    about: Mapping[str, str] | None = None,
+) -> Format:
+    """Return the format of an output, by its suffix.
 
     Args:
         out: the output.
@@ -147,39 +181,84 @@ def form(
             only.
         kind: of the rows that are written.
         origin: whether the columns `ORIGIN` are written.
+        fields: the names of the form's fields, for the workbook's sheet of pages.
+        about: what a workbook says of itself.
 
     Raises:
-        ScoringError: no form has this suffix.
-        MissingExtraError: it is Parquet, and pyarrow is not installed.
+        ScoringError: no format has this suffix.
+        MissingExtraError: the package that writes it is not installed.
     """
-    columns = kind._fields if origin else kind._fields[: -len(ORIGIN)]
+    columns = kind._fields[:-1] if origin else kind._fields[:-LAST]
     if out.suffix == ".csv":
         write = partial(_write_csv, columns=columns, escape=escape_formulas)
         join = partial(_join_csv, columns=columns)
-        return Form(write, join, partial(_read_csv, escape=escape_formulas))
+        return _format(write, join=join, read=partial(_read_csv, escape=escape_formulas))
     if escape_formulas:
         raise ScoringError(f"{out}: formulas are escaped in .csv files only; name one")
     if out.suffix == ".jsonl":
         write = partial(_write_json_lines, columns=columns)
-        return Form(write, _join_json_lines, _read_json_lines)
+        return _format(write, join=_join_json_lines, read=_read_json_lines)
     if out.suffix in (".parquet", FOLDER):
         schema = _schema(kind, columns)
         write = partial(_write_parquet, schema=schema)
-        return Form(write, partial(_join_parquet, schema=schema), _read_parquet)
+        return _format(write, join=partial(_join_parquet, schema=schema), read=_read_parquet)
+    if out.suffix == EXCEL:
+        workbook.check_package()
+        write = partial(_write_json_lines, columns=kind._fields)
+        join = partial(_join_excel, fields=fields, about=about)
+        return Format(write, join, _read_excel, _read_json_part)
     raise ScoringError(
-        f"{out}: rows are written as .csv, .jsonl, .parquet, or into a folder whose name has no "
-        "suffix"
+        f"{out}: rows are written as .csv, .jsonl, .parquet, .xlsx, or into a folder whose name "
+        "has no suffix"
     )
+
+
+def _format(
+    write: Callable[[IO[bytes], Batches], None],
+    *,
+    join: Callable[[IO[bytes], Iterable[bytes]], None],
+    read: Callable[[IO[bytes]], Iterator[AnyRow]],
+) -> Format:
+    """Return a format whose parts become outputs by joining them."""
+
+    def read_part(part: bytes) -> Iterator[AnyRow]:
+        table = io.BytesIO()
+        join(table, [part])
+        table.seek(0)
+        return read(table)
+
+    return Format(write, join, read, read_part)
+
+
+def _join_excel(stream: IO[bytes], parts: Iterable[bytes], **options: Any) -> None:
+    workbook.write(stream, chain.from_iterable(map(_read_json_part, parts)), **options)
+
+
+def _read_json_part(part: bytes) -> Iterator[AnyRow]:
+    return _read_json_lines(io.BytesIO(part))
+
+
+def _read_excel(stream: IO[bytes]) -> Iterator[AnyRow]:
+    raise ScoringError("a workbook is not read again; score into .csv, .jsonl or .parquet")
 
 
 def _write_csv(stream: IO[bytes], batches: Batches, *, columns: Columns, escape: bool) -> None:
     rows: Iterable[AnyRow] = chain.from_iterable(batches)
     if escape:
-        rows = (row._replace(path=_escape(row.path), reason=_escape(row.reason)) for row in rows)
-    lines = ((*row[:-1], "true" if row.gone else "false")[: len(columns)] for row in rows)
+        rows = map(_escaped, rows)
+    lines = ((*row[:-2], "true" if row.gone else "false")[: len(columns)] for row in rows)
     text = io.TextIOWrapper(stream, "utf-8", newline="")
     csv.writer(text, lineterminator="\n").writerows(lines)
     text.detach()
+
+
+TEXTS = ("path", "field", "reason")
+"""The columns whose text somebody else may have written."""
+
+
+def _escaped(row: AnyRow) -> AnyRow:
+    texts: dict[str, Any] = {name: _escape(getattr(row, name)) for name in TEXTS}
+    return row._replace(**texts)
 
 
 def _escape(cell: str) -> str:
@@ -205,16 +284,18 @@ def _read_csv(stream: IO[bytes], *, escape: bool) -> Iterator[AnyRow]:
     names = reader.fieldnames or ()
     kind = kind_of_table(names)
     types = types_of(kind).items()
-    parse = {n: PARSE.get(t, t) for n, t in types if n not in ORIGIN or n in names}
+    parse = {n: PARSE.get(t, t) for n, t in types if n in names or n in kind._fields[:-LAST]}
+    for name in FIRST.keys() - set(names):
+        del parse[name]
     for columns in reader:
         cells: dict[str, Any] = {
-            name: value(columns[name]) if columns[name] or name == "reason" else None
+            name: value(columns[name]) if columns[name] or name in TEXTS else None
             for name, value in parse.items()
         }
-        row = kind(**cells)
+        row = kind(**FIRST | cells)
         if escape:
-            texts = row.path.removeprefix("'"), row.reason.removeprefix("'")
-            row = row._replace(path=texts[0], reason=texts[1])
+            texts = {name: getattr(row, name).removeprefix("'") for name in TEXTS}
+            row = row._replace(**texts)
         yield row
 
 
@@ -226,7 +307,7 @@ def _write_json_lines(stream: IO[bytes], batches: Batches, *, columns: Columns) 
 
 
 def _read_json_lines(stream: IO[bytes]) -> Iterator[AnyRow]:
-    return (kind_of_table(cells)(**cells) for cells in map(json.loads, stream))
+    return (kind_of_table(cells)(**FIRST | cells) for cells in map(json.loads, stream))
 
 
 def _pyarrow() -> Any:
@@ -278,4 +359,4 @@ def _read_parquet(stream: IO[bytes]) -> Iterator[AnyRow]:
     file = pa.parquet.ParquetFile(stream)
     kind = kind_of_table(file.schema_arrow.names)
     for batch in file.iter_batches(8192):
-        yield from (kind(**columns) for columns in batch.to_pylist())
+        yield from (kind(**FIRST | columns) for columns in batch.to_pylist())

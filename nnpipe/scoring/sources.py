@@ -1,4 +1,4 @@
-"""Sources of pictures: folders, patterns, archives, URLs, and lists: texts of paths."""
+"""Sources of pictures: folders, patterns, single files, archives, URLs, and lists of paths."""
 
 import codecs
 import glob
@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import IO
 
 from nnpipe.errors import ScoringError
-from nnpipe.kinds import kind_of
+from nnpipe.kinds import FIRST, kind_of
 from nnpipe.places import Place, encode_path, in_one_line, is_url
+from nnpipe.preprocess.decoders import DECODERS
 from nnpipe.scoring import local
 from nnpipe.scoring.entries import Entry, Skip, Source
 from nnpipe.scoring.remote import Remote, remote
@@ -33,6 +34,10 @@ CONTROLS = frozenset(range(32)) - frozenset(b"\t\n\r")
 UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 """Byte order marks of UTF-16, in which PowerShell writes lists. All other lists are read as bytes,
 like paths on Linux, and may begin with the mark of UTF-8."""
+
+
+SCANS = ("PDF", "HEIC")
+"""Kinds of files that are read with the extra ``scans``."""
 
 
 class PathList:
@@ -116,7 +121,8 @@ def open_source(source: str, outputs: Sequence[Place] = (), *, settle: int = 0) 
     """Find out what kind of source is meant, and keep it open while the block runs.
 
     Args:
-        source: a folder; a pattern (``scans/*/*.png``, ``**`` for any folders); a text file of
+        source: a folder; a pattern (``scans/*/*.png``, ``**`` for any folders); a picture, a PDF
+            or another file of pages; a text file of
             paths, one per line or each ended by NUL, or ``-`` for such a text on stdin; a .zip or
             .tar file; or a URL of a folder or pattern.
         outputs: the outputs of this run, which are not part of the source.
@@ -141,6 +147,10 @@ def open_source(source: str, outputs: Sequence[Place] = (), *, settle: int = 0) 
         yield remote(f"{path.suffix[1:].lower()}://::file://{path.resolve()}")
     elif path.is_file():
         with open(path, "rb") as stream:
+            if kind_of(stream.read(FIRST)) in (*DECODERS, *SCANS):
+                yield local.single(source, settle=settle)
+                return
+            stream.seek(0)
             yield _listed(PathList(shown, stream), settle=settle)
     elif path.exists():
         why = "is a pipe, a socket or a device; to score what it lists, give - and redirect stdin"

@@ -1,4 +1,4 @@
-"""What happened to the files of one shard, or of all shards."""
+"""What happened to the pages of one shard, or of all shards."""
 
 import heapq
 from collections import Counter
@@ -20,9 +20,9 @@ REASONS = 100
 
 @dataclass
 class Statistics:
-    """What happened to the files of a shard, or of all shards."""
+    """What happened to the pages of a shard, or of all shards."""
 
-    files: int = 0
+    files: int = 0  # rows
     kept: int = 0  # rows of the earlier run
     gone: int = 0  # of these, rows of files that the source no longer has; counted nowhere else
     seconds: float = 0.0  # of all processes that scored, added up
@@ -31,6 +31,8 @@ class Statistics:
     labels: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)  # of all rows that have one
     slowest: list[tuple[float, str]] = field(default_factory=list)  # seconds, path
+    # How well pages fit the form, in [0, 1], and their paths: the worst ones.
+    alignments: list[tuple[float, str]] = field(default_factory=list)
     # Pixels, width, height, path.
     largest: list[tuple[int, int, int, str]] = field(default_factory=list)
     # Of all pictures that this run has read, even if an older nnpipe began it: versions that do
@@ -69,6 +71,7 @@ class Statistics:
         if len(self.reasons) > 10 * REASONS:
             self.reasons = Counter(dict(self.reasons.most_common(REASONS)))
         self.slowest = heapq.nlargest(MOST_NAMED, self.slowest + other.slowest)
+        self.alignments = heapq.nsmallest(MOST_NAMED, self.alignments + other.alignments)
         self.largest = heapq.nlargest(MOST_NAMED, self.largest + other.largest)
         for name, new in other.histograms.items():
             old = self.histograms.get(name, [0] * len(new))

@@ -39,7 +39,7 @@ class Summary:
 
     run: str  # its id
     model: str  # SHA-256 of the weights
-    files: int  # rows of the output: scored, kept and gone
+    files: int  # rows of the output, each for a page or a field: scored, kept and gone
     scored: int  # rows of files that this run has read
     kept: int  # rows of the earlier run
     gone: int  # rows of the earlier run whose files are gone; the next three do not count them
@@ -49,6 +49,7 @@ class Summary:
     skipped: dict[str, int]  # kind → number of things of that kind that have no row
     skipped_named: dict[str, str]  # path → kind, for the first of these
     slowest: list[dict[str, Any]]  # seconds, path
+    alignments: list[dict[str, Any]]  # of the pages that fit the form worst: alignment, path
     largest: list[dict[str, Any]]  # width, height, path
     seconds: float  # since the run was last started or resumed
     rate: float  # rows per second since then
@@ -89,8 +90,9 @@ class Summary:
         named = list(self.skipped_named.items())[:most]
         lines += [f"    {path} ({kind})" for path, kind in named]
         lines += [f"    and {n:,} more"] if (n := sum(self.skipped.values()) - len(named)) else []
-        slowest, largest = self.slowest[:1], self.largest[:1]
+        slowest, largest, worst = self.slowest[:1], self.largest[:1], self.alignments[:1]
         lines += ["  slowest: {path} ({seconds:.2f} s)".format(**picture) for picture in slowest]
+        lines += ["  fits the form worst: {path} ({alignment:.0%})".format(**a) for a in worst]
         lines += ["  largest: {path} ({width} × {height})".format(**picture) for picture in largest]
         return lines
 
@@ -140,7 +142,7 @@ def finish(plan: Plan, *, rows: int, seconds: float) -> Summary:
 
     Args:
         plan: the plan.
-        rows: rows made since the run was last started or resumed.
+        rows: pages read since the run was last started or resumed.
         seconds: time since then.
 
     Raises:
@@ -155,9 +157,9 @@ def finish(plan: Plan, *, rows: int, seconds: float) -> Summary:
             parts.append(part)
         if not parts:  # a table without rows
             with replacing(plan.part(0), scratch=plan.folder) as stream:
-                plan.form.write(stream, ())
+                plan.format.write(stream, ())
                 parts.append(outputs.Part(plan.part(0), sha256_of(stream)))
-        is_whole = total.files == plan.files
+        is_whole = total.files == sum(plan.row_counts)
     except ValueError:  # histograms of different lengths
         is_whole = False
     if not is_whole:
@@ -175,9 +177,10 @@ def finish(plan: Plan, *, rows: int, seconds: float) -> Summary:
         skipped=plan.skipped,
         skipped_named=plan.skipped_named,
         slowest=[{"seconds": round(s, 4), "path": path} for s, path in total.slowest],
+        alignments=[{"alignment": round(a, 3), "path": path} for a, path in total.alignments],
         largest=[{"width": w, "height": h, "path": path} for _, w, h, path in total.largest],
         seconds=round(seconds, 3),
-        rate=round(rows / max(seconds, 1e-9), 1),
+        rate=round(rows * total.files / max(plan.files * seconds, 1e-9), 1),
         process_seconds=round(total.seconds, 3),
         drift=_drift(plan, total.histograms),
     )
@@ -185,14 +188,14 @@ def finish(plan: Plan, *, rows: int, seconds: float) -> Summary:
 
     def announce(new: dict[str, str]) -> None:
         load_finished(plan.out)  # both may have been changed since the plan was made
-        outputs.check_own(plan.out, plan.own)
+        outputs.check_own(plan.out, plan.own, wide=plan.command.wide)
         hashes.update(new)
         own = {name: [*plan.own.get(name, []), new[name]] for name in new}
         replace(plan, own=plan.own | own).save()
         # While there is no summary, the output is not finished, whatever it holds.
         summary_file(plan.out).unlink(missing_ok=True)
 
-    outputs.assemble(plan.out, parts, form=plan.form, scratch=plan.folder, announce=announce)
+    outputs.assemble(plan.out, parts, plan=plan, announce=announce)
     about = {
         "plan": plan.id,
         "finished": now(),
@@ -243,7 +246,8 @@ def without_own(source: Source, skip: Skip) -> Iterator[Entry]:
     for entry in tables:
         folder, _, name = entry.path.rpartition("/")
         table = entry.path.removesuffix(SUFFIX)
-        if table in written or (folder in written and outputs.is_part(name)):
+        is_wide = re.sub(rf"{outputs.WIDE}(\.\w+)$", r"\1", table) in written
+        if table in written or is_wide or (folder in written and outputs.is_part(name)):
             skip(entry.path, WRITTEN_BY_NNPIPE)
         else:
             yield entry

@@ -5,7 +5,10 @@ import { DIGITS } from "./bars.js";
 import { a } from "./words.js";
 import { zip } from "./zip.js";
 
-const ENDINGS = { "image/jpeg": "jpg", "image/svg+xml": "svg", "image/tiff": "tif", "image/x-icon": "ico" };
+const ENDINGS = {
+  "application/pdf": "pdf", "image/jpeg": "jpg", "image/svg+xml": "svg", "image/tiff": "tif",
+  "image/x-icon": "ico",
+};
 
 /** The file extension for the type of a picture. */
 const ending = (type) => ENDINGS[type] ?? type.match(/^image\/([a-z0-9]+)$/)?.[1] ?? "png";

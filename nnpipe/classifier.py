@@ -25,6 +25,7 @@ from nnpipe.preprocess import (
     as_inputs,
     prepare_many,
 )
+from nnpipe.preprocess.decoders import Opened
 from nnpipe.settings import PARAMETERS
 from nnpipe.weights import Weights, load
 
@@ -298,7 +299,7 @@ def _check_type(picture: Picture) -> Picture:
     Raises:
         TypeError: it is not.
     """
-    kinds = str, Path, bytes, bytearray, Page, Image.Image, np.ndarray
+    kinds = str, Path, bytes, bytearray, Page, Opened, Image.Image, np.ndarray
     if not isinstance(picture, kinds):
         if not hasattr(picture, "read"):
             raise TypeError(

@@ -10,6 +10,7 @@ import io
 import json
 import logging
 import re
+import shlex
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,7 +25,7 @@ import typer
 
 from nnpipe import __version__, settings
 from nnpipe.classifier import Classifier, Reading
-from nnpipe.errors import NnpipeError, PictureError, PromotionError, needs
+from nnpipe.errors import NnpipeError, OutputError, PictureError, PromotionError, needs
 from nnpipe.files import replacing
 from nnpipe.hints import HINTS, REASONS
 from nnpipe.kinds import FIRST, kind_of
@@ -55,6 +56,12 @@ models_app = typer.Typer(
     no_args_is_help=True,
 )
 app.add_typer(models_app, name="models")
+
+form_app = typer.Typer(
+    help="Forms, whose fields 'nnpipe score --form' reads: propose one, try one.",
+    no_args_is_help=True,
+)
+app.add_typer(form_app, name="form")
 
 
 def main() -> None:
@@ -473,9 +480,7 @@ def list_models(*, as_json: bool = False, weights_dir: Path | None = None) -> No
         about = (model.name, model.state, model.dataset, model.recipe, model.seed, *shares)
         cells = ("-" if cell is None else str(cell) for cell in (*about, model.created))
         table.append(tuple(map(encode_path, cells)))
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for row in table:
-        print(printable("  ".join(map(str.ljust, row, widths)).rstrip()))
+    _print_table(table)
     for model in models:
         if model.reason:
             _say(f"damaged: {model.reason}")
@@ -512,6 +517,76 @@ def rollback(name: str | None = None, *, weights_dir: Path | None = None) -> Non
     from nnpipe.champions import Store
 
     _say(str(Store(weights_dir).rollback(name)))
+
+
+@form_app.command()
+@as_command
+def find(page: str, *, out: Path = Path("form.toml")) -> None:
+    """Propose a form: look for boxes, combs and ruled cells on a page, best an empty one.
+
+    The page becomes the form's reference. Look at the drawing, name the fields in the .toml, and
+    try it with 'nnpipe form check'.
+    """
+    from nnpipe.forms import making
+
+    drawing = out.with_suffix(".png")
+    if out.suffix != ".toml":
+        raise typer.BadParameter("needs a name that ends with .toml", param_hint="--out")
+    for path in (out, drawing):
+        if path.exists():
+            raise OutputError(f"{path}: exists, and nnpipe does not overwrite it", advice="out")
+    draft = _of_page(page, making.propose)
+    with replacing(out) as stream:
+        stream.write(making.as_toml(draft, page=page, folder=out.parent))
+    with replacing(drawing) as stream:
+        stream.write(draft.drawing)
+    fields = "1 field" if len(draft.fields) == 1 else f"{len(draft.fields):,} fields"
+    _say(f"{out}: {fields}, drawn in {drawing}; name them, and remove what you do not need")
+    _say(f"next: {shlex.join(['nnpipe', 'form', 'check', str(out), page])}")
+
+
+@form_app.command()
+@as_command
+def check(form: Path, page: str, *, out: Path | None = None, weights: Path | None = None) -> None:
+    """Read one page with a form, and draw where its fields fall and what is read in each.
+
+    In the drawing, green fields are ok, amber ones are doubtful, and red ones are rejected. Exits
+    with 3 if a field is not ok, with 1 if the page does not look like the form.
+    """
+    from nnpipe.forms import making
+    from nnpipe.forms.description import load_form
+
+    out = out or Path(f"{Path(page).stem if page != '-' else 'stdin'}.check.png")
+    if out.suffix != ".png" or (out.exists() and Path(page).exists() and out.samefile(page)):
+        why = "needs a name that ends with .png, and is not the page's"
+        raise typer.BadParameter(why, param_hint="--out")
+    trial = _of_page(page, partial(making.try_form, form=load_form(form), weights=weights))
+    with replacing(out) as stream:
+        stream.write(trial.drawing)
+    _print_table(making.as_table(trial))
+    _say(
+        f"{out}: the page looks like the form by {trial.alignment:.0%}; the fields are drawn on it"
+    )
+    if any(number.status != "ok" for number in trial.numbers):
+        raise typer.Exit(INCOMPLETE)
+
+
+def _of_page(name: str, function: Function) -> Any:
+    """Call a function with one page, the first one of a file, in a child process.
+
+    Raises:
+        NnpipeError: the function raises it, or takes too long.
+    """
+    ((_, result),) = _each(islice(_shown([name]), 1), function)
+    if isinstance(result, NnpipeError):
+        raise type(result)(f"{name}: {result}", advice=result.advice)
+    return result
+
+
+def _print_table(rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print(printable("  ".join(map(str.ljust, row, widths)).rstrip()))
 
 
 def _say(text: str) -> None:

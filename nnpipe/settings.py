@@ -109,13 +109,17 @@ PARAMETERS = {
         "Former champion: its name or number.", "the one before this one", kind="argument"
     ),
     "open_page": Parameter("Open the page in a browser.", flag="--open/--no-open"),
+    "check.form": Parameter("Form (.toml).", kind="argument"),
+    "check.out": Parameter("Drawing of the page (.png).", "PAGE.check.png"),
     "evaluate.out": Parameter("Folder of the report.", "reports/<run>"),
     "export.out": Parameter("Weights file to write.", "model_weights.npz in the run"),
+    "find.out": Parameter("Form to write (.toml); a drawing of it lies beside it (.png)."),
     "score.out": Parameter(
         "Output: .csv, .jsonl, .parquet, .xlsx, or a folder for Parquet parts; path or URL.",
         kind="option",
     ),
     "after_promotion.out": Parameter("Folder of the report and the scores."),
+    "page": Parameter("Page: a picture, or one of a PDF or a TIFF, such as scan.pdf#2."),
     "pictures": Parameter("Picture files; - reads stdin.", metavar="PICTURE..."),
     "plots": Parameter("Draw plots, which takes some seconds."),
     "port": Parameter("Port to listen on; 0 takes a free one.", None, 0, 65535),

@@ -53,6 +53,7 @@ def predicted():
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, timeout=120)
     readings = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(readings) == len(SAMPLES)
+    assert {reading.pop("page") for reading in readings} == {1}
     return {reading.pop("path"): reading for reading in readings}
 
 

@@ -113,11 +113,15 @@ HEAVY = {
     "prefect",
     "pandas",
     "matplotlib",
+    "openpyxl",
+    "pillow_heif",
     "pyarrow",
+    "pypdfium2",
     "scipy",
     "sklearn",
     "starlette",
     "uvicorn",
+    "xlsxwriter",
 }
 
 

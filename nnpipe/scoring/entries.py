@@ -41,6 +41,11 @@ class Entry(NamedTuple):
     page: int = 1
 
 
+def name_of(path: str, page: int) -> str:
+    """Return the name of a page: the path, and from the second page on its number."""
+    return path if page == 1 else f"{path}#{page}"
+
+
 class Reader(Protocol):
     """What reads the files of a source, in the worker processes; see `Local` and `Remote`."""
 

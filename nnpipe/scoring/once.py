@@ -22,10 +22,10 @@ import numpy as np
 from nnpipe.errors import needs
 from nnpipe.files import replacing, sha256_of
 from nnpipe.numbers.constraints import NOT_POSSIBLE
-from nnpipe.scoring.entries import Entry
+from nnpipe.scoring.entries import name_of
 from nnpipe.scoring.outputs import Part
 from nnpipe.scoring.plan import Plan
-from nnpipe.scoring.rows import AnyRow, NumberRow
+from nnpipe.scoring.rows import NumberRow
 from nnpipe.scoring.statistics import Statistics, load_statistics
 
 LEAST = 1e-6
@@ -102,7 +102,7 @@ def settle(
         given: the picture of each number; see `assign`.
         threshold: confidence below which a number is rejected.
     """
-    name, first = name_of(row), candidates[0][0] if candidates else ""
+    name, first = name_of(row.path, row.page), candidates[0][0] if candidates else ""
     own = next((label for label, _ in candidates if given.get(label) == name), "")
     left = [c for c in candidates if given.get(c[0], name) == name]
     if len(left) == len(candidates) and own in (first, ""):
@@ -126,11 +126,6 @@ def settle(
     return row._replace(
         second=second or None, second_confidence=round(second_share / total, 6) if second else None
     )
-
-
-def name_of(page: Entry | AnyRow) -> str:
-    """Return the name of a page: its path, and its number from the second on."""
-    return page.path if page.page == 1 else f"{page.path}#{page.page}"
 
 
 def dump(pictures: Iterable[tuple[str, Candidates]]) -> bytes:

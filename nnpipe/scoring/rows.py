@@ -257,11 +257,11 @@ TEXTS = ("path", "field", "reason")
 
 
 def _escaped(row: AnyRow) -> AnyRow:
-    texts: dict[str, Any] = {name: _escape(getattr(row, name)) for name in TEXTS}
+    texts: dict[str, Any] = {name: escape_cell(getattr(row, name)) for name in TEXTS}
     return row._replace(**texts)
 
 
-def _escape(cell: str) -> str:
+def escape_cell(cell: str) -> str:
     return f"'{cell}" if cell.startswith(FORMULA) else cell
 
 
@@ -310,7 +310,7 @@ def _read_json_lines(stream: IO[bytes]) -> Iterator[AnyRow]:
     return (kind_of_table(cells)(**FIRST | cells) for cells in map(json.loads, stream))
 
 
-def _pyarrow() -> Any:
+def pyarrow() -> Any:
     with needs("batch", "Parquet, unlike .csv and .jsonl,"):
         import pyarrow as pa
         import pyarrow.parquet
@@ -319,7 +319,7 @@ def _pyarrow() -> Any:
 
 def _schema(kind: Kind, columns: Columns) -> Any:
     """Return the schema of some columns of a kind of table."""
-    pa, types = _pyarrow(), types_of(kind)
+    pa, types = pyarrow(), types_of(kind)
     arrow = {str: pa.string(), int: pa.int32(), float: pa.float64(), bool: pa.bool_()}
     fields = {name: arrow[types[name]] for name in columns}
     if types["label"] is int:
@@ -328,21 +328,21 @@ def _schema(kind: Kind, columns: Columns) -> Any:
 
 
 def _write_parquet(stream: IO[bytes], batches: Batches, *, schema: Any) -> None:
-    pa = _pyarrow()
+    pa = pyarrow()
     pylists = ([row._asdict() for row in rows] for rows in batches)
     tables = (pa.Table.from_pylist(pylist, schema) for pylist in pylists)
-    _write_tables(stream, tables, schema=schema)
+    write_tables(stream, tables, schema=schema)
 
 
 def _join_parquet(stream: IO[bytes], parts: Iterable[bytes], *, schema: Any) -> None:
-    pa = _pyarrow()
+    pa = pyarrow()
     tables = (pa.parquet.read_table(io.BytesIO(part), schema=schema) for part in parts)
-    _write_tables(stream, tables, schema=schema)
+    write_tables(stream, tables, schema=schema)
 
 
-def _write_tables(stream: IO[bytes], tables: Iterator[Any], *, schema: Any) -> None:
+def write_tables(stream: IO[bytes], tables: Iterator[Any], *, schema: Any) -> None:
     """Write tables as row groups of one size, whatever their own; memory holds one row group."""
-    pa = _pyarrow()
+    pa = pyarrow()
     rest = schema.empty_table()
     with pa.parquet.ParquetWriter(stream, schema) as writer:
         for table in tables:
@@ -355,7 +355,7 @@ def _write_tables(stream: IO[bytes], tables: Iterator[Any], *, schema: Any) -> N
 
 
 def _read_parquet(stream: IO[bytes]) -> Iterator[AnyRow]:
-    pa = _pyarrow()
+    pa = pyarrow()
     file = pa.parquet.ParquetFile(stream)
     kind = kind_of_table(file.schema_arrow.names)
     for batch in file.iter_batches(8192):

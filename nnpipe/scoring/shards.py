@@ -16,7 +16,7 @@ from nnpipe.places import in_one_line, place
 from nnpipe.preprocess import Picture, Pixels, attempt
 from nnpipe.processes import Job, OnItem, run
 from nnpipe.scoring import crops, once
-from nnpipe.scoring.entries import Content, Entry, Reader
+from nnpipe.scoring.entries import Content, Entry, Reader, name_of
 from nnpipe.scoring.once import Candidates
 from nnpipe.scoring.paging import page_of
 from nnpipe.scoring.plan import Plan, open_again
@@ -151,7 +151,9 @@ def score_shard(
             for number in batch:
                 if number in read:
                     rows += (row for row, _ in read[number])
-                    pictures.extend((once.name_of(row), some) for row, some in read[number])
+                    pictures.extend(
+                        (name_of(row.path, row.page), some) for row, some in read[number]
+                    )
                 else:
                     rows += lines[number].rows
                     kept += len(lines[number].rows)
@@ -176,7 +178,7 @@ class Answer(NamedTuple):
     readings: Sequence["Reading | Number"]  # one, or one for each field of a form
     seconds: float  # that decoding it has taken
     crops: Sequence[Pixels] = ()  # of the fields
-    alignment: float | None = None  # how well the page fits the form
+    alignment: float = 0.0  # how well the page fits the form; 0 without one, or if it does not
 
 
 def _answer(
@@ -276,7 +278,8 @@ def _read(
     others = {"run": plan.run, "model": plan.command.weights}
     rows: dict[int, list[tuple[AnyRow, Candidates]]] = {}
     for number, answer, digest in zip(numbers, answers, digests, strict=True):
-        entry, name = entries[number], once.name_of(entries[number])
+        entry = entries[number]
+        name = name_of(entry.path, entry.page)
         named = zip(plan.fields or [""], answer.readings, strict=True)
         some = [to_row(entry, r, digest=digest, field=f, **others) for f, r in named]
         if plan.out.suffix == EXCEL:
@@ -284,7 +287,7 @@ def _read(
         candidates = [getattr(reading, "candidates", ()) for reading in answer.readings]
         rows[number] = list(zip(some, candidates, strict=True))
         statistics.slowest.append((answer.seconds, name))
-        if answer.alignment is not None:
+        if answer.alignment:
             statistics.alignments.append((answer.alignment, name))
     return rows, statistics
 

@@ -9,6 +9,7 @@ from nnpipe import records
 from nnpipe.drift import Counts
 from nnpipe.errors import ScoringError
 from nnpipe.places import Place
+from nnpipe.scoring.entries import name_of
 from nnpipe.scoring.rows import AnyRow
 
 MOST_NAMED = 5
@@ -53,7 +54,7 @@ class Statistics:
             labels=Counter(_group(row.label) for row in there if row.label is not None),
             reasons=Counter(row.reason for row in there if row.reason),
             largest=[
-                (row.width * row.height, row.width, row.height, row.path)
+                (row.width * row.height, row.width, row.height, name_of(row.path, row.page))
                 for row in there
                 if row.width and row.height
             ],

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, islice
 from typing import IO, NamedTuple
 
-from nnpipe.scoring.rows import AnyRow, _escape, _pyarrow, _write_tables
+from nnpipe.scoring.rows import AnyRow, escape_cell, pyarrow, write_tables
 
 FIXED = ("path", "page", "status", "reason")
 """The columns of every wide table; the fields are before the last one."""
@@ -91,7 +91,7 @@ def write_csv(
     text = io.TextIOWrapper(stream, "utf-8", newline="")
     writer = csv.writer(text, lineterminator="\n")
     for line in lines():
-        writer.writerow([_escape(c) if escape and isinstance(c, str) else c for c in line])
+        writer.writerow([escape_cell(c) if escape and isinstance(c, str) else c for c in line])
     text.detach()
 
 
@@ -109,7 +109,7 @@ def write_parquet(stream: IO[bytes], long: Iterable[AnyRow], *, fields: Sequence
     Raises:
         MissingExtraError: pyarrow is not installed.
     """
-    pa = _pyarrow()
+    pa = pyarrow()
     types = {name: pa.int32() if name == "page" else pa.string() for name in columns(fields)}
     schema = pa.schema(list(types.items()))
     pages = rows(long, fields)
@@ -118,4 +118,4 @@ def write_parquet(stream: IO[bytes], long: Iterable[AnyRow], *, fields: Sequence
         pa.table([list(values) for values in zip(*batch, strict=True)], schema=schema)
         for batch in batches
     )
-    _write_tables(stream, tables, schema=schema)
+    write_tables(stream, tables, schema=schema)

@@ -4,13 +4,13 @@ A person corrects the answers in it. So it shows what needs a look: a colour, th
 and the crop of the picture.
 """
 
+import io
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from tempfile import TemporaryDirectory
-from types import MappingProxyType
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from nnpipe.errors import needs
 from nnpipe.scoring import sheets
@@ -34,9 +34,6 @@ MEANINGS = {
 CREATED = datetime(2000, 1, 1)
 """The date in every workbook, so that equal rows make equal bytes."""
 
-NOTHING: Mapping[str, str] = MappingProxyType({})
-"""No lines about a workbook."""
-
 
 def check_package() -> None:
     """Check that workbooks can be written.
@@ -58,7 +55,7 @@ def write(
     rows: Iterable["AnyRow"],
     *,
     fields: Sequence[str] = (),
-    about: Mapping[str, str] = NOTHING,
+    about: Mapping[str, str] | None = None,
 ) -> None:
     """Write a workbook.
 
@@ -80,9 +77,9 @@ def write(
 
     check_limits(0, len(wide.columns(fields)))
     statuses: Counter[str] = Counter()
-    with TemporaryDirectory() as folder, _errors_of_disk():
+    with TemporaryDirectory() as folder, _output(stream) as output:
         options = sheets.OPTIONS | {"tmpdir": folder}
-        with xlsxwriter.Workbook(stream, options) as file:
+        with xlsxwriter.Workbook(output, options) as file:
             file.set_properties({"created": CREATED})
             book = Book(file)
             table = Sheet(book, "rows", names=COLUMNS)
@@ -102,18 +99,32 @@ def write(
                 for _ in written():
                     pass
             table.finish()
-            _explain(book, statuses, about=about)
+            _explain(book, statuses, about=about or {})
+
+
+class _Output:
+    """A stream that can be taken away from XlsxWriter."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
 
 
 @contextmanager
-def _errors_of_disk() -> Iterator[None]:
-    """Raise the `OSError` that XlsxWriter wraps into an error of its own."""
+def _output(stream: IO[bytes]) -> Iterator[_Output]:
+    """Give a stream to XlsxWriter, and raise the `OSError` that it wraps into one of its own."""
     from xlsxwriter.exceptions import FileCreateError
 
+    output = _Output(stream)
     try:
-        yield
+        yield output
     except FileCreateError as error:
         raise error.args[0] from None
+    finally:
+        # After an error, XlsxWriter leaves its archive open. It ends when Python frees it.
+        output.stream = io.BytesIO()
 
 
 def _cells(row: "AnyRow") -> list[Cell]:

@@ -1,0 +1,311 @@
+"""Where a page shows a form.
+
+Features of the reference are matched with those of the page (SIFT; Lowe 2004, "Distinctive Image
+Features from Scale-Invariant Keypoints"), which gives a homography. It is refined on the print
+itself by inverse compositional alignment (Baker and Matthews 2004, "Lucas–Kanade 20 Years On"),
+first as a whole, and then around each field, because paper bends. Handwriting differs from page to
+page: the refinement ignores pixels that do not agree.
+"""
+
+from collections.abc import Iterator
+from functools import cached_property
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from nnpipe.preprocess.pictures import Pixels
+
+Array = npt.NDArray[np.float64]
+Image = npt.NDArray[np.float32]
+
+SIDE = 1000
+"""Pixels of the longer side at which a page is aligned; a millimetre of A4 has 3.4."""
+
+FEATURES = 2000
+"""Most features of a picture."""
+
+RATIO = 0.85
+"""Distance of the best match, as a share of the second best's, at which it is believed."""
+
+ROOM = 61
+"""Side of the square whose mean is the paper, in pixels."""
+
+STRONG = 0.12
+"""Strength above which a pixel is print, where the strongest print has 1."""
+
+NEAR = 2
+"""Distance in pixels within which the page has the reference's print if it is in place."""
+
+SHIFTS = (11, 17, 23)
+"""Pixels by which the page is moved to learn how much print is in place by chance."""
+
+GOOD = 0.35
+"""Quality below which a page does not look like the form."""
+
+LEAST_VISIBLE = 0.4
+"""Share of the reference's print that must lie on the page."""
+
+LEVELS = ((5.0, 4), (2.5, 4), (1.2, 3))
+"""Blur of the refinement in pixels, the coarsest first, and how often each is repeated."""
+
+AGREES = 0.25
+"""Difference of two strengths beyond which a pixel hardly counts."""
+
+AROUND = 60
+"""Pixels around a field by whose print its place is refined."""
+
+STIFF = 0.02
+"""How much the place of a field tends to that of the whole page, as a share of its print."""
+
+FARTHEST = 12.0
+"""Pixels by which a field may move on its own."""
+
+Quadrangle = npt.NDArray[np.float64]
+
+
+class Alignment(NamedTuple):
+    """Where a page shows a form."""
+
+    matrix: Array  # (3, 3), pixels of the reference → pixels of the page
+    quality: float  # 0…1: how much of the reference's print is in place
+    fields: Array  # (n, 3, 3), the same for each field
+
+
+class Features(NamedTuple):
+    """Distinctive places of a picture."""
+
+    points: Array  # (n, 2)
+    descriptors: Image  # (n, 128), of length 1
+
+
+class Level(NamedTuple):
+    """What the refinement at one blur needs of the reference."""
+
+    blur: float
+    repeats: int
+    rows: npt.NDArray[np.intp]  # (n,) of the pixels that tell their place
+    columns: npt.NDArray[np.intp]
+    strength: Image  # (n,)
+    slopes: Image  # (n, 2), of the strength, in x and y
+
+
+class Aligner:
+    """Finds a form on pages.
+
+    Args:
+        reference: brightness of a page that shows the form, uint8 (h, w).
+    """
+
+    def __init__(self, reference: Pixels) -> None:
+        small, self.scale = _small(reference)
+        self.shape = small.shape
+        even, self.strength = _print_of(small)
+        self.features = _features_of(even)
+        self.mask = self.strength > STRONG
+        self.levels = [_level(self.strength, *one) for one in LEVELS]
+
+    def find(self, page: Pixels, boxes: Array) -> Alignment | None:
+        """Find the form on a page.
+
+        Args:
+            page: brightness, uint8 (h, w).
+            boxes: left, top, right and bottom of each field, (n, 4), in pixels of the reference.
+
+        Returns:
+            Where it is; None if the page does not look like the form.
+        """
+        small, scale = _small(page)
+        even, strength = _print_of(small)
+        best, matrix = 0.0, np.eye(3)
+        for guess in self._guesses(_features_of(even), strength):
+            quality = self._quality(guess, strength)
+            if quality > best:
+                best, matrix = quality, guess
+            if best > GOOD:
+                break
+        if not best:
+            return None
+        matrix = self._refined(matrix, strength)
+        quality = self._quality(matrix, strength)
+        if quality < GOOD or not _is_sane(matrix, self.shape):
+            return None
+        shifts = self._shifts(matrix, strength, boxes * self.scale)
+        ours, theirs = np.diag([self.scale, self.scale, 1]), np.diag([1 / scale, 1 / scale, 1])
+        moved = np.repeat(np.eye(3)[None], len(shifts), axis=0)
+        moved[:, :2, 2] = shifts
+        return Alignment(theirs @ matrix @ ours, quality, theirs @ matrix @ moved @ ours)
+
+    def _guesses(self, features: Features, strength: Image) -> Iterator[Array]:
+        """Yield homographies from the small reference to the small page, the best first."""
+        own, others = self.features, features
+        if min(len(own.points), len(others.points)) < 4:
+            return
+        alike = own.descriptors @ others.descriptors.T
+        nearest = alike.argmax(axis=1)
+        rows = np.arange(len(nearest))
+        first = alike[rows, nearest]
+        alike[rows, nearest] = -1
+        second = alike.max(axis=1)
+        # The squared distance of two descriptors of length 1 is 2 − 2 cos.
+        sure = (1 - first) < RATIO**2 * (1 - second)
+        for chosen, near in ((sure, 4.0), (first > 0.8, 4.0)):
+            if chosen.sum() < 4:
+                continue
+            here, there = own.points[chosen], others.points[nearest[chosen]]
+            full, _ = cv2.findHomography(
+                here, there, cv2.USAC_MAGSAC, near, maxIters=5000, confidence=0.9999
+            )
+            if full is not None and _is_sane(full, self.shape):
+                yield full
+            part, _ = cv2.estimateAffinePartial2D(
+                here, there, method=cv2.RANSAC, ransacReprojThreshold=3 * near, maxIters=5000
+            )
+            if part is not None:
+                alone = np.vstack([part, [0, 0, 1]])
+                if _is_sane(alone, self.shape):
+                    yield alone
+
+    def _quality(self, matrix: Array, strength: Image) -> float:
+        """Return how much of the print is in place, beyond chance: 0…1."""
+        seen = _warp(np.ones(strength.shape, np.float32), matrix, self.shape) > 0.5
+        visible = self.mask & seen
+        count = int(visible.sum())
+        if count < LEAST_VISIBLE * max(int(self.mask.sum()), 1):
+            return 0.0
+        page = (_warp(strength, matrix, self.shape) > STRONG).view(np.uint8)
+        near = cv2.dilate(page, np.ones((2 * NEAR + 1,) * 2, np.uint8)) > 0
+        share = (near & visible).sum() / count
+        chance = np.mean(
+            [
+                (np.roll(near, (dy * shift, dx * shift), (0, 1)) & visible).sum() / count
+                for shift in SHIFTS
+                for dx, dy in ((1, 1), (-1, 1), (1, -1), (-1, -1))
+            ]
+        )
+        return float(max((share - chance) / max(1 - chance, 1e-6), 0))
+
+    def _refined(self, matrix: Array, strength: Image) -> Array:
+        """Return a homography by which the page's print agrees with the reference's."""
+        height, width = self.shape
+        # Coordinates of about 1 keep the equations well conditioned.
+        norm = np.array([[2 / width, 0, -1], [0, 2 / width, -height / width], [0, 0, 1]])
+        back = np.linalg.inv(norm)
+        for level in self.levels:
+            points = np.stack([level.columns, level.rows, np.ones(len(level.rows))])
+            x, y, _ = norm @ points
+            gx, gy = level.slopes.T * (width / 2)
+            along = -(gx * x + gy * y)
+            jacobian = np.stack([gx * x, gx * y, gx, gy * x, gy * y, gy, along * x, along * y])
+            for _ in range(level.repeats):
+                error, weight = self._errors(level, matrix, strength)
+                weighed = jacobian * weight
+                step, *_ = np.linalg.lstsq(weighed @ jacobian.T, weighed @ error, rcond=1e-9)
+                change = np.append(step, 0).reshape(3, 3) + np.eye(3)
+                matrix = matrix @ back @ change @ norm
+                matrix /= matrix[2, 2]
+        return matrix
+
+    def _errors(self, level: Level, matrix: Array, strength: Image) -> tuple[Image, Image]:
+        """Return how much stronger the reference's pixels are than the page's, and their weights."""
+        page = _blurred(_warp(strength, matrix, self.shape), level.blur)
+        error = level.strength - page[level.rows, level.columns]
+        return error, 1 / (1 + (error / AGREES) ** 2) ** 2
+
+    def _shifts(self, matrix: Array, strength: Image, boxes: Array) -> Array:
+        """Return by how many pixels of the small reference each field is shifted, (n, 2)."""
+        shifts = np.zeros((len(boxes), 2))
+        for level in self.levels[1:]:
+            warped = _blurred(_warp(strength, matrix, self.shape), level.blur)
+            for _ in range(2):
+                for number, (left, top, right, bottom) in enumerate(boxes):
+                    chosen = np.flatnonzero(
+                        (level.rows > top - AROUND)
+                        & (level.rows < bottom + AROUND)
+                        & (level.columns > left - AROUND)
+                        & (level.columns < right + AROUND)
+                    )
+                    if not len(chosen):
+                        continue
+                    at = level.columns[chosen] + shifts[number, 0], level.rows[chosen] + shifts[number, 1]
+                    page = _at(warped, *at)
+                    error = level.strength[chosen] - page
+                    weight = 1 / (1 + (error / AGREES) ** 2) ** 2
+                    slopes = level.slopes[chosen]
+                    square = (slopes * weight[:, None]).T @ slopes
+                    square += np.eye(2) * STIFF * np.trace(square)
+                    step = np.linalg.lstsq(square, slopes.T @ (weight * error), rcond=None)[0]
+                    shifts[number] = (shifts[number] + step).clip(-FARTHEST, FARTHEST)
+        return shifts
+
+
+def _at(image: Image, x: Array, y: Array) -> Image:
+    """Return an image's values between its pixels."""
+    maps = np.float32(x)[None], np.float32(y)[None]
+    return cv2.remap(image, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[0]
+
+
+def _small(levels: Pixels) -> tuple[Pixels, float]:
+    """Return a picture at the common scale, and the factor of its sides."""
+    scale = SIDE / max(levels.shape)
+    size = [max(1, round(side * scale)) for side in levels.shape[::-1]]
+    way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    return cv2.resize(levels, size, interpolation=way), scale
+
+
+def _print_of(small: Pixels) -> tuple[Pixels, Image]:
+    """Return a picture in even light, and the strength of its dark strokes, 0…1."""
+    paper = cv2.blur(small.astype(np.float32), (ROOM, ROOM), borderType=cv2.BORDER_REPLICATE)
+    dark = 1 - small / np.maximum(paper, 8)
+    even = (170 - 120 * dark).clip(0, 255).astype(np.uint8)
+    strong = dark[dark > 0.1]
+    full = max(float(np.percentile(strong, 80)) if len(strong) else 1.0, 0.15)
+    return even, ((dark - 0.04) / full).clip(0, 1).astype(np.float32)
+
+
+def _features_of(even: Pixels) -> Features:
+    """Find the features of a picture."""
+    keys, found = cv2.SIFT_create(FEATURES, contrastThreshold=0.02).detectAndCompute(even, None)
+    if found is None:
+        return Features(np.zeros((0, 2)), np.zeros((0, 128), np.float32))
+    # The root of a histogram compares better than the histogram (Arandjelović, Zisserman 2012).
+    roots = np.sqrt(found / np.maximum(found.sum(axis=1, keepdims=True), 1e-6))
+    return Features(np.array([key.pt for key in keys]), roots.astype(np.float32))
+
+
+def _level(strength: Image, blur: float, repeats: int) -> Level:
+    soft = _blurred(strength, blur)
+    dx = cv2.Sobel(soft, cv2.CV_32F, 1, 0) / 8
+    dy = cv2.Sobel(soft, cv2.CV_32F, 0, 1) / 8
+    size = np.hypot(dx, dy)
+    rows, columns = np.nonzero(size > 0.15 * float(size.max(initial=0)))
+    some = np.arange(0, len(rows), max(1, len(rows) // 40_000))
+    rows, columns = rows[some], columns[some]
+    slopes = np.stack([dx[rows, columns], dy[rows, columns]], axis=1)
+    return Level(blur, repeats, rows, columns, soft[rows, columns], slopes)
+
+
+def _blurred(image: Image, blur: float) -> Image:
+    return cv2.GaussianBlur(image, (0, 0), blur)
+
+
+def _warp(image: Image, matrix: Array, shape: tuple[int, ...]) -> Image:
+    """Return a picture of the page as the reference shows it."""
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return cv2.warpPerspective(image, matrix, shape[::-1], flags=flags)
+
+
+def _is_sane(matrix: Array, shape: tuple[int, ...]) -> bool:
+    """Return True if a sheet of paper can be seen like this: convex, not mirrored, no sliver."""
+    height, width = shape
+    corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float64)
+    depth = np.hstack([corners, np.ones((4, 1))]) @ matrix[2]
+    if not np.isfinite(matrix).all() or depth.min() <= 0 or depth.max() > 3 * depth.min():
+        return False
+    seen = cv2.perspectiveTransform(corners[None], matrix)[0]
+    sides = np.roll(seen, -1, axis=0) - seen
+    turns = np.array([a[0] * b[1] - a[1] * b[0] for a, b in zip(sides, np.roll(sides, -1, 0))])
+    lengths = np.linalg.norm(sides, axis=1) / np.array([width, height, width, height])
+    return bool((turns > 0).all() and lengths.min() > 0.2 and lengths.max() < 5
+                and lengths.max() < 3 * lengths.min())

@@ -1,0 +1,263 @@
+"""A page → the fields on it: boxes, rows of boxes, combs, and cells of tables.
+
+Cells side by side that are alike are one field with that many digits, unless they are
+wide or the page is ruled like a table: then each is a field. Cells with print are labels.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from nnpipe.forms.cells import (
+    CELL,
+    DIGIT,
+    HIGHEST,
+    PER_MM,
+    WIDEST,
+    Cell,
+    find_cells,
+    find_ink,
+    find_lines,
+    pixels,
+)
+from nnpipe.preprocess.pictures import Pixels
+
+MOST_PIXELS = 12_000_000
+"""Pixels of the largest page in which lines are looked for."""
+
+CHECK_BOX, NARROW = 5.0, 8.0
+"""Longest side of a single square box that is too small for a number, and width up to which a cell
+of a grid has one digit, in millimetres."""
+
+SHARED = 0.2
+"""Share of a field that may lie in another one."""
+
+MOST_FIELDS = 1000
+"""Fields of the largest form."""
+
+A4 = 210.0, 297.0
+"""Size in millimetres of a page that does not say its own."""
+
+MM = 25.4
+"""Millimetres per inch."""
+
+SMALLEST_PAGE, LARGEST_PAGE = 50.0, 900.0
+"""Sides of a page, in millimetres, that are believed."""
+
+WIDE = 1.3
+"""Width of a box, in heights, from which it has room for several digits."""
+
+MOST_DIGITS = 20
+"""Digits of the longest row of boxes."""
+
+APART, ALIKE = 1.5, 0.2
+"""Gap between boxes side by side, in millimetres; and difference of their sizes, as a share."""
+
+SMALL_PRINT, LINE, LETTERS, PAPER = 0.42, 0.2, 8, 0.8
+"""Height of marks, in heights of the cell, below which they are print, and width of what is left of
+a line; marks of a text; and how light a cell is, relative to the paper around."""
+
+
+NOWHERE = Cell(-1e9, -1e9, -1e9, -1e9)
+
+
+class Proposal(NamedTuple):
+    """A field that the page seems to have."""
+
+    name: str  # such as "r1c2": its row and its column
+    box: tuple[float, float, float, float]  # left, top, width, height, as shares of the page
+    digits: str  # such as "3", or "any"
+
+
+def page_size(width: int, height: int, *, dpi: object) -> tuple[float, float] | None:
+    """Return width and height of a page in millimetres; None if its resolution is not believable.
+
+    Args:
+        width: in pixels.
+        height: in pixels.
+        dpi: pixels per inch across and down, as Pillow has them.
+    """
+    if not isinstance(dpi, tuple) or len(dpi) != 2 or not all(one > 0 for one in dpi):
+        return None
+    size = float(width / dpi[0] * MM), float(height / dpi[1] * MM)
+    return size if min(size) >= SMALLEST_PAGE and max(size) <= LARGEST_PAGE else None
+
+
+def find_fields(levels: Pixels, *, size: tuple[float, float] | None = None) -> list[Proposal]:
+    """Find the fields of a page, row by row.
+
+    Args:
+        levels: the page, (h, w), dark ink on light paper; it may be tilted a little.
+        size: its width and height in millimetres; by default it is as wide as A4.
+    """
+    high, wide = levels.shape
+    width = size[0] if size else A4[int(wide > high)]
+    height = size[1] if size else width * high / wide
+    shrink = min(1, (MOST_PIXELS / (width * height)) ** 0.5 / PER_MM)
+    shape = (max(1, round(side * PER_MM * shrink)) for side in (width, height))
+    how = cv2.INTER_AREA if wide > width * PER_MM else cv2.INTER_CUBIC
+    page = cv2.resize(levels, tuple(shape), interpolation=how)
+    ink = find_ink(page)
+    lines = find_lines(ink)
+    cells, slope = find_cells(ink, lines)
+    labels = [_is_label(cell, page=page, ink=ink) for cell in cells]
+    below = _neighbours(cells, below=True)
+    stacked = np.logical_or(below.any(axis=0), below.any(axis=1))
+    fields = [
+        field
+        for row in _rows(cells)
+        for field in _split(
+            [cells[i] for i in row],
+            stacked=stacked[row].tolist(),
+            labels=[labels[i] for i in row],
+        )
+    ]
+    fields += _combs(lines.ticks, taken=cells)
+    named = _named(_apart(fields)[:MOST_FIELDS], slope=slope)
+    high, wide = page.shape
+    return [
+        Proposal(name, (c.left / wide, c.top / high, c.width / wide, c.height / high), digits)
+        for name, c, digits in named
+    ]
+
+
+def _is_label(cell: Cell, *, page: Pixels, ink: Pixels) -> bool:
+    """Return True if a cell holds print, or is no paper."""
+    left, top, right, bottom = (round(side) for side in cell)
+    inset = pixels(0.4)
+    place = np.s_[max(top, 0) + inset : bottom - inset, max(left, 0) + inset : right - inset]
+    far = pixels(HIGHEST)
+    around = page[max(top - far, 0) : bottom + far, max(left - far, 0) : right + far]
+    if not page[place].size or np.percentile(page[place], 80) < PAPER * np.percentile(around, 90):
+        return True
+    inside = np.ascontiguousarray(ink[place])
+    *_, stats, _ = cv2.connectedComponentsWithStats(inside)
+    left, top, wide, tall, area = stats[1:].T
+    at_side = (left == 0) | (top == 0) | (left + wide == inside.shape[1])
+    at_side |= top + tall == inside.shape[0]
+    line = at_side & (np.minimum(wide, tall) < LINE * cell.height)
+    # Neither dust nor dashes.
+    marks = tall[(area > pixels(0.5) ** 2) & ((wide < 2 * tall) | (tall > pixels(1.5))) & ~line]
+    few = len(marks) <= LETTERS
+    return bool(len(marks)) and not (few and marks.max() >= SMALL_PRINT * cell.height)
+
+
+def _neighbours(cells: Sequence[Cell], *, below: bool) -> npt.NDArray[np.bool_]:
+    """Return (n, n): whether the second cell continues the row, or the column, of the first."""
+    left, top, right, bottom = np.array(cells).reshape(-1, 4).T
+    if below:
+        left, top, right, bottom = top, left, bottom, right
+    gap = left - right[:, None]
+    high, wide = bottom - top, right - left
+    alike = abs(top - top[:, None]) <= ALIKE * high[:, None]
+    alike &= abs(bottom - bottom[:, None]) <= ALIKE * high[:, None]
+    if not below:
+        alike &= abs(wide - wide[:, None]) <= ALIKE * wide[:, None]
+    return alike & (gap >= -2) & (gap <= pixels(APART))
+
+
+def _rows(cells: Sequence[Cell]) -> list[list[int]]:
+    """Put cells side by side that are alike together, by their numbers."""
+    if not cells:
+        return []
+    beside = _neighbours(cells, below=False)
+    after = np.where(beside.any(axis=1), beside.argmax(axis=1), -1).tolist()
+    rows = []
+    for first in np.flatnonzero(~beside.any(axis=0)).tolist():
+        row = [first]
+        while (cell := after[row[-1]]) >= 0 and cell not in row:
+            row.append(cell)
+        rows.append(row)
+    return rows
+
+
+def _split(
+    row: Sequence[Cell], *, stacked: Sequence[bool], labels: Sequence[bool]
+) -> list[tuple[Cell, str]]:
+    """Return the fields of a row of cells, with their digits.
+
+    Args:
+        row: the cells.
+        stacked: whether the cell has another one of the same width above or below.
+        labels: whether it holds print.
+    """
+    width, height = np.median([(cell.width, cell.height) for cell in row], axis=0).tolist()
+    is_number = width <= WIDE * height and (2 * sum(stacked) < len(row) or width <= pixels(NARROW))
+    if 1 < len(row) <= MOST_DIGITS and is_number and 2 * sum(labels) <= len(row):
+        return [(_around(row), str(len(row)))]
+    return [
+        (cell, "any")
+        for cell, in_column, label in zip(row, stacked, labels, strict=True)
+        if not label
+        and min(cell.width, cell.height) >= pixels(CELL)
+        and cell.width <= pixels(WIDEST)
+        and (in_column or len(row) > 1 or max(cell.width, cell.height) > pixels(CHECK_BOX))
+    ]
+
+
+def _around(cells: Sequence[Cell]) -> Cell:
+    sides = np.array(cells)
+    return Cell(*sides[:, :2].min(axis=0).tolist(), *sides[:, 2:].max(axis=0).tolist())
+
+
+def _combs(ticks: list[Cell], *, taken: Sequence[Cell]) -> list[tuple[Cell, str]]:
+    """Return the fields that are rows of equal ticks; the outer ticks end the field."""
+    ticks = sorted(ticks, key=lambda tick: (round(tick.bottom / pixels(1.5)), tick.left))
+    fields, group = [], ticks[:1]
+    for one, other in pairwise([*ticks, NOWHERE]):
+        pitch = (group[1] if len(group) > 1 else other).left - group[0].left
+        if (
+            abs(other.bottom - one.bottom) <= pixels(0.7)
+            and abs(other.height - one.height) <= max(ALIKE * one.height, pixels(0.4))
+            and pixels(DIGIT) <= pitch <= pixels(HIGHEST)
+            and abs(other.left - one.left - pitch) <= ALIKE * pitch
+        ):
+            group.append(other)
+            continue
+        if len(group) > 2:
+            box = _around(group)
+            box = box._replace(top=min(box.top, box.bottom - WIDE * box.width / (len(group) - 1)))
+            if not any(_overlap(box, cell) > SHARED for cell in taken):
+                fields.append((box, str(len(group) - 1)))
+        group = [other]
+    return fields
+
+
+def _overlap(one: Cell, other: Cell) -> float:
+    """Return the share of the smaller cell that lies in the other one."""
+    across = min(one.right, other.right) - max(one.left, other.left)
+    down = min(one.bottom, other.bottom) - max(one.top, other.top)
+    return max(across, 0) * max(down, 0) / min(one.width * one.height, other.width * other.height)
+
+
+def _apart(fields: Sequence[tuple[Cell, str]]) -> list[tuple[Cell, str]]:
+    """Leave out fields that overlap earlier ones more than a form may have them."""
+    kept: list[tuple[Cell, str]] = []
+    for field in fields:
+        if not any(_overlap(field[0], other) > SHARED for other, _ in kept):
+            kept.append(field)
+    return kept
+
+
+def _named(fields: Sequence[tuple[Cell, str]], *, slope: float) -> list[tuple[str, Cell, str]]:
+    """Name fields by row and column, in reading order, as on the page if it were not tilted."""
+
+    def row_of(cell: Cell) -> float:
+        return (cell.top + cell.bottom) / 2 - slope * (cell.left + cell.right) / 2
+
+    rows: list[list[tuple[Cell, str]]] = []
+    for field in sorted(fields, key=lambda field: row_of(field[0])):
+        last = rows[-1][0][0] if rows else None
+        if last and row_of(field[0]) - row_of(last) < 0.5 * min(last.height, field[0].height):
+            rows[-1].append(field)
+        else:
+            rows.append([field])
+    return [
+        (f"r{r}c{c}", *field)
+        for r, row in enumerate(rows, 1)
+        for c, field in enumerate(sorted(row, key=lambda field: field[0].left), 1)
+    ]

@@ -1,0 +1,92 @@
+"""Erase the printed lines of a field: those that the reference and the page both show there."""
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from nnpipe.preprocess import Pixels
+
+LONG = 0.6
+"""Length of a printed line, as a share of the field's side. Few strokes are as long and straight."""
+
+LONGEST = 1.5
+"""Length that suffices on a wide field, in heights: its lines may be a little tilted or bent."""
+
+GAP = 0.06
+"""Longest gap in a dashed line, in heights."""
+
+NEAR = 0.06
+"""Distance at which a line of the page is that of the reference, in heights."""
+
+EDGE = 0.2
+"""Distance from the edges of the field, and of its digits' boxes, at which lines are printed: a
+share of the height, and of a digit's box."""
+
+DARK = 0.08
+"""How much darker than its surroundings a line is, as a share of their brightness."""
+
+THICK = 0.3
+"""Thickness of the thickest line, in heights."""
+
+Mask = npt.NDArray[np.uint8]
+
+
+def erase(field: Pixels, reference: Pixels, *, margin: float, cells: int) -> Pixels:
+    """Return a field without its printed lines; strokes that cross a line remain.
+
+    Args:
+        field: brightness, uint8 (h, w).
+        reference: the same part of the reference, (h, w).
+        margin: around the field's box, in pixels.
+        cells: boxes for a digit each, or 1.
+    """
+    erased = field
+    height, width = (max(side - 2 * margin, 1) for side in field.shape)
+    for upright in (True, False):
+        length = round(LONG * (height if upright else min(width, LONGEST * height)))
+        own, others = (
+            _lines(image, length, height=height, upright=upright) for image in (field, reference)
+        )
+        near = cv2.dilate(others, _ones(2 * round(NEAR * height) + 1, across=upright))
+        mask = cv2.dilate(own & near, np.ones((3, 3), np.uint8))
+        if upright:
+            mask &= _edges(field.shape[1], width / cells, margin)
+        else:
+            mask &= _edges(field.shape[0], height, margin)[:, None]
+        if mask.any():
+            size = 2 * _thickness(mask, upright=upright) + 3
+            smooth = cv2.morphologyEx(erased, cv2.MORPH_CLOSE, _ones(size, across=upright))
+            erased = np.where(mask > 0, smooth, erased)
+    return erased
+
+
+def _edges(count: int, pitch: float, margin: float) -> Mask:
+    """Return 1 for the pixels of a row that lie near a multiple of the pitch, or outside."""
+    place = (np.arange(count) + 0.5 - margin) / pitch
+    outside = (place < 0) | (place > (count - 2 * margin) / pitch)
+    return ((np.abs(place - np.rint(place)) < EDGE) | outside).view(np.uint8)
+
+
+def _lines(levels: Pixels, length: int, *, height: float, upright: bool) -> Mask:
+    """Return 1 for the pixels of straight lines of a length, in pixels."""
+    room = max(3, round(0.6 * height)) | 1
+    paper = cv2.blur(levels.astype(np.float32), (room, room), borderType=cv2.BORDER_REPLICATE)
+    dark = (levels < (1 - DARK) * paper).view(np.uint8)
+    dark = cv2.morphologyEx(dark, cv2.MORPH_CLOSE, _ones(round(GAP * height) + 1, across=not upright))
+    long = cv2.morphologyEx(dark, cv2.MORPH_OPEN, _ones(length, across=not upright))
+    # Lines that are a little tilted or bent are longer than their straight parts.
+    long = dark & cv2.dilate(long, _ones(length | 1, across=not upright))
+    thick = cv2.morphologyEx(long, cv2.MORPH_OPEN, _ones(round(THICK * height) + 2, across=upright))
+    return long & ~thick
+
+
+def _thickness(mask: Mask, *, upright: bool) -> int:
+    """Return the thickness of the thickest line, in pixels."""
+    lines = mask if upright else np.ascontiguousarray(mask.T)
+    steps = np.diff(np.pad(lines, ((0, 0), (1, 1))).astype(np.int8).ravel())
+    return int((np.flatnonzero(steps < 0) - np.flatnonzero(steps > 0)).max(initial=0))
+
+
+def _ones(length: int, *, across: bool) -> Mask:
+    """Return a kernel of a row of pixels, or of a column."""
+    return np.ones((1, max(length, 1)) if across else (max(length, 1), 1), np.uint8)

@@ -79,7 +79,7 @@ def sheet(*, filled=False):
         paper.text(22, 141 + 10 * row, f"Candidate number {row + 1}", 3)
     if filled:
         for n in range(3):
-            paper.digit(60.2 + 6 * n, 51, 4 + n)
+            paper.digit(60.7 + 6 * n, 51.5, 4 + n, 5)
             paper.digit(61 + 20 * n, 140, n)
             paper.digit(68 + 20 * n, 150, 9 - n)
     return paper.image
@@ -107,7 +107,8 @@ def assert_proposed(fields, matrix=None):
             middle[:2] = matrix @ middle
         x, y, w, h = one.box * np.array([*SIZE, *SIZE])
         np.testing.assert_allclose([x + w / 2, y + h / 2], middle[:2], atol=0.6)
-        np.testing.assert_allclose([w, h], [width, height], atol=0.8)
+        tilt = 0 if matrix is None else abs(matrix[0, 1]) * width
+        np.testing.assert_allclose([w, h], [width, height], atol=0.8 + tilt)
 
 
 @pytest.mark.parametrize("filled", [False, True])

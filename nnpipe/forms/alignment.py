@@ -26,8 +26,17 @@ SIDE = 1000
 FEATURES = 2000
 """Most features of a picture."""
 
+EDGES = 10
+"""How long features may be compared with their width; lines are longer."""
+
 RATIO = 0.85
 """Distance of the best match, as a share of the second best's, at which it is believed."""
+
+ALIKE = 30
+"""Features of the page that one of the reference may be."""
+
+VOTED = 10
+"""Most homographies that are tried by votes."""
 
 ROOM = 61
 """Side of the square whose mean is the paper, in pixels."""
@@ -43,6 +52,9 @@ SHIFTS = (11, 17, 23)
 
 GOOD = 0.35
 """Quality below which a page does not look like the form."""
+
+CLEAR = 0.9
+"""Quality above which no other place is tried."""
 
 LEAST_VISIBLE = 0.4
 """Share of the reference's print that must lie on the page."""
@@ -77,7 +89,13 @@ class Features(NamedTuple):
     """Distinctive places of a picture."""
 
     points: Array  # (n, 2)
+    sizes: Array  # (n,), in pixels
+    angles: Array  # (n,), in degrees
     descriptors: Image  # (n, 128), of length 1
+
+    def at(self, rows: npt.NDArray[np.intp]) -> "Features":
+        """Return some of the features."""
+        return Features(*(part[rows] for part in self))
 
 
 class Level(NamedTuple):
@@ -119,16 +137,14 @@ class Aligner:
         small, scale = _small(page)
         even, strength = _print_of(small)
         best, matrix = 0.0, np.eye(3)
-        for guess in self._guesses(_features_of(even), strength):
-            quality = self._quality(guess, strength)
+        for guess in self._guesses(_features_of(even)):
+            refined = self._refined(guess, strength)
+            quality = self._quality(refined, strength)
             if quality > best:
-                best, matrix = quality, guess
-            if best > GOOD:
+                best, matrix = quality, refined
+            if best > CLEAR:
                 break
-        if not best:
-            return None
-        matrix = self._refined(matrix, strength)
-        quality = self._quality(matrix, strength)
+        quality = best
         if quality < GOOD or not _is_sane(matrix, self.shape):
             return None
         shifts = self._shifts(matrix, strength, boxes * self.scale)
@@ -137,35 +153,61 @@ class Aligner:
         moved[:, :2, 2] = shifts
         return Alignment(theirs @ matrix @ ours, quality, theirs @ matrix @ moved @ ours)
 
-    def _guesses(self, features: Features, strength: Image) -> Iterator[Array]:
-        """Yield homographies from the small reference to the small page, the best first."""
+    def _guesses(self, features: Features) -> Iterator[Array]:
+        """Yield homographies from the small reference to the small page, the most probable first.
+
+        First come those by features that are unlike all others. A sheet of equal boxes has hardly
+        any, so that its features vote (Hough transform) with all that they may be.
+        """
         own, others = self.features, features
         if min(len(own.points), len(others.points)) < 4:
             return
         alike = own.descriptors @ others.descriptors.T
-        nearest = alike.argmax(axis=1)
-        rows = np.arange(len(nearest))
-        first = alike[rows, nearest]
-        alike[rows, nearest] = -1
-        second = alike.max(axis=1)
+        count = min(ALIKE, alike.shape[1])
+        nearest = np.argpartition(-alike, count - 1, axis=1)[:, :count]
+        shares = np.take_along_axis(alike, nearest, axis=1)
+        order = np.argsort(-shares, axis=1)
+        nearest, shares = (np.take_along_axis(one, order, axis=1) for one in (nearest, shares))
         # The squared distance of two descriptors of length 1 is 2 − 2 cos.
-        sure = (1 - first) < RATIO**2 * (1 - second)
-        for chosen, near in ((sure, 4.0), (first > 0.8, 4.0)):
-            if chosen.sum() < 4:
-                continue
-            here, there = own.points[chosen], others.points[nearest[chosen]]
-            full, _ = cv2.findHomography(
-                here, there, cv2.USAC_MAGSAC, near, maxIters=5000, confidence=0.9999
-            )
-            if full is not None and _is_sane(full, self.shape):
-                yield full
-            part, _ = cv2.estimateAffinePartial2D(
-                here, there, method=cv2.RANSAC, ransacReprojThreshold=3 * near, maxIters=5000
-            )
-            if part is not None:
-                alone = np.vstack([part, [0, 0, 1]])
-                if _is_sane(alone, self.shape):
-                    yield alone
+        sure = np.flatnonzero((1 - shares[:, 0]) < RATIO**2 * (1 - shares[:, 1]))
+        yield from self._fitted(own.points[sure], others.points[nearest[sure, 0]])
+        rows = np.repeat(np.arange(len(nearest)), count)
+        yield from self._voted(own.at(rows), others.at(nearest.ravel()))
+
+    def _fitted(self, here: Array, there: Array) -> Iterator[Array]:
+        """Yield homographies by which most points are mapped to others, (n, 2)."""
+        if len(here) < 4:
+            return
+        full, _ = cv2.findHomography(
+            here, there, cv2.USAC_MAGSAC, 4.0, maxIters=5000, confidence=0.9999
+        )
+        part, _ = cv2.estimateAffinePartial2D(
+            here, there, method=cv2.RANSAC, ransacReprojThreshold=12.0, maxIters=5000
+        )
+        for one in (full, None if part is None else np.vstack([part, [0, 0, 1]])):
+            if one is not None and _is_sane(one, self.shape):
+                yield one
+
+    def _voted(self, here: Features, there: Features) -> Iterator[Array]:
+        """Yield homographies by which many pairs of features, n of each, agree."""
+        turn = np.deg2rad(there.angles - here.angles)
+        scale = there.sizes / here.sizes
+        cos, sin = scale * np.cos(turn), scale * np.sin(turn)
+        x, y = (here.points - np.array(self.shape[::-1]) / 2).T
+        middle = there.points - np.stack([cos * x - sin * y, sin * x + cos * y], axis=1)
+        bins = np.array([np.deg2rad(20), np.log(1.4), 60, 60])
+        votes = np.column_stack([turn % (2 * np.pi), np.log(scale), middle]) / bins
+        usable = np.abs(np.log(scale)) < np.log(3)
+        # A peak at the edge of a bin is whole in the bins that are moved by a half.
+        peaks = []
+        for moved in np.ndindex(2, 2, 2, 2):
+            cells = np.floor(votes[usable] + np.array(moved) / 2).astype(np.int64)
+            _, inverse, counts = np.unique(cells, axis=0, return_inverse=True, return_counts=True)
+            for cell in np.argsort(-counts)[:2]:
+                peaks.append((int(counts[cell]), np.flatnonzero(usable)[inverse.ravel() == cell]))
+        peaks.sort(key=lambda peak: -peak[0])
+        for _, members in peaks[:VOTED]:
+            yield from self._fitted(here.points[members], there.points[members])
 
     def _quality(self, matrix: Array, strength: Image) -> float:
         """Return how much of the print is in place, beyond chance: 0…1."""
@@ -266,12 +308,13 @@ def _print_of(small: Pixels) -> tuple[Pixels, Image]:
 
 def _features_of(even: Pixels) -> Features:
     """Find the features of a picture."""
-    keys, found = cv2.SIFT_create(FEATURES, contrastThreshold=0.02).detectAndCompute(even, None)
+    keys, found = cv2.SIFT_create(FEATURES, contrastThreshold=0.02, edgeThreshold=EDGES).detectAndCompute(even, None)
     if found is None:
-        return Features(np.zeros((0, 2)), np.zeros((0, 128), np.float32))
+        return Features(np.zeros((0, 2)), *np.zeros((2, 0)), np.zeros((0, 128), np.float32))
     # The root of a histogram compares better than the histogram (Arandjelović, Zisserman 2012).
     roots = np.sqrt(found / np.maximum(found.sum(axis=1, keepdims=True), 1e-6))
-    return Features(np.array([key.pt for key in keys]), roots.astype(np.float32))
+    places = np.array([(*key.pt, key.size, key.angle) for key in keys])
+    return Features(places[:, :2], places[:, 2], places[:, 3], roots.astype(np.float32))
 
 
 def _level(strength: Image, blur: float, repeats: int) -> Level:

@@ -14,7 +14,7 @@ from nnpipe.preprocess.pictures import Pixels
 PER_MM = 8
 """Pixels per millimetre at which lines are looked for."""
 
-DIGIT, CELL = 2.5, 4.0
+DIGIT, SHORTEST = 2.5, 4.0
 """Least sides of a box for one digit, and length of a level line, in millimetres."""
 
 STROKE = 8.0
@@ -66,7 +66,8 @@ class Lines(NamedTuple):
 
     level: Pixels
     upright: Pixels  # short ones run from one level line to another
-    ticks: list[Cell]  # short upright lines that only stand on a level one
+    ticks: list[Cell]  # short upright lines that only stand on a level one, without their width
+    slope: float  # of most level lines, in pixels per pixel
 
 
 def pixels(mm: float) -> int:
@@ -88,7 +89,7 @@ def find_lines(ink: Pixels) -> Lines:
     Args:
         ink: what `find_ink` returns.
     """
-    level = _straight(ink, least=pixels(CELL))
+    level = _straight(ink, least=pixels(SHORTEST))
     upright = _straight(ink.T, least=pixels(SHORT)).T
     near = cv2.dilate(level, np.ones((pixels(1.5), pixels(0.5)), np.uint8))
     kept, ticks = np.zeros_like(upright), []
@@ -100,35 +101,42 @@ def find_lines(ink: Pixels) -> Lines:
         upper, lower = around[: pixels(0.5)].any(), around[-pixels(0.5) :].any()
         if (upper and lower) or height > pixels(STROKE):
             kept[top : top + height, left : left + width][part] = 255
-        elif lower:
-            ticks.append(Cell(left, top, left + width, top + height))
-    return Lines(level, kept, ticks)
+        elif lower and width <= pixels(THICK):
+            middle = left + width / 2
+            ticks.append(Cell(middle, top, middle, top + height))
+    return Lines(level, kept, ticks, _slope(level))
+
+
+def _slope(level: Pixels) -> float:
+    """Return the slope of most level lines, the longer ones counting more."""
+    slopes: list[float] = []
+    for line in cv2.findContours(level, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]:
+        across, down, *_ = cv2.fitLine(line, cv2.DIST_L2, 0, 0.01, 0.01).ravel().tolist()
+        if across:
+            slopes += [down / across] * (len(line) // pixels(STROKE))
+    return float(np.median(slopes)) if slopes else 0.0
 
 
 def _straight(ink: Pixels, *, least: int) -> Pixels:
     """Return the level lines of ``least`` pixels and more, which may be tilted by some degrees."""
     run = np.ones((1, pixels(RUN) if least > pixels(RUN) else least), np.uint8)
-    ink = np.ascontiguousarray(ink)
-    # No thicker than a line: strokes of print and dark areas are.
-    dark = cv2.morphologyEx(ink, cv2.MORPH_OPEN, np.ones((pixels(THICK), pixels(RUN)), np.uint8))
-    thick = cv2.dilate(cv2.subtract(ink, dark), np.ones((3, 1), np.uint8))
+    thick = cv2.dilate(np.ascontiguousarray(ink), np.ones((3, 1), np.uint8))
     lines = cv2.bitwise_and(cv2.morphologyEx(thick, cv2.MORPH_OPEN, run), thick)
-    joined = cv2.morphologyEx(lines, cv2.MORPH_CLOSE, np.ones((3, pixels(GAP)), np.uint8))
+    joined = cv2.morphologyEx(lines, cv2.MORPH_CLOSE, np.ones((1, pixels(GAP)), np.uint8))
     _, labels, stats, _ = cv2.connectedComponentsWithStats(joined)
     long = stats[:, cv2.CC_STAT_WIDTH] >= least
     long[0] = False
     return long[labels].view(np.uint8) * 255
 
 
-def find_cells(ink: Pixels, lines: Lines) -> tuple[list[Cell], float]:
-    """Return the rectangles that lines and dark areas enclose, and the slope of the page."""
+def find_cells(ink: Pixels, lines: Lines) -> list[Cell]:
+    """Return the rectangles that lines and dark areas enclose."""
     dark = cv2.morphologyEx(ink, cv2.MORPH_OPEN, np.ones((pixels(THICK), pixels(THICK)), np.uint8))
     # Lines are made longer, so that they meet.
     longer = np.ones((1, pixels(1)), np.uint8)
     walls = dark | cv2.dilate(lines.level, longer) | cv2.dilate(lines.upright, longer.T)
     _, labels, stats, _ = cv2.connectedComponentsWithStats(255 - walls, connectivity=4)
     cells: list[Cell] = []
-    slopes: list[float] = []
     bottom, right = ink.shape
     for number in range(1, len(stats)):
         left, top, width, height, area = stats[number].tolist()
@@ -153,5 +161,4 @@ def find_cells(ink: Pixels, lines: Lines) -> tuple[list[Cell], float]:
             half = np.array([wide, high]) / 2 + pixels(LINE)
             middle = np.array([left + x, top + y])
             cells.append(Cell(*(middle - half).tolist(), *(middle + half).tolist()))
-            slopes.append(np.tan(np.radians(angle)))
-    return cells, float(np.median(slopes)) if slopes else 0.0
+    return cells

@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from nnpipe.forms.cells import (
-    CELL,
     DIGIT,
     HIGHEST,
     PER_MM,
     WIDEST,
     Cell,
+    Lines,
     find_cells,
     find_ink,
     find_lines,
@@ -29,9 +29,45 @@ from nnpipe.preprocess.pictures import Pixels
 MOST_PIXELS = 12_000_000
 """Pixels of the largest page in which lines are looked for."""
 
-CHECK_BOX, NARROW = 5.0, 8.0
-"""Longest side of a single square box that is too small for a number, and width up to which a cell
-of a grid has one digit, in millimetres."""
+CELL, NARROW = 5.0, 8.0
+"""Least sides of a cell for a number, and width up to which a cell of a grid has one digit, in
+millimetres."""
+
+SHARED = 0.2
+"""Share of a field that may lie in another one."""
+
+MOST_FIELDS = 1000
+"""Fields of the largest form."""
+
+A4 = 210.0, 297.0
+"""Size in millimetres of a page that does not say its own."""
+
+MM = 25.4
+"""Millimetres per inch."""
+
+SMALLEST_PAGE, LARGEST_PAGE = 50.0, 900.0
+"""Sides of a page, in millimetres, that are believed."""
+
+WIDE = 1.3
+"""Width of a box, in heights, from which it has room for several digits."""
+
+MOST_DIGITS = 20
+"""Digits of the longest row of boxes."""
+
+APART, ALIKE = 1.5, 0.2
+"""Gap between boxes side by side, in millimetres; and difference of their sizes, as a share."""
+
+SMALL, SMALL_PRINT = 0.3, 0.42
+"""Height of the largest mark, in heights of the cell, up to which it is print: in boxes for digits,
+and in a single cell."""
+
+DUST, DASH, BORDER = 0.5, 1.5, 0.4
+"""Sides of the largest speck of dust, height of the largest dash, and space along the border of a
+cell that is not looked at, in millimetres."""
+
+LINE, LETTERS, PAPER = 0.2, 8, 0.8
+"""Width of the rest of a line, in heights of the cell; most marks of a number; and how light a cell
+is at least, relative to the paper around."""
 
 SHARED = 0.2
 """Share of a field that may lie in another one."""
@@ -103,8 +139,8 @@ def find_fields(levels: Pixels, *, size: tuple[float, float] | None = None) -> l
     page = cv2.resize(levels, tuple(shape), interpolation=how)
     ink = find_ink(page)
     lines = find_lines(ink)
-    cells, slope = find_cells(ink, lines)
-    labels = [_is_label(cell, page=page, ink=ink) for cell in cells]
+    cells = find_cells(ink, lines)
+    marks = [_height_of_marks(cell, page=page, ink=ink) for cell in cells]
     below = _neighbours(cells, below=True)
     stacked = np.logical_or(below.any(axis=0), below.any(axis=1))
     fields = [
@@ -113,11 +149,11 @@ def find_fields(levels: Pixels, *, size: tuple[float, float] | None = None) -> l
         for field in _split(
             [cells[i] for i in row],
             stacked=stacked[row].tolist(),
-            labels=[labels[i] for i in row],
+            marks=[marks[i] for i in row],
         )
     ]
-    fields += _combs(lines.ticks, taken=cells)
-    named = _named(_apart(fields)[:MOST_FIELDS], slope=slope)
+    fields += _combs(lines, taken=cells)
+    named = _named(_apart(fields)[:MOST_FIELDS], slope=lines.slope)
     high, wide = page.shape
     return [
         Proposal(name, (c.left / wide, c.top / high, c.width / wide, c.height / high), digits)
@@ -125,25 +161,29 @@ def find_fields(levels: Pixels, *, size: tuple[float, float] | None = None) -> l
     ]
 
 
-def _is_label(cell: Cell, *, page: Pixels, ink: Pixels) -> bool:
-    """Return True if a cell holds print, or is no paper."""
+def _height_of_marks(cell: Cell, *, page: Pixels, ink: Pixels) -> float:
+    """Return the height of the largest mark in a cell, in heights of the cell.
+
+    It is 1 if the cell is blank, and 0 if it holds a text or is no paper.
+    """
     left, top, right, bottom = (round(side) for side in cell)
-    inset = pixels(0.4)
+    inset = pixels(BORDER)
     place = np.s_[max(top, 0) + inset : bottom - inset, max(left, 0) + inset : right - inset]
     far = pixels(HIGHEST)
     around = page[max(top - far, 0) : bottom + far, max(left - far, 0) : right + far]
     if not page[place].size or np.percentile(page[place], 80) < PAPER * np.percentile(around, 90):
-        return True
+        return 0.0
     inside = np.ascontiguousarray(ink[place])
     *_, stats, _ = cv2.connectedComponentsWithStats(inside)
     left, top, wide, tall, area = stats[1:].T
     at_side = (left == 0) | (top == 0) | (left + wide == inside.shape[1])
     at_side |= top + tall == inside.shape[0]
     line = at_side & (np.minimum(wide, tall) < LINE * cell.height)
-    # Neither dust nor dashes.
-    marks = tall[(area > pixels(0.5) ** 2) & ((wide < 2 * tall) | (tall > pixels(1.5))) & ~line]
-    few = len(marks) <= LETTERS
-    return bool(len(marks)) and not (few and marks.max() >= SMALL_PRINT * cell.height)
+    dash = (wide > 2 * tall) & (tall < pixels(DASH))
+    marks = tall[(area > pixels(DUST) ** 2) & ~dash & ~line]
+    if len(marks) > LETTERS:
+        return 0.0
+    return float(marks.max()) / cell.height if len(marks) else 1.0
 
 
 def _neighbours(cells: Sequence[Cell], *, below: bool) -> npt.NDArray[np.bool_]:
@@ -176,26 +216,25 @@ def _rows(cells: Sequence[Cell]) -> list[list[int]]:
 
 
 def _split(
-    row: Sequence[Cell], *, stacked: Sequence[bool], labels: Sequence[bool]
+    row: Sequence[Cell], *, stacked: Sequence[bool], marks: Sequence[float]
 ) -> list[tuple[Cell, str]]:
     """Return the fields of a row of cells, with their digits.
 
     Args:
         row: the cells.
         stacked: whether the cell has another one of the same width above or below.
-        labels: whether it holds print.
+        marks: the height of the largest mark in it, in heights of the cell.
     """
     width, height = np.median([(cell.width, cell.height) for cell in row], axis=0).tolist()
     is_number = width <= WIDE * height and (2 * sum(stacked) < len(row) or width <= pixels(NARROW))
-    if 1 < len(row) <= MOST_DIGITS and is_number and 2 * sum(labels) <= len(row):
+    if 1 < len(row) <= MOST_DIGITS and is_number and np.median(marks) > SMALL:
         return [(_around(row), str(len(row)))]
     return [
         (cell, "any")
-        for cell, in_column, label in zip(row, stacked, labels, strict=True)
-        if not label
+        for cell, mark in zip(row, marks, strict=True)
+        if mark > SMALL_PRINT
         and min(cell.width, cell.height) >= pixels(CELL)
         and cell.width <= pixels(WIDEST)
-        and (in_column or len(row) > 1 or max(cell.width, cell.height) > pixels(CHECK_BOX))
     ]
 
 
@@ -204,14 +243,19 @@ def _around(cells: Sequence[Cell]) -> Cell:
     return Cell(*sides[:, :2].min(axis=0).tolist(), *sides[:, 2:].max(axis=0).tolist())
 
 
-def _combs(ticks: list[Cell], *, taken: Sequence[Cell]) -> list[tuple[Cell, str]]:
+def _combs(lines: Lines, *, taken: Sequence[Cell]) -> list[tuple[Cell, str]]:
     """Return the fields that are rows of equal ticks; the outer ticks end the field."""
-    ticks = sorted(ticks, key=lambda tick: (round(tick.bottom / pixels(1.5)), tick.left))
+
+    def foot(tick: Cell) -> float:
+        """Where a tick would stand in column 0."""
+        return tick.bottom - lines.slope * tick.left
+
+    ticks = sorted(lines.ticks, key=lambda tick: (round(foot(tick) / pixels(1.5)), tick.left))
     fields, group = [], ticks[:1]
     for one, other in pairwise([*ticks, NOWHERE]):
         pitch = (group[1] if len(group) > 1 else other).left - group[0].left
         if (
-            abs(other.bottom - one.bottom) <= pixels(0.7)
+            abs(foot(other) - foot(one)) <= pixels(0.7)
             and abs(other.height - one.height) <= max(ALIKE * one.height, pixels(0.4))
             and pixels(DIGIT) <= pitch <= pixels(HIGHEST)
             and abs(other.left - one.left - pitch) <= ALIKE * pitch
@@ -220,7 +264,8 @@ def _combs(ticks: list[Cell], *, taken: Sequence[Cell]) -> list[tuple[Cell, str]
             continue
         if len(group) > 2:
             box = _around(group)
-            box = box._replace(top=min(box.top, box.bottom - WIDE * box.width / (len(group) - 1)))
+            room = max(one.height, WIDE * box.width / (len(group) - 1))
+            box = box._replace(top=min(tick.bottom for tick in group) - room)
             if not any(_overlap(box, cell) > SHARED for cell in taken):
                 fields.append((box, str(len(group) - 1)))
         group = [other]

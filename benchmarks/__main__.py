@@ -24,6 +24,7 @@ BENCHMARKS = (
     "scoring",
     "pictures",
     "read_numbers",
+    "read_forms",
     "demo",
     "overhead",
     "promotion",

@@ -128,8 +128,9 @@ class Classifier:
         """Read one picture, in this process, without a limit of time or memory.
 
         Args:
-            picture: a path, the bytes of a file, a file open in the mode ``"rb"``, a `pages.Page`, a
-                Pillow image, or an array of shape (h, w), or of shape (h, w, 3 or 4) and type uint8.
+            picture: a path, the bytes of a file, a file open in the mode ``"rb"``, a
+                `pages.Page`, a Pillow image, or an array of shape (h, w), or of shape (h, w, 3 or
+                4) and type uint8.
             digits: how many digits its number has: "any", 4, or "2-6". By default one digit is
                 expected, and a picture of several is rejected.
             constraints: what numbers are possible: ``valid``, ``check`` and ``between``; and the

@@ -27,7 +27,8 @@ SHOWN = [
     words
     for path in DOCS
     for line in re.findall(r"(?m)(?:^|`)(nnpipe [a-z][^`\n]*)", path.read_text())
-    if (words := shlex.split(line, comments=True))[2:] or words[1] in ("download", "train")
+    if len(words := shlex.split(line, comments=True)) > (2 if words[1] in COMMANDS else 3)
+    or words[1] in ("download", "train")
 ]
 
 

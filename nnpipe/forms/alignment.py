@@ -26,16 +26,13 @@ SIDE = 1000
 FEATURES = 2000
 """Most features of a picture."""
 
-EDGES = 10
-"""How long features may be compared with their width; lines are longer."""
-
 RATIO = 0.85
 """Distance of the best match, as a share of the second best's, at which it is believed."""
 
 ALIKE = 30
 """Features of the page that one of the reference may be."""
 
-VOTED = 10
+VOTED = 6
 """Most homographies that are tried by votes."""
 
 ROOM = 61
@@ -50,11 +47,17 @@ NEAR = 2
 SHIFTS = (11, 17, 23)
 """Pixels by which the page is moved to learn how much print is in place by chance."""
 
+EXPLAINED = 0.25
+"""Share of the page's dark pixels that the reference has as well; of fewer, the form is another."""
+
 GOOD = 0.35
 """Quality below which a page does not look like the form."""
 
-CLEAR = 0.9
-"""Quality above which no other place is tried."""
+CLEAR, CLEAR_OF_SOME = 0.9, 0.7
+"""Quality above which no other place is tried; the second once two are tried."""
+
+SAME = 10.0
+"""Distance of their corners in pixels at which two places are refined to the same one."""
 
 LEAST_VISIBLE = 0.4
 """Share of the reference's print that must lie on the page."""
@@ -136,15 +139,19 @@ class Aligner:
         """
         small, scale = _small(page)
         even, strength = _print_of(small)
-        best, matrix = 0.0, np.eye(3)
+        quality, matrix, tried = 0.0, np.eye(3), list[Array]()
         for guess in self._guesses(_features_of(even)):
-            refined = self._refined(guess, strength)
-            quality = self._quality(refined, strength)
-            if quality > best:
-                best, matrix = quality, refined
-            if best > CLEAR:
+            corners = cv2.perspectiveTransform(_corners(self.shape)[None], guess)[0]
+            if any(np.abs(corners - other).max() < SAME for other in tried):
+                continue
+            tried.append(corners)
+            # Where paper is bent or much is written, the refinement may not converge.
+            for one in (guess, self._refined(guess, strength)):
+                better = self._quality(one, strength)
+                if better > quality:
+                    quality, matrix = better, one
+            if quality > (CLEAR if len(tried) == 1 else CLEAR_OF_SOME):
                 break
-        quality = best
         if quality < GOOD or not _is_sane(matrix, self.shape):
             return None
         shifts = self._shifts(matrix, strength, boxes * self.scale)
@@ -172,24 +179,25 @@ class Aligner:
         sure = np.flatnonzero((1 - shares[:, 0]) < RATIO**2 * (1 - shares[:, 1]))
         yield from self._fitted(own.points[sure], others.points[nearest[sure, 0]])
         rows = np.repeat(np.arange(len(nearest)), count)
-        yield from self._voted(own.at(rows), others.at(nearest.ravel()))
+        yield from self._voted(rows, others.at(nearest.ravel()))
 
     def _fitted(self, here: Array, there: Array) -> Iterator[Array]:
         """Yield homographies by which most points are mapped to others, (n, 2)."""
         if len(here) < 4:
             return
         full, _ = cv2.findHomography(
-            here, there, cv2.USAC_MAGSAC, 4.0, maxIters=5000, confidence=0.9999
+            here, there, cv2.USAC_MAGSAC, 4.0, maxIters=2000, confidence=0.9999
         )
         part, _ = cv2.estimateAffinePartial2D(
-            here, there, method=cv2.RANSAC, ransacReprojThreshold=12.0, maxIters=5000
+            here, there, method=cv2.RANSAC, ransacReprojThreshold=12.0, maxIters=2000
         )
         for one in (full, None if part is None else np.vstack([part, [0, 0, 1]])):
             if one is not None and _is_sane(one, self.shape):
                 yield one
 
-    def _voted(self, here: Features, there: Features) -> Iterator[Array]:
-        """Yield homographies by which many pairs of features, n of each, agree."""
+    def _voted(self, rows: npt.NDArray[np.intp], there: Features) -> Iterator[Array]:
+        """Yield homographies by which many features, ``rows``, and n others agree."""
+        here = self.features.at(rows)
         turn = np.deg2rad(there.angles - here.angles)
         scale = there.sizes / here.sizes
         cos, sin = scale * np.cos(turn), scale * np.sin(turn)
@@ -202,7 +210,10 @@ class Aligner:
         peaks = []
         for moved in np.ndindex(2, 2, 2, 2):
             cells = np.floor(votes[usable] + np.array(moved) / 2).astype(np.int64)
-            _, inverse, counts = np.unique(cells, axis=0, return_inverse=True, return_counts=True)
+            _, inverse = np.unique(cells, axis=0, return_inverse=True)
+            # A feature of the reference votes once for a place.
+            once = np.unique(np.stack([inverse.ravel(), rows[usable]]), axis=1)
+            counts = np.bincount(once[0])
             for cell in np.argsort(-counts)[:2]:
                 peaks.append((int(counts[cell]), np.flatnonzero(usable)[inverse.ravel() == cell]))
         peaks.sort(key=lambda peak: -peak[0])
@@ -217,7 +228,8 @@ class Aligner:
         if count < LEAST_VISIBLE * max(int(self.mask.sum()), 1):
             return 0.0
         page = (_warp(strength, matrix, self.shape) > STRONG).view(np.uint8)
-        near = cv2.dilate(page, np.ones((2 * NEAR + 1,) * 2, np.uint8)) > 0
+        around = np.ones((2 * NEAR + 1,) * 2, np.uint8)
+        near = cv2.dilate(page, around) > 0
         share = (near & visible).sum() / count
         chance = np.mean(
             [
@@ -226,7 +238,9 @@ class Aligner:
                 for dx, dy in ((1, 1), (-1, 1), (1, -1), (-1, -1))
             ]
         )
-        return float(max((share - chance) / max(1 - chance, 1e-6), 0))
+        explained = (cv2.dilate(self.mask.view(np.uint8), around) & page).sum() / max(page.sum(), 1)
+        in_place = max(float((share - chance) / max(1 - chance, 1e-6)), 0)
+        return in_place * min(float(explained) / EXPLAINED, 1)
 
     def _refined(self, matrix: Array, strength: Image) -> Array:
         """Return a homography by which the page's print agrees with the reference's."""
@@ -308,7 +322,7 @@ def _print_of(small: Pixels) -> tuple[Pixels, Image]:
 
 def _features_of(even: Pixels) -> Features:
     """Find the features of a picture."""
-    keys, found = cv2.SIFT_create(FEATURES, contrastThreshold=0.02, edgeThreshold=EDGES).detectAndCompute(even, None)
+    keys, found = cv2.SIFT_create(FEATURES, contrastThreshold=0.02).detectAndCompute(even, None)
     if found is None:
         return Features(np.zeros((0, 2)), *np.zeros((2, 0)), np.zeros((0, 128), np.float32))
     # The root of a histogram compares better than the histogram (Arandjelović, Zisserman 2012).
@@ -339,10 +353,15 @@ def _warp(image: Image, matrix: Array, shape: tuple[int, ...]) -> Image:
     return cv2.warpPerspective(image, matrix, shape[::-1], flags=flags)
 
 
+def _corners(shape: tuple[int, ...]) -> Array:
+    height, width = shape
+    return np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float64)
+
+
 def _is_sane(matrix: Array, shape: tuple[int, ...]) -> bool:
     """Return True if a sheet of paper can be seen like this: convex, not mirrored, no sliver."""
     height, width = shape
-    corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float64)
+    corners = _corners(shape)
     depth = np.hstack([corners, np.ones((4, 1))]) @ matrix[2]
     if not np.isfinite(matrix).all() or depth.min() <= 0 or depth.max() > 3 * depth.min():
         return False

@@ -1,4 +1,4 @@
-"""A page → its printed lines, the cells that they enclose, and ticks.
+"""A page → its printed lines, the cells that they enclose, and what is written in these.
 
 Lines are long straight ink along an axis. A cell is paper that lines enclose: a rectangle, whatever
 is written in it.
@@ -37,6 +37,14 @@ FULL, HOLLOW = 0.85, 0.4
 
 CONTRAST, FAINT = 0.1, 10
 """How much darker than paper ink is: as a share of the paper's level, and in levels."""
+
+DUST, DASH, BORDER = 0.5, 1.5, 0.4
+"""Sides of the largest speck of dust, height of the largest dash, and space along the border of a
+cell that is not looked at, in millimetres."""
+
+REST, LETTERS, PAPER = 0.2, 8, 0.8
+"""Width of the rest of a line, in heights of the cell; most marks of a number; and how light a cell
+is at least, relative to the paper around."""
 
 MOST_CELLS = 2000
 """Cells that are looked at."""
@@ -162,3 +170,28 @@ def find_cells(ink: Pixels, lines: Lines) -> list[Cell]:
             middle = np.array([left + x, top + y])
             cells.append(Cell(*(middle - half).tolist(), *(middle + half).tolist()))
     return cells
+
+
+def height_of_marks(cell: Cell, *, page: Pixels, ink: Pixels) -> float:
+    """Return the height of the largest mark in a cell, in heights of the cell.
+
+    It is 1 if the cell is blank, and 0 if it holds a text or is no paper.
+    """
+    left, top, right, bottom = (round(side) for side in cell)
+    inset = pixels(BORDER)
+    place = np.s_[max(top, 0) + inset : bottom - inset, max(left, 0) + inset : right - inset]
+    far = pixels(HIGHEST)
+    around = page[max(top - far, 0) : bottom + far, max(left - far, 0) : right + far]
+    if not page[place].size or np.percentile(page[place], 80) < PAPER * np.percentile(around, 90):
+        return 0.0
+    inside = np.ascontiguousarray(ink[place])
+    *_, stats, _ = cv2.connectedComponentsWithStats(inside)
+    left, top, wide, tall, area = stats[1:].T
+    at_side = (left == 0) | (top == 0) | (left + wide == inside.shape[1])
+    at_side |= top + tall == inside.shape[0]
+    line = at_side & (np.minimum(wide, tall) < REST * cell.height)
+    dash = (wide > 2 * tall) & (tall < pixels(DASH))
+    marks = tall[(area > pixels(DUST) ** 2) & ~dash & ~line]
+    if len(marks) > LETTERS:
+        return 0.0
+    return float(marks.max()) / cell.height if len(marks) else 1.0

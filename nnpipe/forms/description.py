@@ -114,7 +114,8 @@ def parse_form(content: bytes) -> Form:
         reference = base64.b64decode(text["reference"], validate=True)
         memo: dict[str, Wanted] = {}  # fields that want the same numbers share them
         fields = [
-            _parse_field(one, n, text["lists"], memo) for n, one in enumerate(text["fields"], 1)
+            _parse_field(one, n, lists=text["lists"], memo=memo)
+            for n, one in enumerate(text["fields"], 1)
         ]
         _check_names(fields)
         _check_overlap(fields)
@@ -127,15 +128,15 @@ def parse_form(content: bytes) -> Form:
 
 
 def _parse_field(
-    one: Mapping[str, Any], number: int, lists: Mapping[str, list[str]], memo: dict[str, Wanted]
+    one: Mapping[str, Any], number: int, *, lists: Mapping[str, list[str]], memo: dict[str, Wanted]
 ) -> Field:
     name = _name(one, number)
-    return Field(name, _box(one["box"], f"field {name!r}"), _wanted(one, lists, memo))
+    return Field(name, _box(one["box"], f"field {name!r}"), _wanted(one, lists=lists, memo=memo))
 
 
 def _self_contained(form: Mapping[str, Any], folder: Path) -> bytes:
     """Return a form as JSON, with the files that it names."""
-    _check_keys(form, TOP, "")
+    _check_keys(form, TOP)
     fields, checks = _tables(form, "fields"), _tables(form, "checks")
     if not fields:
         raise FormError("has no fields; add a part [[fields]] with name and box for each")
@@ -148,7 +149,7 @@ def _self_contained(form: Mapping[str, Any], folder: Path) -> bytes:
     if unit not in ("mm", "%"):
         raise FormError(f'unit is {unit!r}, expected "mm" or "%"')
     if "page" in form:
-        page = np.array(_numbers(form["page"], 2, "page"))
+        page = np.array(_numbers(form["page"], 2, what="page"))
     if unit == "%":
         page = np.array([100.0, 100.0])
     elif page is None:
@@ -159,9 +160,12 @@ def _self_contained(form: Mapping[str, Any], folder: Path) -> bytes:
     if not (page > 0).all():
         raise FormError(f"page is {page.tolist()}, expected its width and height")
     lists: dict[str, list[str]] = {}
-    content = [_field_content(one, n, folder, page, lists) for n, one in enumerate(fields, 1)]
+    content = [
+        _field_content(one, n, folder=folder, page=page, lists=lists)
+        for n, one in enumerate(fields, 1)
+    ]
     for one in checks:
-        _check_keys(one, {"equal"}, "a check: ")
+        _check_keys(one, {"equal"}, where="a check: ")
     shown = io.BytesIO()
     image.save(shown, "PNG")
     text = {
@@ -176,16 +180,17 @@ def _self_contained(form: Mapping[str, Any], folder: Path) -> bytes:
 def _field_content(
     one: Mapping[str, Any],
     number: int,
+    *,
     folder: Path,
     page: np.ndarray,
     lists: dict[str, list[str]],
 ) -> dict[str, Any]:
-    """Return a field with its box in shares of the page, and put the list that it names to others."""
+    """Return a field with its box in shares of the page, and add the list that it names."""
     where = _field(one, number)
-    _check_keys(one, {"name", "box", *CONSTRAINTS}, f"{where}: ")
+    _check_keys(one, {"name", "box", *CONSTRAINTS}, where=f"{where}: ")
     if "box" not in one:
         raise FormError(f"{where} has no box; add box = [left, top, width, height]")
-    box = np.array(_numbers(one["box"], 4, f"{where}: box")) / [*page, *page]
+    box = np.array(_numbers(one["box"], 4, what=f"{where}: box")) / [*page, *page]
     kept = {key: one[key] for key in ("name", *CONSTRAINTS) if key in one} | {"box": box.tolist()}
     if isinstance(valid := one.get("valid"), str) and valid not in lists:
         try:
@@ -231,7 +236,7 @@ def _tables(form: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
     return tables
 
 
-def _check_keys(table: Mapping[str, Any], keys: Iterable[str], where: str) -> None:
+def _check_keys(table: Mapping[str, Any], keys: Iterable[str], *, where: str = "") -> None:
     if wrong := sorted(set(table) - set(keys)):
         expected = ", ".join(sorted(keys))
         raise FormError(f"{where}there is no key {in_one_line(wrong[0])[:40]!r}; use {expected}")
@@ -258,7 +263,7 @@ def _name(one: Mapping[str, Any], number: int) -> str:
     return name.strip()
 
 
-def _numbers(value: Any, count: int, what: str) -> list[float]:
+def _numbers(value: Any, count: int, *, what: str) -> list[float]:
     """Return a list of finite numbers, each between −10⁹ and 10⁹."""
     is_list = isinstance(value, list) and len(value) == count
     if not is_list or not all(
@@ -270,7 +275,7 @@ def _numbers(value: Any, count: int, what: str) -> list[float]:
 
 def _box(value: Any, where: str) -> tuple[float, float, float, float]:
     """Return a box that lies on the page; rounding is mended."""
-    left, top, width, height = _numbers(value, 4, f"{where}: box")
+    left, top, width, height = _numbers(value, 4, what=f"{where}: box")
     right, bottom = left + width, top + height
     if width <= 0 or height <= 0:
         raise FormError(f"{where}: the width and the height of its box must be greater than 0")
@@ -281,7 +286,7 @@ def _box(value: Any, where: str) -> tuple[float, float, float, float]:
 
 
 def _wanted(
-    one: Mapping[str, Any], lists: Mapping[str, list[str]], memo: dict[str, Wanted]
+    one: Mapping[str, Any], *, lists: Mapping[str, list[str]], memo: dict[str, Wanted]
 ) -> Wanted:
     """Return which numbers a field may hold."""
     options = {key: one[key] for key in CONSTRAINTS if key in one}

@@ -1,7 +1,7 @@
 """A page → the fields on it: boxes, rows of boxes, combs, and cells of tables.
 
-Cells side by side that are alike are one field with that many digits, unless they are
-wide or the page is ruled like a table: then each is a field. Cells with print are labels.
+Cells side by side that are alike are one field with that many digits, unless they are wide or the
+page is ruled like a table: then each is a field. Cells with print are labels.
 """
 
 from collections.abc import Sequence
@@ -22,6 +22,7 @@ from nnpipe.forms.cells import (
     find_cells,
     find_ink,
     find_lines,
+    height_of_marks,
     pixels,
 )
 from nnpipe.preprocess.pictures import Pixels
@@ -54,49 +55,12 @@ WIDE = 1.3
 MOST_DIGITS = 20
 """Digits of the longest row of boxes."""
 
-APART, ALIKE = 1.5, 0.2
+APART, ALIKE = 2.2, 0.2
 """Gap between boxes side by side, in millimetres; and difference of their sizes, as a share."""
 
 SMALL, SMALL_PRINT = 0.3, 0.42
 """Height of the largest mark, in heights of the cell, up to which it is print: in boxes for digits,
 and in a single cell."""
-
-DUST, DASH, BORDER = 0.5, 1.5, 0.4
-"""Sides of the largest speck of dust, height of the largest dash, and space along the border of a
-cell that is not looked at, in millimetres."""
-
-LINE, LETTERS, PAPER = 0.2, 8, 0.8
-"""Width of the rest of a line, in heights of the cell; most marks of a number; and how light a cell
-is at least, relative to the paper around."""
-
-SHARED = 0.2
-"""Share of a field that may lie in another one."""
-
-MOST_FIELDS = 1000
-"""Fields of the largest form."""
-
-A4 = 210.0, 297.0
-"""Size in millimetres of a page that does not say its own."""
-
-MM = 25.4
-"""Millimetres per inch."""
-
-SMALLEST_PAGE, LARGEST_PAGE = 50.0, 900.0
-"""Sides of a page, in millimetres, that are believed."""
-
-WIDE = 1.3
-"""Width of a box, in heights, from which it has room for several digits."""
-
-MOST_DIGITS = 20
-"""Digits of the longest row of boxes."""
-
-APART, ALIKE = 1.5, 0.2
-"""Gap between boxes side by side, in millimetres; and difference of their sizes, as a share."""
-
-SMALL_PRINT, LINE, LETTERS, PAPER = 0.42, 0.2, 8, 0.8
-"""Height of marks, in heights of the cell, below which they are print, and width of what is left of
-a line; marks of a text; and how light a cell is, relative to the paper around."""
-
 
 NOWHERE = Cell(-1e9, -1e9, -1e9, -1e9)
 
@@ -140,7 +104,7 @@ def find_fields(levels: Pixels, *, size: tuple[float, float] | None = None) -> l
     ink = find_ink(page)
     lines = find_lines(ink)
     cells = find_cells(ink, lines)
-    marks = [_height_of_marks(cell, page=page, ink=ink) for cell in cells]
+    marks = [height_of_marks(cell, page=page, ink=ink) for cell in cells]
     below = _neighbours(cells, below=True)
     stacked = np.logical_or(below.any(axis=0), below.any(axis=1))
     fields = [
@@ -159,31 +123,6 @@ def find_fields(levels: Pixels, *, size: tuple[float, float] | None = None) -> l
         Proposal(name, (c.left / wide, c.top / high, c.width / wide, c.height / high), digits)
         for name, c, digits in named
     ]
-
-
-def _height_of_marks(cell: Cell, *, page: Pixels, ink: Pixels) -> float:
-    """Return the height of the largest mark in a cell, in heights of the cell.
-
-    It is 1 if the cell is blank, and 0 if it holds a text or is no paper.
-    """
-    left, top, right, bottom = (round(side) for side in cell)
-    inset = pixels(BORDER)
-    place = np.s_[max(top, 0) + inset : bottom - inset, max(left, 0) + inset : right - inset]
-    far = pixels(HIGHEST)
-    around = page[max(top - far, 0) : bottom + far, max(left - far, 0) : right + far]
-    if not page[place].size or np.percentile(page[place], 80) < PAPER * np.percentile(around, 90):
-        return 0.0
-    inside = np.ascontiguousarray(ink[place])
-    *_, stats, _ = cv2.connectedComponentsWithStats(inside)
-    left, top, wide, tall, area = stats[1:].T
-    at_side = (left == 0) | (top == 0) | (left + wide == inside.shape[1])
-    at_side |= top + tall == inside.shape[0]
-    line = at_side & (np.minimum(wide, tall) < LINE * cell.height)
-    dash = (wide > 2 * tall) & (tall < pixels(DASH))
-    marks = tall[(area > pixels(DUST) ** 2) & ~dash & ~line]
-    if len(marks) > LETTERS:
-        return 0.0
-    return float(marks.max()) / cell.height if len(marks) else 1.0
 
 
 def _neighbours(cells: Sequence[Cell], *, below: bool) -> npt.NDArray[np.bool_]:

@@ -1,4 +1,4 @@
-"""Erase the printed lines of a field: those that the reference and the page both show there."""
+"""The printed lines of a field, which the reference and the page both show: they are erased."""
 
 import cv2
 import numpy as np
@@ -50,9 +50,9 @@ def erase(field: Pixels, reference: Pixels, *, margin: float, cells: int) -> Pix
         near = cv2.dilate(others, _ones(2 * round(NEAR * height) + 1, across=upright))
         mask = cv2.dilate(own & near, np.ones((3, 3), np.uint8))
         if upright:
-            mask &= _edges(field.shape[1], width / cells, margin)
+            mask &= _edges(field.shape[1], pitch=width / cells, margin=margin)
         else:
-            mask &= _edges(field.shape[0], height, margin)[:, None]
+            mask &= _edges(field.shape[0], pitch=height, margin=margin)[:, None]
         if mask.any():
             size = 2 * _thickness(mask, upright=upright) + 3
             smooth = cv2.morphologyEx(erased, cv2.MORPH_CLOSE, _ones(size, across=upright))
@@ -60,7 +60,7 @@ def erase(field: Pixels, reference: Pixels, *, margin: float, cells: int) -> Pix
     return erased
 
 
-def _edges(count: int, pitch: float, margin: float) -> Mask:
+def _edges(count: int, *, pitch: float, margin: float) -> Mask:
     """Return 1 for the pixels of a row that lie near a multiple of the pitch, or outside."""
     place = (np.arange(count) + 0.5 - margin) / pitch
     outside = (place < 0) | (place > (count - 2 * margin) / pitch)
@@ -72,7 +72,8 @@ def _lines(levels: Pixels, length: int, *, height: float, upright: bool) -> Mask
     room = max(3, round(0.6 * height)) | 1
     paper = cv2.blur(levels.astype(np.float32), (room, room), borderType=cv2.BORDER_REPLICATE)
     dark = (levels < (1 - DARK) * paper).view(np.uint8)
-    dark = cv2.morphologyEx(dark, cv2.MORPH_CLOSE, _ones(round(GAP * height) + 1, across=not upright))
+    closed = _ones(round(GAP * height) + 1, across=not upright)
+    dark = cv2.morphologyEx(dark, cv2.MORPH_CLOSE, closed)
     long = cv2.morphologyEx(dark, cv2.MORPH_OPEN, _ones(length, across=not upright))
     # Lines that are a little tilted or bent are longer than their straight parts.
     long = dark & cv2.dilate(long, _ones(length | 1, across=not upright))

@@ -25,7 +25,7 @@ CHANCE = 0.05
 LEAST = 1e-4
 """Probability of a number below which it is no alternative."""
 
-WORK = 60_000
+WORK = 20_000
 """Differences that are computed for one field, at most; this limits the number of states."""
 
 Array = npt.NDArray[np.float64]

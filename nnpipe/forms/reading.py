@@ -13,11 +13,13 @@ from nnpipe.classifier import Classifier
 from nnpipe.errors import FormError, PictureError
 from nnpipe.forms.alignment import Aligner, Array
 from nnpipe.forms.checks import settle
-from nnpipe.forms.description import Form
+from nnpipe.forms.description import Field, Form
 from nnpipe.forms.frames import erase
+from nnpipe.numbers.constraints import MOST_DIGITS
 from nnpipe.numbers.reading import Number
 from nnpipe.numbers.ways import prepare
 from nnpipe.preprocess import Picture, Pixels
+from nnpipe.preprocess.decoders import Opened
 from nnpipe.preprocess.pictures import grey, open_picture
 
 ENOUGH = 5000
@@ -73,20 +75,24 @@ def read_page(picture: Picture, form: Form, *, classifier: Classifier) -> PageRe
     boxes[:, 2:] += boxes[:, :2]
     found = None if opened.damage else aligner.find(levels, boxes)
     if not found:
-        refused = _refused(opened.damage or NOT_THIS_FORM, opened.width, opened.height)
+        refused = _refused(opened.damage or NOT_THIS_FORM, width=opened.width, height=opened.height)
         nowhere = np.zeros((len(boxes), 4, 2))
         return PageReading([refused] * len(boxes), 0.0, [], nowhere)
     cuts = [
-        _cut(levels, box, matrix, reference, 1 if field.wanted.most == 32 else field.wanted.most)
+        _cut(levels, box, matrix=matrix, reference=reference, cells=_cells(field))
         for box, matrix, field in zip(boxes, found.fields, form.fields, strict=True)
     ]
-    numbers = _read(form, cuts, classifier=classifier, visible=_visible(found.fields, boxes, levels))
+    numbers = _read(
+        form, cuts, classifier=classifier, visible=_visible(found.fields, boxes, page=levels.shape)
+    )
     placed = [
-        _on_page(number, cut.matrix, scale, width=opened.width, height=opened.height, note=opened.note)
+        _on_page(number, np.diag([scale, scale, 1]) @ cut.matrix, opened=opened)
         for number, cut in zip(numbers, cuts, strict=True)
     ]
     settled = settle(form, placed) if form.checks else placed
-    corners = np.array([_mapped(_corners(*box), m) for box, m in zip(boxes, found.fields, strict=True)])
+    corners = np.array(
+        [_mapped(_corners(box), m) for box, m in zip(boxes, found.fields, strict=True)]
+    )
     answers = [_doubted(number) for number in settled]
     return PageReading(answers, found.quality, [cut.pixels for cut in cuts], corners * scale)
 
@@ -109,22 +115,31 @@ class Cut(NamedTuple):
     matrix: Array  # (3, 3), pixels of the cut → pixels of the page
 
 
-def _cut(levels: Pixels, box: Array, matrix: Array, reference: Pixels, cells: int) -> Cut:
+def _cells(field: Field) -> int:
+    """Return how many boxes for a digit a field has; 1 if any number of digits fits."""
+    return 1 if field.wanted.most == MOST_DIGITS else field.wanted.most
+
+
+def _cut(levels: Pixels, box: Array, *, matrix: Array, reference: Pixels, cells: int) -> Cut:
     """Cut a field with its frame, upright, at the page's own resolution.
 
     Args:
         levels: the page.
         box: left, top, right and bottom, in pixels of the reference.
         matrix: pixels of the reference → pixels of the page.
+        reference: the form's reference.
+        cells: boxes for a digit each, or 1.
     """
     margin = MARGIN * (box[3] - box[1])
     left, top, right, bottom = box + np.array([-1, -1, 1, 1]) * margin
-    corners = _mapped(_corners(left, top, right, bottom), matrix)
+    corners = _mapped(_corners([left, top, right, bottom]), matrix)
     sides = np.linalg.norm(np.roll(corners, -1, axis=0) - corners, axis=1)
     size = [max(sides[n], sides[n + 2]) for n in (0, 1)]
     shrink = min(1, LARGEST_CROP / max(*size, 1))
     width, height = (max(1, round(side * shrink)) for side in size)
-    onto = np.array([[(right - left) / width, 0, left], [0, (bottom - top) / height, top], [0, 0, 1]])
+    onto = np.array(
+        [[(right - left) / width, 0, left], [0, (bottom - top) / height, top], [0, 0, 1]]
+    )
     whole = matrix @ onto
     flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
     pixels, printed = (
@@ -144,7 +159,7 @@ def _read(
     form: Form, cuts: Sequence[Cut], *, classifier: Classifier, visible: Sequence[bool]
 ) -> list[Number]:
     """Read the fields; those that want the same numbers together."""
-    numbers = [_refused("the field lies outside the picture", None, None)] * len(cuts)
+    numbers = [_refused("the field lies outside the picture")] * len(cuts)
     groups: dict[int, list[int]] = defaultdict(list)
     for index, field in enumerate(form.fields):
         if visible[index]:
@@ -158,9 +173,9 @@ def _read(
     return numbers
 
 
-def _visible(matrices: Array, boxes: Array, levels: Pixels) -> list[bool]:
+def _visible(matrices: Array, boxes: Array, *, page: tuple[int, ...]) -> list[bool]:
     """Return for each field whether it lies on the page."""
-    height, width = levels.shape
+    height, width = page
     shares = []
     for box, matrix in zip(boxes, matrices, strict=True):
         x, y = np.meshgrid(np.linspace(box[0], box[2], 8), np.linspace(box[1], box[3], 8))
@@ -169,7 +184,8 @@ def _visible(matrices: Array, boxes: Array, levels: Pixels) -> list[bool]:
     return [bool(share >= VISIBLE) for share in shares]
 
 
-def _corners(left: float, top: float, right: float, bottom: float) -> Array:
+def _corners(box: Sequence[float] | Array) -> Array:
+    left, top, right, bottom = box
     return np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
 
 
@@ -179,21 +195,20 @@ def _mapped(points: Array, matrix: Array) -> Array:
     return np.stack([x / depth, y / depth], axis=1)
 
 
-def _refused(reason: str, width: int | None, height: int | None) -> Number:
+def _refused(reason: str, *, width: int | None = None, height: int | None = None) -> Number:
     return Number("rejected", confidence=0.0, reason=reason, width=width, height=height)
 
 
-def _on_page(
-    number: Number, matrix: Array, scale: float, *, width: int, height: int, note: str
-) -> Number:
+def _on_page(number: Number, matrix: Array, *, opened: Opened) -> Number:
     """Return a number whose digits' boxes are in pixels of the page."""
     digits = []
     for digit in number.digits:
-        points = _mapped(_corners(*digit[2:]), matrix) * scale
+        points = _mapped(_corners(digit[2:]), matrix)
         box = *points.min(axis=0).round(1).tolist(), *points.max(axis=0).round(1).tolist()
         digits.append(digit._replace(left=box[0], top=box[1], right=box[2], bottom=box[3]))
-    reason = "; ".join(filter(None, (number.reason, note)))
-    return replace(number, digits=tuple(digits), width=width, height=height, reason=reason)
+    reason = "; ".join(filter(None, (number.reason, opened.note)))
+    number = replace(number, digits=tuple(digits), reason=reason)
+    return replace(number, width=opened.width, height=opened.height)
 
 
 def _doubted(number: Number) -> Number:

@@ -262,6 +262,7 @@ def _escaped(row: AnyRow) -> AnyRow:
 
 
 def escape_cell(cell: str) -> str:
+    """Put a quote before a cell that a spreadsheet would take for a formula."""
     return f"'{cell}" if cell.startswith(FORMULA) else cell
 
 
@@ -311,6 +312,11 @@ def _read_json_lines(stream: IO[bytes]) -> Iterator[AnyRow]:
 
 
 def pyarrow() -> Any:
+    """Return the package that reads and writes Parquet.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
     with needs("batch", "Parquet, unlike .csv and .jsonl,"):
         import pyarrow as pa
         import pyarrow.parquet

@@ -320,11 +320,12 @@ def _as_blocks(pixels: Any) -> str:
 @app.command()
 @as_command
 def score(request: settings.ScoreRequest, *, progress: settings.ProgressStyle = "auto") -> None:
-    """Read every picture of a folder, or of another source, and write one row for each file.
+    """Read every page of a folder, a PDF or another source, and write one row for each.
 
-    Rows come in the order of the paths. Every file has a row except hidden files and system litter;
-    the row of a file that cannot be read has the reason. The same command resumes an interrupted
-    run. Exits with 3 if some files were rejected or could not be read; with 130 if interrupted.
+    With --form, each field of a page has a row. Rows come in the order of the paths. Every file has
+    one except hidden files and system litter; that of a page that cannot be read has the reason.
+    The same command resumes an interrupted run. Exits with 3 if some rows are not ok, with 130 if
+    interrupted.
     """
     from nnpipe import scoring
 
@@ -529,7 +530,7 @@ def find(page: str, *, out: Path = Path("form.toml")) -> None:
     """
     from nnpipe.forms import making
 
-    drawing = out.with_suffix(".png")
+    drawing = out.with_suffix(".fields.png")
     if out.suffix != ".toml":
         raise typer.BadParameter("needs a name that ends with .toml", param_hint="--out")
     for path in (out, drawing):
@@ -542,7 +543,7 @@ def find(page: str, *, out: Path = Path("form.toml")) -> None:
         stream.write(draft.drawing)
     fields = "1 field" if len(draft.fields) == 1 else f"{len(draft.fields):,} fields"
     _say(f"{out}: {fields}, drawn in {drawing}; name them, and remove what you do not need")
-    _say(f"next: {shlex.join(['nnpipe', 'form', 'check', str(out), page])}")
+    _say(f"next: {shlex.join(['nnpipe', 'form', 'check', str(out)])} FILLED_PAGE")
 
 
 @form_app.command()
@@ -555,18 +556,21 @@ def check(form: Path, page: str, *, out: Path | None = None, weights: Path | Non
     """
     from nnpipe.forms import making
     from nnpipe.forms.description import load_form
+    from nnpipe.forms.drawing import is_drawing
 
-    out = out or Path(f"{Path(page).stem if page != '-' else 'stdin'}.check.png")
+    name, _, number = Path(page).name.partition("#")
+    stem = Path(name).stem if page != "-" else "stdin"
+    out = out or Path(f"{stem}.{number}.check.png" if number else f"{stem}.check.png")
     if out.suffix != ".png" or (out.exists() and Path(page).exists() and out.samefile(page)):
         why = "needs a name that ends with .png, and is not the page's"
         raise typer.BadParameter(why, param_hint="--out")
+    if out.exists() and not is_drawing(out):
+        raise OutputError(f"{out}: exists, and nnpipe did not draw it", advice="out")
     trial = _of_page(page, partial(making.try_form, form=load_form(form), weights=weights))
     with replacing(out) as stream:
         stream.write(trial.drawing)
     _print_table(making.as_table(trial))
-    _say(
-        f"{out}: the page looks like the form by {trial.alignment:.0%}; the fields are drawn on it"
-    )
+    _say(f"{out}: shows the fields on the page, which matches the form: {trial.alignment:.0%}")
     if any(number.status != "ok" for number in trial.numbers):
         raise typer.Exit(INCOMPLETE)
 

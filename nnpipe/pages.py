@@ -161,6 +161,7 @@ def render(page: Page, *, max_pixels: int) -> Image.Image:
             bitmap = sheet.render(scale=scale, grayscale=True, may_draw_forms=False)
             try:
                 image: Image.Image = bitmap.to_pil().copy()  # it shares memory with the bitmap
+                image.info["dpi"] = scale * POINTS, scale * POINTS
                 return image
             finally:
                 bitmap.close()

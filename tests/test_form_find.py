@@ -185,14 +185,14 @@ def run(tmp_path, monkeypatch):
 def test_find_writes_a_form_that_can_be_loaded_and_a_drawing(page, run):
     done = run("form", "find", "page.png")
     assert done.exit_code == 0
-    assert "form.toml: 10 fields, drawn in form.png" in done.stderr
-    assert "next: nnpipe form check form.toml page.png" in done.stderr
+    assert "form.toml: 10 fields, drawn in form.fields.png" in done.stderr
+    assert "next: nnpipe form check form.toml FILLED_PAGE" in done.stderr
     text = page.with_name("form.toml").read_text()
     assert tomllib.loads(text)["unit"] == "mm"
     form = parse_form(load_form(page.with_name("form.toml")))
     for one, field in zip(form.fields, propose(page).fields, strict=True):
         np.testing.assert_allclose(one.box, field.box, atol=1e-3)
-    drawing = np.asarray(Image.open(page.with_name("form.png")), np.int64)
+    drawing = np.asarray(Image.open(page.with_name("form.fields.png")), np.int64)
     assert (drawing[..., 2] - drawing[..., 0] > 100).sum() > 1000  # blue frames
 
 
@@ -203,7 +203,7 @@ def test_a_page_without_a_resolution_gives_shares(page, run):
     load_form(page.with_name("form.toml"))
 
 
-@pytest.mark.parametrize("there", ["form.toml", "form.png"])
+@pytest.mark.parametrize("there", ["form.toml", "form.fields.png"])
 def test_find_overwrites_nothing(page, run, there):
     page.with_name(there).write_text("mine")
     done = run("form", "find", "page.png")
@@ -215,7 +215,7 @@ def test_find_overwrites_nothing(page, run, there):
 def test_an_empty_page_gives_one_sentence(page, run):
     Paper().image.save(page)
     done = run("form", "find", "page.png")
-    assert str(done.exception).startswith("page.png: no boxes, combs or ruled cells")
+    assert str(done.exception).startswith("page.png: found no boxes, combs or ruled cells")
     assert not page.with_name("form.toml").exists()
 
 
@@ -228,7 +228,7 @@ def test_check_shows_what_is_read_in_each_field(page, run, tmp_path):
     assert head.split() == ["field", "status", "label", "confidence", "reason"]
     assert first.split()[0] == "r1c1"
     assert len(rest) == 9
-    assert "filled.check.png: the page looks like the form by" in done.stderr
+    assert "filled.check.png: shows the fields on the page, which matches the form:" in done.stderr
     drawing = np.asarray(Image.open(tmp_path / "filled.check.png"), np.int64)
     assert (drawing[..., 0] - drawing[..., 2] > 100).sum() > 1000  # red and amber frames
 

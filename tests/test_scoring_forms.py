@@ -92,7 +92,7 @@ def test_workbooks_show_rows_and_pages(tables):
     with open(tables / "out.wide.csv", newline="") as stream:
         _, *lines = csv.reader(stream)
     assert [[*map(str, (cell or "" for cell in row))] for row in wide] == lines
-    needs_a_look = sum(row[3] in ("doubtful", "rejected") for row in long)
+    needs_a_look = sum(row[3] in ("doubtful", "rejected") for row in long if row[0] < "c")
     assert len(book["rows"]._images) == needs_a_look
 
 
@@ -124,7 +124,7 @@ def test_only_new_pages_are_read_again_and_all_if_the_form_changes(sheets, tmp_p
     summary = score_here(folder, out, incremental=True, **options)
     assert (summary.scored, summary.kept, summary.gone) == (4, 0, 4)
     with open(tmp_path / "out.wide.csv", newline="") as stream:
-        assert [row["path"] for row in csv.DictReader(stream)] == ["a.png", "b.png"]
+        assert [row["path"] for row in csv.DictReader(stream)] == ["b.png"]
 
 
 def test_a_wide_table_that_somebody_has_changed_stays(sheets, tmp_path):
@@ -191,3 +191,21 @@ def test_tables_of_forms_and_of_digits_do_not_mix(sheets, tmp_path):
         score_here(
             sheets / "scans", tmp_path / "out.csv", incremental=True, form=sheets / "form.toml"
         )
+
+
+def test_a_wide_table_that_is_left_out_once_loses_no_row(sheets, tmp_path, monkeypatch, caplog):
+    """The old wide table stays, is said to be old, and is written again when it is asked for."""
+    monkeypatch.setattr("nnpipe.scoring.local.JUST_NOW", 0)
+    caplog.set_level("INFO")
+    folder = tmp_path / "inbox"
+    folder.mkdir()
+    for name in ("a.png", "b.png"):
+        (folder / name).write_bytes((sheets / "scans" / name).read_bytes())
+    out, options = tmp_path / "out.csv", {"form": sheets / "form.toml", "incremental": True}
+    score_here(folder, out, wide=True, **options)
+    (folder / "b.png").unlink()
+    assert score_here(folder, out, **options).gone == 4
+    assert "out.wide.csv: is of an earlier run" in caplog.text
+    summary = score_here(folder, out, wide=True, **options)
+    assert (summary.scored, summary.kept, summary.gone) == (0, 4, 4)
+    assert len((tmp_path / "out.wide.csv").read_text().splitlines()) == 2

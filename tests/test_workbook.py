@@ -96,8 +96,8 @@ def test_a_crop_is_in_the_row_of_its_answer_and_fits():
     stream = written(some())
     sheet = openpyxl.load_workbook(stream)["rows"]
     anchors = [image.anchor for image in sheet._images]
-    assert [(a._from.row, a._from.col) for a in anchors] == [(2, 8), (3, 8)]
-    assert [(a.to.row, a.to.col) for a in anchors] == [(2, 8), (3, 8)]
+    assert [(a._from.row, a._from.col) for a in anchors] == [(2, 5), (3, 5)]
+    assert [(a.to.row, a.to.col) for a in anchors] == [(2, 5), (3, 5)]
     sizes = [(a.to.colOff - a._from.colOff, a.to.rowOff - a._from.rowOff) for a in anchors]
     assert sizes == [tuple(map(pixels_to_EMU, size)) for size in ((200, 30), (40, 40))]
     assert sheet.row_dimensions[3].height == 33  # points: 44 pixels
@@ -107,10 +107,10 @@ def test_a_crop_is_in_the_row_of_its_answer_and_fits():
 
 def test_the_header_stays_and_filters():
     sheet = opened(some())["rows"]
-    assert sheet.freeze_panes == "A2"
+    assert sheet.freeze_panes == "C2"
     assert sheet.auto_filter.ref == "A1:I5"
     assert sheet["A1"].font.bold
-    assert sheet.column_dimensions["I"].width * 7 >= 200
+    assert sheet.column_dimensions["F"].width * 7 >= 200
 
 
 HOSTILE = [
@@ -142,7 +142,7 @@ def test_hostile_text_is_text_wherever_it_comes_from(text, shown):
             assert "hyperlink" not in name
         assert b"<f>" not in file.read("xl/worksheets/sheet1.xml")
     book = openpyxl.load_workbook(stream)
-    cells = [book["rows"][f"{column}2"] for column in "ACEH"]
+    cells = [book["rows"][f"{column}2"] for column in "ACEI"]
     cells += [*(book["pages"][f"{column}2"] for column in "AD"), *book["about"][1]]
     assert {cell.value for cell in cells} == {shown}
     assert {cell.data_type for cell in cells} <= {"s", "inlineStr"}
@@ -162,7 +162,7 @@ def test_the_sheet_of_pages_has_a_column_for_each_field():
     assert [cell.comment and cell.comment.text for cell in sheet[3]] == [
         None, None, None, "sum", "no digit", None,
     ]  # fmt: skip
-    assert (sheet.freeze_panes, sheet.auto_filter.ref) == ("A2", "A1:F3")
+    assert (sheet.freeze_panes, sheet.auto_filter.ref) == ("C2", "A1:F3")
 
 
 def test_the_workbook_says_what_its_colours_mean():
@@ -190,7 +190,7 @@ def test_single_digits_have_a_second_choice():
     ]
     rows.append(Row("a", 1, "", "error", None, None, *[None] * 10, "?", None, None, None))
     sheet = opened(rows)["rows"]
-    values = [[sheet[f"{column}{n}"].value for column in "EFG"] for n in (2, 3, 4)]
+    values = [[sheet[f"{column}{n}"].value for column in "EGH"] for n in (2, 3, 4)]
     assert values == [["3", 0.6, "8"], [None, 0.6, "3"], [None, None, None]]
 
 

@@ -50,7 +50,7 @@ SHIFTS = (11, 17, 23)
 EXPLAINED = 0.25
 """Share of the page's dark pixels that the reference has as well; of fewer, the form is another."""
 
-GOOD = 0.35
+GOOD = 0.4
 """Quality below which a page does not look like the form."""
 
 CLEAR, CLEAR_OF_SOME = 0.9, 0.7
@@ -284,7 +284,10 @@ class Aligner:
                     )
                     if not len(chosen):
                         continue
-                    at = level.columns[chosen] + shifts[number, 0], level.rows[chosen] + shifts[number, 1]
+                    at = (
+                        level.columns[chosen] + shifts[number, 0],
+                        level.rows[chosen] + shifts[number, 1],
+                    )
                     page = _at(warped, *at)
                     error = level.strength[chosen] - page
                     weight = 1 / (1 + (error / AGREES) ** 2) ** 2
@@ -369,5 +372,9 @@ def _is_sane(matrix: Array, shape: tuple[int, ...]) -> bool:
     sides = np.roll(seen, -1, axis=0) - seen
     turns = np.array([a[0] * b[1] - a[1] * b[0] for a, b in zip(sides, np.roll(sides, -1, 0))])
     lengths = np.linalg.norm(sides, axis=1) / np.array([width, height, width, height])
-    return bool((turns > 0).all() and lengths.min() > 0.2 and lengths.max() < 5
-                and lengths.max() < 3 * lengths.min())
+    return bool(
+        (turns > 0).all()
+        and lengths.min() > 0.2
+        and lengths.max() < 5
+        and lengths.max() < 3 * lengths.min()
+    )

@@ -2,16 +2,21 @@
 
 import io
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 from nnpipe.preprocess.pictures import Pixels
 
 LONGEST = 2000
 """Pixels of the longer side of a drawing."""
+
+DRAWN_BY = "nnpipe form"
+"""What a drawing says of itself, so that it may be drawn again."""
 
 Colour = tuple[int, int, int]
 
@@ -28,7 +33,9 @@ class Mark(NamedTuple):
 
 
 def draw(levels: Pixels, marks: Sequence[Mark]) -> bytes:
-    """Draw fields on a page, each with a text above it, as a PNG.
+    """Draw fields on a page, each with a text beside it, as a PNG.
+
+    A text stands above its field, or on the side where it covers the least of other fields.
 
     Args:
         levels: the page, (h, w).
@@ -39,15 +46,43 @@ def draw(levels: Pixels, marks: Sequence[Mark]) -> bytes:
     size = max(1, round(page.width * scale)), max(1, round(page.height * scale))
     sheet = page.resize(size, Image.Resampling.LANCZOS).convert("RGB")
     pen = ImageDraw.Draw(sheet)
-    for corners, text, colour in marks:
-        points = corners * scale
-        pen.polygon([(float(x), float(y)) for x, y in points], outline=colour, width=3)
-        height = float(np.ptp(points[:, 1]))
-        font = ImageFont.load_default(min(max(0.4 * height, 11), 22))
-        left, top = points.min(axis=0).tolist()
-        box = pen.textbbox((left, top - 2), text, font=font, anchor="lb")
-        pen.rectangle(box, fill="white")
-        pen.text((left, top - 2), text, colour, font=font, anchor="lb")
+    fields = [(*(m.corners.min(axis=0) * scale), *(m.corners.max(axis=0) * scale)) for m in marks]
+    occupied = np.array(
+        [*fields, (-size[0], -size[1], 0, size[1]), (size[0], 0, 2 * size[0], size[1])]
+    )
+    for (corners, text, colour), (left, top, right, bottom) in zip(marks, fields, strict=True):
+        pen.polygon([(float(x), float(y)) for x, y in corners * scale], outline=colour, width=3)
+        font = ImageFont.load_default(min(max(0.4 * (bottom - top), 11), 22))
+        middle = (top + bottom) / 2
+        places = (
+            ((left, top - 3), "lb"),
+            ((right + 5, middle), "lm"),
+            ((left - 5, middle), "rm"),
+            ((left, bottom + 3), "lt"),
+        )
+        boxes = [pen.textbbox(at, text, font=font, anchor=anchor) for at, anchor in places]
+        best = min(range(len(boxes)), key=lambda n: _covered(boxes[n], occupied))
+        at, anchor = places[best]
+        pen.rectangle(boxes[best], fill="white")
+        pen.text(at, text, colour, font=font, anchor=anchor)
+        occupied = np.vstack([occupied, boxes[best]])
     stream = io.BytesIO()
-    sheet.save(stream, "PNG")
+    about = PngInfo()
+    about.add_text("Software", DRAWN_BY)
+    sheet.save(stream, "PNG", pnginfo=about)
     return stream.getvalue()
+
+
+def _covered(box: Sequence[float], others: npt.NDArray[np.float64]) -> float:
+    """Return how many pixels of other boxes a box covers; boxes are left, top, right, bottom."""
+    sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
+    return float(sides.clip(0).prod(axis=1).sum())
+
+
+def is_drawing(path: Path) -> bool:
+    """Return True for a picture that `draw` made."""
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            return image.info.get("Software") == DRAWN_BY
+    except (OSError, ValueError, SyntaxError):
+        return False

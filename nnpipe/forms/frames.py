@@ -7,7 +7,8 @@ import numpy.typing as npt
 from nnpipe.preprocess import Pixels
 
 LONG = 0.6
-"""Length of a printed line, as a share of the field's side. Few strokes are as long and straight."""
+"""Length of a printed line, as a share of the field's side. Few strokes are so long and straight.
+"""
 
 LONGEST = 1.5
 """Length that suffices on a wide field, in heights: its lines may be a little tilted or bent."""

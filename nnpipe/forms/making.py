@@ -6,6 +6,7 @@ Each function works on one page in a child process, and returns what the command
 import json
 import os
 from collections.abc import Sequence
+from math import floor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,8 +58,8 @@ def propose(picture: Picture) -> Draft:
     fields = find_fields(levels, size=size)
     if not fields:
         raise FormError(
-            "no boxes, combs or ruled cells are on this page; scan the empty form with 300 dpi, or "
-            "write its fields yourself"
+            "found no boxes, combs or ruled cells on this page; scan the empty form at 300 dpi, or "
+            "write the form yourself, as docs/forms.md shows"
         )
     marks = [Mark(_corners(f.box, levels), f"{f.name} {f.digits}", BLUE) for f in fields]
     return Draft(fields, size, draw(levels, marks))
@@ -144,7 +145,7 @@ def try_form(picture: Picture, *, form: bytes, weights: Path | None) -> Trial:
 
 
 def _caption(name: str, number: Number) -> str:
-    return f"{name}: {number.label or '–'} {number.confidence or 0:.0%}"
+    return f"{name}: {number.label or '–'} {floor(100 * (number.confidence or 0))}%"
 
 
 def as_table(trial: Trial) -> Sequence[tuple[str, ...]]:

@@ -32,6 +32,8 @@ def added(
             yield row
         elif crops:
             yield row._replace(crop=_encoded(Image.fromarray(crops[number])))
+        elif row.field:  # a page that does not look like the form
+            yield row
         else:
             (content,) = reader.read([entry])
             image = attempt(_small, page_of(entry, content))

@@ -126,7 +126,15 @@ def open_plan(request: ScoreRequest) -> Iterator[Plan]:
         for name, digest in finished.sha256.items() if finished else ():
             own[name] = [*own.get(name, []), digest]
         hashes = check_own(out, own, wide=command.wide)
-        if finished and finished.sha256 != hashes:  # some of its files are missing
+        old_wide = wide_of(out).name
+        if not command.wide and old_wide in hashes:
+            log.info("%s: is of an earlier run; add wide to write it again", old_wide)
+        # A wide table may be of a run before that one.
+        if finished and finished.sha256 != {
+            name: digest
+            for name, digest in hashes.items()
+            if name != old_wide or name in finished.sha256
+        }:  # some of its files are missing
             finished = None
         is_of_finished = old is not None and finished is not None and finished.plan == old.id
         unfinished = old if old and not (old.finished or is_of_finished) else None

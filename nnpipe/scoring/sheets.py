@@ -25,6 +25,9 @@ MOST = {"crops": 20_000, "notes": 65_000}
 CROP = 200, 40
 """Most pixels that a crop takes on the sheet: width and height."""
 
+CROP_COLUMN = 5
+"""The column of the crops."""
+
 MARGIN = 2
 """Pixels between a crop and the border of its cell."""
 
@@ -71,7 +74,7 @@ class Book:
         """Return the format of cells with a format of numbers, such as "@", and a status."""
         if (number, status) not in self._formats:
             colour = {"bg_color": COLOURS[status]} if status in COLOURS else {}
-            look = {"num_format": number, "valign": "vcenter"}
+            look = {"num_format": number, "valign": "vcenter", "align": "left"}
             self._formats[number, status] = self.file.add_format(look | colour)
         return self._formats[number, status]
 
@@ -102,7 +105,7 @@ class Sheet:
         """Write the next row.
 
         Args:
-            cells: one for each column, except that of the crop.
+            cells: one for each column; that of the crop is empty.
             crop: PNG in base64.
 
         Raises:
@@ -111,7 +114,7 @@ class Sheet:
         self.rows += 1
         check_limits(self.rows, len(self.widths))
         if crop and self.book.has_room("crops"):
-            self._show(crop, column=len(cells))
+            self._show(crop, column=CROP_COLUMN)
         for column, cell in enumerate(cells):
             self._write(column, cell)
 
@@ -150,7 +153,10 @@ class Sheet:
         """Set the widths of the columns, the filter, and what stays in sight."""
         for column, width in enumerate(self.widths):
             self.sheet.set_column(column, column, min(max(width, NARROWEST), WIDEST))
-        self.sheet.freeze_panes(1, 0)
+        self.sheet.freeze_panes(1, 2)  # the header, the path and the page
+        self.sheet.set_landscape()
+        self.sheet.fit_to_pages(1, 0)
+        self.sheet.repeat_rows(0)
         self.sheet.autofilter(0, 0, self.rows, len(self.widths) - 1)
         # Excel would mark labels such as 007, which are text, with a green triangle.
         self.sheet.ignore_errors({"number_stored_as_text": f"A1:XFD{MOST_ROWS}"})

@@ -29,6 +29,9 @@ SUFFIX = ".summary.json"
 WRITTEN_BY_NNPIPE = "written by nnpipe"
 """The reason in the summary for files in a source that nnpipe has written."""
 
+MATCHES = 0.9
+"""How well a page fits its form, at least, to be of no interest."""
+
 OUTPUTS = (*SUFFIXES, outputs.SUCCESS, SUFFIX)
 """What the names of outputs and of their summaries end with."""
 
@@ -90,9 +93,12 @@ class Summary:
         named = list(self.skipped_named.items())[:most]
         lines += [f"    {path} ({kind})" for path, kind in named]
         lines += [f"    and {n:,} more"] if (n := sum(self.skipped.values()) - len(named)) else []
-        slowest, largest, worst = self.slowest[:1], self.largest[:1], self.alignments[:1]
+        slowest, largest = self.slowest[:1], self.largest[:1]
+        worst = [page for page in self.alignments[:1] if page["alignment"] < MATCHES]
         lines += ["  slowest: {path} ({seconds:.2f} s)".format(**picture) for picture in slowest]
-        lines += ["  fits the form worst: {path} ({alignment:.0%})".format(**a) for a in worst]
+        lines += [
+            "  worst match with the form: {path} ({alignment:.0%})".format(**a) for a in worst
+        ]
         lines += ["  largest: {path} ({width} × {height})".format(**picture) for picture in largest]
         return lines
 

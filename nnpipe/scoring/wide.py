@@ -49,13 +49,14 @@ def columns(fields: Sequence[str]) -> list[str]:
 
 
 def rows(rows: Iterable[AnyRow], fields: Sequence[str]) -> Iterator[WideRow]:
-    """Yield a row for each page.
+    """Yield a row for each page, except those whose files are gone.
 
     Args:
         rows: those of a page follow each other, one for each field.
         fields: names of the form's fields, in the order of the columns.
     """
-    for (path, page), some in groupby(rows, key=lambda row: (row.path, row.page)):
+    there = (row for row in rows if not row.gone)
+    for (path, page), some in groupby(there, key=lambda row: (row.path, row.page)):
         own = list(some)
         by_field = {row.field: row for row in own}
         inner = tuple(by_field.get(field) for field in fields)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # both import this module
     from nnpipe.scoring.rows import AnyRow
     from nnpipe.scoring.wide import WideRow
 
-COLUMNS = "path", "page", "field", "status", "label", "confidence", "second", "reason", "crop"
+COLUMNS = "path", "page", "field", "status", "label", "crop", "confidence", "second", "reason"
 """The columns of the sheet of rows."""
 
 MEANINGS = {
@@ -131,7 +131,8 @@ def _cells(row: "AnyRow") -> list[Cell]:
     """Return the cells of a row."""
     label = Cell(None if row.label is None else str(row.label), row.status, _note(row))
     place = Cell(row.path), Cell(row.page), Cell(row.field), Cell(row.status, row.status)
-    return [*place, label, Cell(row.confidence), Cell(_second(row)), Cell(row.reason)]
+    others = Cell(row.confidence), Cell(_second(row)), Cell(row.reason)
+    return [*place, label, Cell(None), *others]
 
 
 def _second(row: "AnyRow") -> str | None:

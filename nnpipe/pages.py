@@ -22,6 +22,9 @@ from nnpipe.kinds import kind_of
 MAYBE_MANY = (".pdf", ".tif", ".tiff")
 """Suffixes of the files whose pages are counted."""
 
+KINDS = ("PDF", "TIFF")
+"""Kinds of files that may have several pages."""
+
 MOST_PAGES = 10_000
 """Pages of the longest file that is read."""
 
@@ -188,7 +191,7 @@ def _resolution(sheet: Any, *, area: float) -> float:
         if all(sides) and raw.FPDFImageObj_GetImagePixelSize(image, *map(byref, pixels)):
             covered += abs(a * d - b * c)
             finest = max(finest, *(n.value / side for n, side in zip(pixels, sides, strict=True)))
-    if covered < COVERED * area:
+    if covered < COVERED * area or finest * POINTS < LEAST_DPI:
         return DPI
     return min(max(finest * POINTS, LEAST_DPI), MOST_DPI)
 

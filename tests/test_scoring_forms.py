@@ -156,7 +156,7 @@ def test_nothing_that_nnpipe_wrote_is_scored(sheets, tmp_path):
     ("options", "message"),
     [
         ({"wide": True, "form": None}, "wide is set without form"),
-        ({"digits": "3"}, "digits is set with form; say it for each field"),
+        ({"digits": "3"}, "digits is set with form; set it for each field"),
         ({"reject_rate": 0.01}, "reject_rate is set with form"),
         ({"wide": True, "out": "folder"}, "the output is a folder; name a file"),
         ({"incremental": True, "out": "x.xlsx"}, "a workbook is not read again"),

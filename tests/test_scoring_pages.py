@@ -1,6 +1,7 @@
 """Files of several pages in tables: a row for each page, whatever happens to the others."""
 
 import io
+import os
 
 import pytest
 from PIL import Image
@@ -153,3 +154,47 @@ def test_a_number_that_occurs_once_is_given_to_one_page(tmp_path):
     rows = list(read_rows(tmp_path / "out.csv"))
     assert sorted(row.label or "" for row in rows).count("3") == 1
     assert any("3 was given to scan.tif" in row.reason for row in rows)
+
+
+def test_pages_of_a_file_that_waits_keep_their_rows(folder, tmp_path, monkeypatch):
+    """A file that is still being written is listed once, whatever the pages that it had."""
+    monkeypatch.setattr("nnpipe.scoring.local.JUST_NOW", 0)
+    for name in ("a.pdf", "b.tif", "c.png"):
+        os.utime(folder / name, (10**9, 10**9))
+    score_here(folder, tmp_path / "out.csv", incremental=True)
+    os.utime(folder / "a.pdf")
+    for options in ({}, {"prune": True}):
+        summary = score_here(folder, tmp_path / "out.csv", incremental=True, settle=3600, **options)
+        assert (summary.files, summary.gone) == (6, 0)
+        assert places(tmp_path / "out.csv") == PLACES
+
+
+def test_all_pages_of_a_file_that_was_mended_are_read_when_errors_are_tried_again(folder, tmp_path):
+    (folder / "a.pdf").write_bytes(b"%PDF-1.4")
+    out = tmp_path / "out.csv"
+    assert score_here(folder, out).statuses == {"error": 1, "ok": 3}
+    (folder / "a.pdf").write_bytes(pdf(3, 1, 4))
+    summary = score_here(folder, out, retry_errors=True)
+    assert (summary.statuses, summary.kept) == ({"ok": 6}, 3)
+    assert places(out) == PLACES
+
+
+def test_pages_that_are_added_after_the_listing_are_not_lost(folder, tmp_path):
+    out = tmp_path / "out.csv"
+    with open_plan(folder / "a.pdf", out):
+        (folder / "a.pdf").write_bytes(pdf(3, 1, 4, 1, 5))
+    assert score_here(folder / "a.pdf", out).statuses == {"error": 3}
+    (row, *_) = read_rows(out)
+    assert row.reason == "the file has 5 pages, and had 3 when listed"
+    assert score_here(folder / "a.pdf", out, retry_errors=True).statuses == {"ok": 5}
+
+
+@pytest.mark.parametrize("options", [{}, {"digits": "1"}])
+def test_pages_of_a_file_with_another_suffix_are_not_lost(tmp_path, options):
+    (tmp_path / "scan").mkdir()
+    (tmp_path / "scan" / "one").write_bytes(pdf(3))
+    (tmp_path / "scan" / "two.jpg").write_bytes(tiff(3, 1))
+    summary = score_here(tmp_path / "scan", tmp_path / "out.csv", **options)
+    assert summary.statuses == {"error": 1, "ok": 1}
+    rows = list(read_rows(tmp_path / "out.csv"))
+    assert rows[1].reason == "the file has 2 pages, so its name must end with .pdf, .tif, .tiff"

@@ -47,10 +47,16 @@ NEAR = 2
 SHIFTS = (11, 17, 23)
 """Pixels by which the page is moved to learn how much print is in place by chance."""
 
+LINE = 25
+"""Pixels of the shortest line that is no part of a letter."""
+
+LEAST_PRINT = 50
+"""Dark pixels by whose places a form can be told from others."""
+
 EXPLAINED = 0.25
 """Share of the page's dark pixels that the reference has as well; of fewer, the form is another."""
 
-GOOD = 0.4
+GOOD = 0.45
 """Quality below which a page does not look like the form."""
 
 CLEAR, CLEAR_OF_SOME = 0.9, 0.7
@@ -125,6 +131,7 @@ class Aligner:
         even, self.strength = _print_of(small)
         self.features = _features_of(even)
         self.mask = self.strength > STRONG
+        self.text = self.mask & ~_lines(self.mask)
         self.levels = [_level(self.strength, *one) for one in LEVELS]
 
     def find(self, page: Pixels, boxes: Array) -> Alignment | None:
@@ -221,26 +228,20 @@ class Aligner:
             yield from self._fitted(here.points[members], there.points[members])
 
     def _quality(self, matrix: Array, strength: Image) -> float:
-        """Return how much of the print is in place, beyond chance: 0…1."""
+        """Return how much of the print is in place, beyond chance: 0…1.
+
+        Lines of other forms may lie at the same places, so what is no line must be in place, too.
+        """
         seen = _warp(np.ones(strength.shape, np.float32), matrix, self.shape) > 0.5
-        visible = self.mask & seen
-        count = int(visible.sum())
-        if count < LEAST_VISIBLE * max(int(self.mask.sum()), 1):
+        masks = [mask for mask in (self.mask, self.text) if mask.sum() >= LEAST_PRINT]
+        if any((mask & seen).sum() < LEAST_VISIBLE * mask.sum() for mask in masks):
             return 0.0
         page = (_warp(strength, matrix, self.shape) > STRONG).view(np.uint8)
         around = np.ones((2 * NEAR + 1,) * 2, np.uint8)
         near = cv2.dilate(page, around) > 0
-        share = (near & visible).sum() / count
-        chance = np.mean(
-            [
-                (np.roll(near, (dy * shift, dx * shift), (0, 1)) & visible).sum() / count
-                for shift in SHIFTS
-                for dx, dy in ((1, 1), (-1, 1), (1, -1), (-1, -1))
-            ]
-        )
         explained = (cv2.dilate(self.mask.view(np.uint8), around) & page).sum() / max(page.sum(), 1)
-        in_place = max(float((share - chance) / max(1 - chance, 1e-6)), 0)
-        return in_place * min(float(explained) / EXPLAINED, 1)
+        shares = [_beyond_chance(near, mask & seen) for mask in masks]
+        return min(shares, default=0.0) * min(float(explained) / EXPLAINED, 1)
 
     def _refined(self, matrix: Array, strength: Image) -> Array:
         """Return a homography by which the page's print agrees with the reference's."""
@@ -354,6 +355,28 @@ def _warp(image: Image, matrix: Array, shape: tuple[int, ...]) -> Image:
     """Return a picture of the page as the reference shows it."""
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     return cv2.warpPerspective(image, matrix, shape[::-1], flags=flags)
+
+
+def _lines(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Return the pixels of long straight lines, and those next to them."""
+    dark = mask.view(np.uint8)
+    rows, columns = (
+        cv2.morphologyEx(dark, cv2.MORPH_OPEN, np.ones(size, np.uint8))
+        for size in ((1, LINE), (LINE, 1))
+    )
+    return cv2.dilate(rows | columns, np.ones((5, 5), np.uint8)) > 0
+
+
+def _beyond_chance(near: npt.NDArray[np.bool_], print_: npt.NDArray[np.bool_]) -> float:
+    """Return the share of the print that is near that of the page, beyond chance: 0…1."""
+    count = print_.sum()
+    share, *others = (
+        (np.roll(near, (dy * shift, dx * shift), (0, 1)) & print_).sum() / count
+        for shift, dx, dy in [(0, 0, 0)]
+        + [(shift, dx, dy) for shift in SHIFTS for dx in (-1, 1) for dy in (-1, 1)]
+    )
+    chance = float(np.mean(others))
+    return max(float(share) - chance, 0.0) / max(1 - chance, 1e-6)
 
 
 def _corners(shape: tuple[int, ...]) -> Array:

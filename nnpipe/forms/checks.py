@@ -36,13 +36,16 @@ def settle(form: Form, numbers: Sequence[Number]) -> list[Number]:
         numbers: of the fields, in their order, with their candidates.
     """
     names = [field.name for field in form.fields]
-    equations = [
-        Equation(check.text, ([names.index(n) for n in left], [names.index(n) for n in right]))
+    # The same equation twice is no more evidence than once.
+    equations = {
+        frozenset(map(frozenset, pair)): Equation(
+            check.text, ([names.index(n) for n in pair[0]], [names.index(n) for n in pair[1]])
+        )
         for check in form.checks
-        for left, right in pairwise(check.sides)
-    ]
+        for pair in pairwise(check.sides)
+    }
     settled = list(numbers)
-    for together in _connected(equations):
+    for together in _connected(list(equations.values())):
         posteriors = _posteriors(together, numbers)
         for index, choices in posteriors.items():
             settled[index] = _decided(numbers[index], choices)

@@ -193,6 +193,8 @@ def _field_content(
     box = np.array(_numbers(one["box"], 4, what=f"{where}: box")) / [*page, *page]
     kept = {key: one[key] for key in ("name", *CONSTRAINTS) if key in one} | {"box": box.tolist()}
     if isinstance(valid := one.get("valid"), str) and valid not in lists:
+        if not (folder / valid).is_file():  # a pipe or a device may never end
+            raise FormError(f"{where}: {folder / valid} is no file; expected one number per line")
         try:
             read = wanted(valid=folder / valid).valid
         except (SettingError, ValueError) as error:
@@ -338,7 +340,11 @@ def _parse_check(equal: Any, names: set[str]) -> Check:
         raise FormError('a check has no sides; write equal = ["a + b", "total"]')
     sides = tuple(tuple(part.strip() for part in side.split("+")) for side in equal)
     text = " = ".join(" + ".join(side) for side in sides)
-    if unknown := next((name for side in sides for name in side if name not in names), None):
-        shown = in_one_line(unknown)[:LONGEST_NAME] if unknown else ""
-        raise FormError(f"the check {text[:200]!r} names {shown!r}, which is no field")
+    every = [name for side in sides for name in side]
+    for name in every:
+        shown = in_one_line(name)[:LONGEST_NAME]
+        if name not in names:
+            raise FormError(f"the check {text[:200]!r} names {shown!r}, which is no field")
+        if every.count(name) > 1:
+            raise FormError(f"the check {text[:200]!r} names {shown!r} twice; name it once")
     return Check(text, sides)

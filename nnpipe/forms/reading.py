@@ -93,7 +93,7 @@ def read_page(picture: Picture, form: Form, *, classifier: Classifier) -> PageRe
     corners = np.array(
         [_mapped(_corners(box), m) for box, m in zip(boxes, found.fields, strict=True)]
     )
-    answers = [_doubted(number) for number in settled]
+    answers = [_doubted(number, own) for number, own in zip(settled, placed, strict=True)]
     return PageReading(answers, found.quality, [cut.pixels for cut in cuts], corners * scale)
 
 
@@ -211,9 +211,18 @@ def _on_page(number: Number, matrix: Array, *, opened: Opened) -> Number:
     return replace(number, width=opened.width, height=opened.height)
 
 
-def _doubted(number: Number) -> Number:
-    """Return a number that is doubtful if it is less sure than `SURE`."""
-    if number.status != "ok" or (number.confidence or 0) >= SURE:
+def _doubted(number: Number, own: Number) -> Number:
+    """Return a number that is doubtful unless it is sure.
+
+    Args:
+        number: the answer.
+        own: what the field shows by itself. If that was sure, no check changes it unseen.
+    """
+    if number.status != "ok":
         return number
-    reason = "; ".join(filter(None, (f"less sure than {SURE:.0%}", number.reason)))
+    changed = own.label not in (None, number.label) and (own.confidence or 0) >= SURE
+    if (number.confidence or 0) >= SURE and not changed:
+        return number
+    why = "" if changed else f"less sure than {SURE:.0%}"
+    reason = "; ".join(filter(None, (why, number.reason)))
     return replace(number, status="doubtful", reason=reason)

@@ -39,6 +39,7 @@ class Entry(NamedTuple):
     stamp: str = ""  # changes with the content; empty if that cannot be told
     size: int = 0  # of the file in bytes, as far as known
     page: int = 1
+    pages: int = 1  # of the file when it was listed; 0 if they could not be counted
 
 
 def name_of(path: str, page: int) -> str:

@@ -70,8 +70,8 @@ def parse(content: bytes, *, files: int, kind: Kind = Row) -> list[Line]:
     """
     # Parsed as one list, they take a fifth of the time.
     lines = [
-        Line(Entry(path, stamp, size, page), tuple(kind(path, page, *cells) for cells in rows))
-        for path, stamp, size, page, rows in json.loads(b"[%b]" % b",".join(content.splitlines()))
+        Line(Entry(*entry), tuple(kind(entry[0], entry[3], *cells) for cells in rows))
+        for *entry, rows in json.loads(b"[%b]" % b",".join(content.splitlines()))
     ]
     sound = _fit(Entry, (line.entry for line in lines)) and _fit(
         kind, (row for line in lines for row in line.rows)
@@ -107,11 +107,13 @@ def in_order(entries: Iterable[Entry]) -> Iterator[Listing]:
     """
     try:
         with closing(sqlite3.connect("")) as database:  # a file without a name
-            database.execute("create table entry (path text, stamp text, size int, page int)")
-            database.executemany("insert into entry values (?, ?, ?, ?)", entries)
+            database.execute(
+                "create table entry (path text, stamp text, size int, page int, pages int)"
+            )
+            database.executemany("insert into entry values (?, ?, ?, ?, ?)", entries)
             ((files, size),) = database.execute("select count(*), total(size) from entry")
             rows = database.execute(
-                "select path, max(stamp), max(size), page from entry"
+                "select path, max(stamp), max(size), page, max(pages) from entry"
                 " group by path, page order by path, page"
             )
             yield Listing(files, int(size), map(Entry._make, rows))

@@ -5,6 +5,7 @@ from functools import partial
 
 from nnpipe import pages
 from nnpipe.errors import NnpipeError, PictureError
+from nnpipe.kinds import kind_of
 from nnpipe.preprocess import Picture, attempt
 from nnpipe.processes import cores, over
 from nnpipe.scoring.entries import WAITS, Content, Entry, Reader
@@ -34,9 +35,9 @@ def paged(reader: Reader, entries: Iterable[Entry]) -> Iterator[Entry]:
         counts: Iterable[int | NnpipeError] = map(count, several)
     else:
         counts = over(count, several, seconds=reader.seconds, workers=cores(), batch=TOGETHER)
-    for entry, number in zip(several, counts, strict=True):
-        last = number if isinstance(number, int) else 1
-        yield from (entry._replace(page=page) for page in range(1, last + 1))
+    for entry, counted in zip(several, counts, strict=True):
+        last = counted if isinstance(counted, int) else 0
+        yield from (entry._replace(page=n, pages=last) for n in range(1, max(last, 1) + 1))
 
 
 def may_have_many(entry: Entry) -> bool:
@@ -45,14 +46,26 @@ def may_have_many(entry: Entry) -> bool:
 
 
 def page_of(entry: Entry, content: Content) -> Picture | PictureError:
-    """Return the page of an entry, or why its file cannot be read."""
-    if isinstance(content, PictureError) or not may_have_many(entry):
+    """Return the page of an entry, or why it cannot be read.
+
+    No page gets lost: it is an error if the file has other pages than were listed.
+    """
+    if isinstance(content, PictureError) or kind_of(content) not in pages.KINDS:
         return content
+    try:
+        number = pages.count(content)
+    except PictureError as error:
+        return error
+    if not may_have_many(entry) and number > 1:
+        suffixes = ", ".join(pages.MAYBE_MANY)
+        return PictureError(f"the file has {number:,} pages, so its name must end with {suffixes}")
+    if number != entry.pages and may_have_many(entry):
+        return PictureError(f"the file has {number:,} pages, and had {entry.pages:,} when listed")
     return pages.Page(content, entry.page)
 
 
 def _count(reader: Reader, entry: Entry) -> int:
-    """Return how many pages a file has; 1 if it cannot be read."""
+    """Return how many pages a file has; 0 if it cannot be read."""
     (content,) = reader.read([entry])
     number = content if isinstance(content, PictureError) else attempt(pages.count, content)
-    return number if isinstance(number, int) else 1
+    return number if isinstance(number, int) else 0

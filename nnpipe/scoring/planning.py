@@ -129,13 +129,8 @@ def open_plan(request: ScoreRequest) -> Iterator[Plan]:
         old_wide = wide_of(out).name
         if not command.wide and old_wide in hashes:
             log.info("%s: is of an earlier run; add wide to write it again", old_wide)
-        # A wide table may be of a run before that one.
-        if finished and finished.sha256 != {
-            name: digest
-            for name, digest in hashes.items()
-            if name != old_wide or name in finished.sha256
-        }:  # some of its files are missing
-            finished = None
+        if finished and _long(finished.sha256, out) != _long(hashes, out):
+            finished = None  # some of its files are missing
         is_of_finished = old is not None and finished is not None and finished.plan == old.id
         unfinished = old if old and not (old.finished or is_of_finished) else None
         if unfinished and unfinished.command == command and not unfinished.lost:
@@ -164,6 +159,11 @@ def open_plan(request: ScoreRequest) -> Iterator[Plan]:
             raise LostError(str(error), advice="relist") from error
 
 
+def _long(hashes: Mapping[str, str], out: Place) -> dict[str, str]:
+    """Return the hashes without that of a wide table, which may be of an earlier run."""
+    return {name: digest for name, digest in hashes.items() if name != wide_of(out).name}
+
+
 def _form(request: ScoreRequest) -> tuple[bytes | None, list[str]]:
     """Return the form of a request as `Plan` keeps it, and the names of its fields."""
     if request.wide and not request.form:
@@ -172,7 +172,7 @@ def _form(request: ScoreRequest) -> tuple[bytes | None, list[str]]:
         return None, []
     for name in ("digits", "valid", "check", "between", "separators", "valid_once"):
         if getattr(request, name):
-            raise SettingError(f"{name} is set with form; say it for each field, in the form")
+            raise SettingError(f"{name} is set with form; set it for each field, in the form")
     if request.reject_rate is not None:
         raise SettingError("reject_rate is set with form; it is for single digits only")
     if request.wide and Path(request.out).suffix == FOLDER:
@@ -289,11 +289,10 @@ class _Interrupted(NamedTuple):
                 some = self.plan.rows(Part(self.plan.part(shard), digest))
                 pages = zip(lines, _by_page(some), strict=True)
                 lines = [Line(line.entry, page.rows) for line, page in pages]
-            for (path, stamp, size, page), rows in lines:
-                if rows and self.stamped:
-                    yield Line(Entry(path, stamp, size, page), rows)
-                elif rows:
-                    yield Line(Entry(path, page=page), rows)
+            for entry, rows in lines:
+                if rows:
+                    known = entry if self.stamped else entry._replace(stamp="", size=0)
+                    yield Line(known, rows)
 
 
 def _interrupted(plan: Plan, finished: Finished | None, *, command: Command) -> _Interrupted | None:
@@ -364,10 +363,21 @@ def _make(
         if len(named) < MOST_SKIPPED_NAMED:
             named[path] = why
 
+    def again() -> Iterator[Entry]:
+        """Yield the pages of the earlier run, and all that unreadable files have by now."""
+        for line in earlier.lines(out) if earlier else ():
+            yield line.entry
+            if line.entry.page == 1 and any(row.status == "error" for row in line.rows):
+                unread.append(line.entry)
+        yield from paged(source.reader, unread)
+
+    unread, waiting = list[Entry](), set[str]()
+
     def entries() -> Iterator[Entry]:
-        old = (line.entry for line in earlier.lines(out)) if earlier else iter(())
-        listed = paged(source.reader, without_own(source, skip)) if relist else old
+        listed = paged(source.reader, without_own(source, skip)) if relist else again()
         for entry in listed:
+            if entry.stamp == WAITS:
+                waiting.add(entry.path)
             # Versions up to 1.0.0 have scored litter. It is left out of their rows as well.
             if source.named or not is_litter(entry.path):
                 yield entry
@@ -390,15 +400,16 @@ def _make(
                 some = rows if usable(entry, before) else ()
                 yield Line(entry, tuple(r._replace(gone=r.gone and not relist) for r in some))
                 continue
+            waits = old.path in waiting  # all its pages do, of which one is listed
             if entry:
                 skip(entry.path, WAITING)
-            elif command.prune:
+            elif command.prune and not waits:
                 skip(old.path, DROPPED)
                 continue
             elif is_litter(old.path) and not source.named:
                 continue
             if rows:
-                yield Line(old, tuple(row._replace(gone=not entry) for row in rows))
+                yield Line(old, tuple(row._replace(gone=not waits) for row in rows))
 
     with manifest.in_order(entries()) as listing:
         files = max(listing.files, earlier.files if earlier else 0)

@@ -196,6 +196,9 @@ def finish(plan: Plan, *, rows: int, seconds: float) -> Summary:
         load_finished(plan.out)  # both may have been changed since the plan was made
         outputs.check_own(plan.out, plan.own, wide=plan.command.wide)
         hashes.update(new)
+        other = outputs.wide_of(plan.out).name
+        if other not in new and other in plan.own:  # an earlier run wrote it
+            hashes[other] = plan.own[other][-1]
         own = {name: [*plan.own.get(name, []), new[name]] for name in new}
         replace(plan, own=plan.own | own).save()
         # While there is no summary, the output is not finished, whatever it holds.

@@ -18,7 +18,7 @@ from unittest import mock
 
 import cv2
 import numpy as np
-from measure import in_turns, load, machine, option_parser, row, spread, table
+from measure import load, machine, option_parser, row, spread, table
 from PIL import Image, ImageDraw, ImageFont
 
 from nnpipe.classifier import Classifier
@@ -65,6 +65,7 @@ WANTED = {n: wanted(n) for n in range(1, 9)}
 
 
 def words(rng: np.random.Generator, count: int) -> str:
+    """Return random words."""
     return " ".join(rng.choice(WORDS.split(), count)).capitalize()
 
 
@@ -92,7 +93,9 @@ def compose(rng: np.random.Generator, kind: str) -> Sheet:
         right = left + count * cell
         for n in range(count + 1):
             x = left + n * cell
-            start = top if style == 0 or n in (0, count) else top + (0.6 if style == 1 else 2) * tall
+            start = (
+                top if style == 0 or n in (0, count) else top + (0.6 if style == 1 else 2) * tall
+            )
             if start < top + tall:
                 pen.line([(x, start), (x, top + tall)], 0, line)
         pen.line([(left, top + tall), (right, top + tall)], 0, line)
@@ -151,7 +154,11 @@ def foreign(kind: str, rng: np.random.Generator) -> Array:
         return compose(rng, str(rng.choice(KINDS))).picture
     if kind == "noise":
         coarse = rng.uniform(0, 255, (height // 20, width // 20)).astype(np.float32)
-        return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC).clip(0, 255).astype(np.uint8)
+        return (
+            cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+            .clip(0, 255)
+            .astype(np.uint8)
+        )
     image = Image.new("L", (width, height), 255)
     if kind == "text":
         pen, font = ImageDraw.Draw(image), ImageFont.load_default(4 * MM)
@@ -179,12 +186,19 @@ def read(classifier: Classifier, sheet: Sheet, data: Digits, rng: np.random.Gene
     found = reading.read_page(shown, form, classifier=classifier)
     seconds = time.perf_counter() - start
     boxes = np.array(sheet.boxes)
-    corners = np.stack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:] * (1, 0),
-                        boxes[:, :2] + boxes[:, 2:], boxes[:, :2] + boxes[:, 2:] * (0, 1)], axis=1)
+    corners = np.stack(
+        [
+            boxes[:, :2],
+            boxes[:, :2] + boxes[:, 2:] * (1, 0),
+            boxes[:, :2] + boxes[:, 2:],
+            boxes[:, :2] + boxes[:, 2:] * (0, 1),
+        ],
+        axis=1,
+    )
     true = cv2.perspectiveTransform(corners.reshape(1, -1, 2), matrix).reshape(-1, 4, 2)
     error = np.linalg.norm(found.corners - true, axis=2).max() / MM if found.alignment else np.inf
     exact = alignment.Alignment(matrix, 1.0, np.repeat(matrix[None], len(boxes), axis=0))
-    with mock.patch.object(alignment.Aligner, "find", lambda *_: exact):
+    with mock.patch.object(alignment.Aligner, "find", return_value=exact):
         cut = reading.read_page(shown, form, classifier=classifier)
     return Count(float(error), found.numbers, cut.numbers, truth, seconds)
 
@@ -204,27 +218,53 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except NnpipeError as error:
         sys.exit(str(error))
     cv2.setNumThreads(1)
-    table("Pages of composed forms", "form", "pages", "aligned within 1.5 mm", "farthest, mm (95 %)",
-          "fields right", "right if cut where they are", "ok", "wrong of these", "seconds")
+    table(
+        "Pages of composed forms",
+        "form",
+        "pages",
+        "aligned within 1.5 mm",
+        "farthest, mm (95 %)",
+        "fields right",
+        "right if cut where they are",
+        "ok",
+        "wrong of these",
+        "seconds",
+    )
     for kind in KINDS:
         rng = np.random.default_rng(5)
         counts: list[Count] = []
         for n in range(given.count):
-            sheet = compose(rng, kind) if n % 10 == 0 else sheet
+            if n % 10 == 0:
+                sheet = compose(rng, kind)
             counts.append(read(classifier, sheet, data, rng))
         errors = np.array([one.error for one in counts])
         right, cut, ok = (
             np.array([f(x, t) for c in counts for x, t in zip(getattr(c, k), c.truth, strict=True)])
-            for k, f in (("numbers", lambda x, t: x.label == t), ("cut", lambda x, t: x.label == t),
-                         ("numbers", lambda x, t: x.status == "ok"))
+            for k, f in (
+                ("numbers", lambda x, t: x.label == t),
+                ("cut", lambda x, t: x.label == t),
+                ("numbers", lambda x, t: x.status == "ok"),
+            )
         )
-        row(kind, len(counts), f"{np.mean(errors < 1.5):.1%}", f"{np.quantile(errors, 0.95, method='lower'):.2f}",
-            f"{right.mean():.1%}", f"{cut.mean():.1%}", f"{ok.mean():.1%}",
-            f"{(ok & ~right).sum() / max(ok.sum(), 1):.2%}", spread([c.seconds for c in counts], ".2f"))
+        row(
+            kind,
+            len(counts),
+            f"{np.mean(errors < 1.5):.1%}",
+            f"{np.quantile(errors, 0.95, method='lower'):.2f}",
+            f"{right.mean():.1%}",
+            f"{cut.mean():.1%}",
+            f"{ok.mean():.1%}",
+            f"{(ok & ~right).sum() / max(ok.sum(), 1):.2%}",
+            spread([c.seconds for c in counts], ".2f"),
+        )
         if given.validation:
             for sure in (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98):
-                every = [(x.confidence or 0, x.label == t, x.label) for c in counts for x, t in zip(c.numbers, c.truth)]
-                some = [r for p, r, l in every if p >= sure and l]
+                every = [
+                    (x.confidence or 0, x.label == t, x.label)
+                    for c in counts
+                    for x, t in zip(c.numbers, c.truth, strict=True)
+                ]
+                some = [r for p, r, label in every if p >= sure and label]
                 print(sure, len(some) / len(every), 1 - np.mean(some))
     table("Foreign pages", "page", "pages", "accepted", "highest quality")
     rng = np.random.default_rng(6)

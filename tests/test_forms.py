@@ -70,9 +70,9 @@ def test_a_reference_may_be_a_page_of_a_file(write, tmp_path):
 
 def test_names_in_checks_may_hold_spaces(write):
     text = TOP + FIELD.replace('"a"', '"votes of a"') + OTHER
-    form = parse_form(load_form(write(text + '[[checks]]\nequal = ["votes of a+b", "b"]')))
+    form = parse_form(load_form(write(text + '[[checks]]\nequal = ["votes of a", "b"]')))
     assert [(check.text, check.sides) for check in form.checks] == [
-        ("votes of a + b = b", (("votes of a", "b"), ("b",)))
+        ("votes of a = b", (("votes of a",), ("b",)))
     ]
 
 
@@ -91,7 +91,7 @@ def test_names_in_checks_may_hold_spaces(write):
         (TOP + FIELD + "digit = 3", "field 'a': there is no key 'digit'"),
         (TOP + FIELD + "digits = 99", "field 'a': digits is 99"),
         (TOP + FIELD + "digits = true", "field 'a': digits is True"),
-        (TOP + FIELD + 'valid = "none.csv"', "none.csv: cannot be read"),
+        (TOP + FIELD + 'valid = "none.csv"', "none.csv is no file"),
         (TOP + FIELD + "check = 3", "put them in quotes"),
         (TOP + FIELD + FIELD, "'a' is there twice"),
         (TOP + FIELD + FIELD.replace('"a"', '"b"'), "'a' and 'b' overlap"),
@@ -126,7 +126,9 @@ def test_boxes_in_millimetres_need_the_size_of_the_page(write, tmp_path):
         load_form(write(TOP + FIELD))
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b"[" * 9999, json.dumps({"reference": "?"}).encode()])
+@pytest.mark.parametrize(
+    "content", [b"", b"{}", b"[" * 9999, json.dumps({"reference": "?"}).encode()]
+)
 def test_a_damaged_kept_form_is_one_sentence(content):
     with pytest.raises(FormError, match="the kept form is damaged"):
         parse_form(content)
@@ -194,7 +196,7 @@ def test_a_page_is_read_field_by_field(digits):
     rng = np.random.default_rng(4)
     sheet = composed.compose(rng, "text")
     page, truth = composed.filled(sheet, digits, rng)
-    shown, matrix = composed.seen(page, rng, turned=True)
+    shown, _ = composed.seen(page, rng, turned=True)
     result = read_page(shown, sheet.form, classifier=Classifier.load())
     right = [n.label == label for n, label in zip(result.numbers, truth, strict=True)]
     assert np.mean(right) >= 0.8
@@ -229,7 +231,23 @@ def shared(name, page):
 
 def test_a_sheet_that_lies_upside_down_is_read():
     result = shared("gradesheet", "pages-gradesheet/sheet0.jpg")
-    truth = "10 03 04 10 02 03 06 07 08 09 06 05 ? 09 07".split()
+    truth = [
+        "10",
+        "03",
+        "04",
+        "10",
+        "02",
+        "03",
+        "06",
+        "07",
+        "08",
+        "09",
+        "06",
+        "05",
+        "?",
+        "09",
+        "07",
+    ]
     assert sum(n.label == t for n, t in zip(result.numbers, truth, strict=True)) >= 11
 
 
@@ -240,7 +258,44 @@ def test_a_photo_of_a_sheet_that_hangs_is_aligned():
 
 def test_pencil_on_a_card_is_read():
     result = shared("scorecard", "pages-scorecard/scorecard.jpg")
-    truth = "6 5 5 4 7 6 6 5 6 7 5 6 5 9 7 4 6 7 8 4 6 4 8 8 5 5 7 6 8 5 4 10 4 3 6 6".split()
+    truth = [
+        "6",
+        "5",
+        "5",
+        "4",
+        "7",
+        "6",
+        "6",
+        "5",
+        "6",
+        "7",
+        "5",
+        "6",
+        "5",
+        "9",
+        "7",
+        "4",
+        "6",
+        "7",
+        "8",
+        "4",
+        "6",
+        "4",
+        "8",
+        "8",
+        "5",
+        "5",
+        "7",
+        "6",
+        "8",
+        "5",
+        "4",
+        "10",
+        "4",
+        "3",
+        "6",
+        "6",
+    ]
     assert sum(n.label == t for n, t in zip(result.numbers, truth, strict=True)) >= 27
 
 

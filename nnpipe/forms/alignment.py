@@ -7,9 +7,8 @@ first as a whole, and then around each field, because paper bends. Handwriting d
 page: the refinement ignores pixels that do not agree.
 """
 
-from collections.abc import Iterator
-from functools import cached_property
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -74,6 +73,9 @@ LEVELS = ((5.0, 4), (2.5, 4), (1.2, 3))
 AGREES = 0.25
 """Difference of two strengths beyond which a pixel hardly counts."""
 
+TILE = 120
+"""Pixels of the parts of a page that are refined to tell how much it is bent."""
+
 AROUND = 60
 """Pixels around a field by whose print its place is refined."""
 
@@ -83,7 +85,11 @@ STIFF = 0.02
 FARTHEST = 12.0
 """Pixels by which a field may move on its own."""
 
-Quadrangle = npt.NDArray[np.float64]
+Bits = npt.NDArray[np.bool_]
+Directions = tuple[tuple[int, int], ...]
+ASLANT: Directions = ((1, 1), (-1, 1), (1, -1), (-1, -1))
+ACROSS: Directions = ((1, 0), (-1, 0))
+UP: Directions = ((0, 1), (0, -1))
 
 
 class Alignment(NamedTuple):
@@ -104,7 +110,8 @@ class Features(NamedTuple):
 
     def at(self, rows: npt.NDArray[np.intp]) -> "Features":
         """Return some of the features."""
-        return Features(*(part[rows] for part in self))
+        points, sizes, angles, descriptors = self
+        return Features(points[rows], sizes[rows], angles[rows], descriptors[rows])
 
 
 class Level(NamedTuple):
@@ -132,7 +139,7 @@ class Aligner:
         self.features = _features_of(even)
         self.mask = self.strength > STRONG
         self.text = self.mask & ~_lines(self.mask)
-        self.levels = [_level(self.strength, *one) for one in LEVELS]
+        self.levels = [_level(self.strength, blur=b, repeats=n) for b, n in LEVELS]
 
     def find(self, page: Pixels, boxes: Array) -> Alignment | None:
         """Find the form on a page.
@@ -159,9 +166,10 @@ class Aligner:
                     quality, matrix = better, one
             if quality > (CLEAR if len(tried) == 1 else CLEAR_OF_SOME):
                 break
+        quality = max(quality, self._quality(matrix, strength, bent=True) if quality else 0)
         if quality < GOOD or not _is_sane(matrix, self.shape):
             return None
-        shifts = self._shifts(matrix, strength, boxes * self.scale)
+        shifts = self._shifts(matrix, strength, boxes=boxes * self.scale)
         ours, theirs = np.diag([self.scale, self.scale, 1]), np.diag([1 / scale, 1 / scale, 1])
         moved = np.repeat(np.eye(3)[None], len(shifts), axis=0)
         moved[:, :2, 2] = shifts
@@ -181,7 +189,8 @@ class Aligner:
         nearest = np.argpartition(-alike, count - 1, axis=1)[:, :count]
         shares = np.take_along_axis(alike, nearest, axis=1)
         order = np.argsort(-shares, axis=1)
-        nearest, shares = (np.take_along_axis(one, order, axis=1) for one in (nearest, shares))
+        nearest = np.take_along_axis(nearest, order, axis=1)
+        shares = np.take_along_axis(shares, order, axis=1)
         # The squared distance of two descriptors of length 1 is 2 − 2 cos.
         sure = np.flatnonzero((1 - shares[:, 0]) < RATIO**2 * (1 - shares[:, 1]))
         yield from self._fitted(own.points[sure], others.points[nearest[sure, 0]])
@@ -221,27 +230,41 @@ class Aligner:
             # A feature of the reference votes once for a place.
             once = np.unique(np.stack([inverse.ravel(), rows[usable]]), axis=1)
             counts = np.bincount(once[0])
-            for cell in np.argsort(-counts)[:2]:
-                peaks.append((int(counts[cell]), np.flatnonzero(usable)[inverse.ravel() == cell]))
+            peaks += [
+                (int(counts[cell]), np.flatnonzero(usable)[inverse.ravel() == cell])
+                for cell in np.argsort(-counts)[:2]
+            ]
         peaks.sort(key=lambda peak: -peak[0])
         for _, members in peaks[:VOTED]:
             yield from self._fitted(here.points[members], there.points[members])
 
-    def _quality(self, matrix: Array, strength: Image) -> float:
+    def _quality(self, matrix: Array, strength: Image, *, bent: bool = False) -> float:
         """Return how much of the print is in place, beyond chance: 0…1.
 
         Lines of other forms may lie at the same places, so what is no line must be in place, too.
         """
-        seen = _warp(np.ones(strength.shape, np.float32), matrix, self.shape) > 0.5
-        masks = [mask for mask in (self.mask, self.text) if mask.sum() >= LEAST_PRINT]
-        if any((mask & seen).sum() < LEAST_VISIBLE * mask.sum() for mask in masks):
+        x, y = _maps(matrix, self.shape, bend=self._bend(matrix, strength) if bent else None)
+        height, width = strength.shape
+        seen = (x >= 0) & (y >= 0) & (x < width) & (y < height)
+        masks = [(self.mask, (ASLANT,)), (self.text, (ACROSS, UP))]
+        masks = [one for one in masks if one[0].sum() >= LEAST_PRINT]
+        if any((mask & seen).sum() < LEAST_VISIBLE * mask.sum() for mask, _ in masks):
             return 0.0
-        page = (_warp(strength, matrix, self.shape) > STRONG).view(np.uint8)
+        page = (cv2.remap(strength, x, y, cv2.INTER_LINEAR) > STRONG).view(np.uint8)
         around = np.ones((2 * NEAR + 1,) * 2, np.uint8)
         near = cv2.dilate(page, around) > 0
         explained = (cv2.dilate(self.mask.view(np.uint8), around) & page).sum() / max(page.sum(), 1)
-        shares = [_beyond_chance(near, mask & seen) for mask in masks]
+        shares = [_beyond_chance(near, mask & seen, directions=ways) for mask, ways in masks]
         return min(shares, default=0.0) * min(float(explained) / EXPLAINED, 1)
+
+    def _bend(self, matrix: Array, strength: Image) -> Image:
+        """Return by how much the page is bent at each pixel of the small reference, (h, w, 2)."""
+        height, width = self.shape
+        rows, columns = (max(2, round(side / TILE)) for side in self.shape)
+        x, y = np.meshgrid(np.arange(columns) / columns * width, np.arange(rows) / rows * height)
+        tiles = np.stack([x, y, x + width / columns, y + height / rows], axis=-1).reshape(-1, 4)
+        shifts = self._shifts(matrix, strength, boxes=tiles).reshape(rows, columns, 2)
+        return cv2.resize(shifts.astype(np.float32), (width, height))
 
     def _refined(self, matrix: Array, strength: Image) -> Array:
         """Return a homography by which the page's print agrees with the reference's."""
@@ -256,7 +279,7 @@ class Aligner:
             along = -(gx * x + gy * y)
             jacobian = np.stack([gx * x, gx * y, gx, gy * x, gy * y, gy, along * x, along * y])
             for _ in range(level.repeats):
-                error, weight = self._errors(level, matrix, strength)
+                error, weight = self._errors(level, matrix, strength=strength)
                 weighed = jacobian * weight
                 step, *_ = np.linalg.lstsq(weighed @ jacobian.T, weighed @ error, rcond=1e-9)
                 change = np.append(step, 0).reshape(3, 3) + np.eye(3)
@@ -264,17 +287,17 @@ class Aligner:
                 matrix /= matrix[2, 2]
         return matrix
 
-    def _errors(self, level: Level, matrix: Array, strength: Image) -> tuple[Image, Image]:
-        """Return how much stronger the reference's pixels are than the page's, and their weights."""
-        page = _blurred(_warp(strength, matrix, self.shape), level.blur)
+    def _errors(self, level: Level, matrix: Array, *, strength: Image) -> tuple[Any, Any]:
+        """Return by how much the reference's pixels are stronger than the page's, and weights."""
+        page = _blurred(_warp(strength, matrix, shape=self.shape), level.blur)
         error = level.strength - page[level.rows, level.columns]
         return error, 1 / (1 + (error / AGREES) ** 2) ** 2
 
-    def _shifts(self, matrix: Array, strength: Image, boxes: Array) -> Array:
+    def _shifts(self, matrix: Array, strength: Image, *, boxes: Array) -> Array:
         """Return by how many pixels of the small reference each field is shifted, (n, 2)."""
         shifts = np.zeros((len(boxes), 2))
         for level in self.levels[1:]:
-            warped = _blurred(_warp(strength, matrix, self.shape), level.blur)
+            warped = _blurred(_warp(strength, matrix, shape=self.shape), level.blur)
             for _ in range(2):
                 for number, (left, top, right, bottom) in enumerate(boxes):
                     chosen = np.flatnonzero(
@@ -289,7 +312,7 @@ class Aligner:
                         level.columns[chosen] + shifts[number, 0],
                         level.rows[chosen] + shifts[number, 1],
                     )
-                    page = _at(warped, *at)
+                    page = _at(warped, x=at[0], y=at[1])
                     error = level.strength[chosen] - page
                     weight = 1 / (1 + (error / AGREES) ** 2) ** 2
                     slopes = level.slopes[chosen]
@@ -300,9 +323,9 @@ class Aligner:
         return shifts
 
 
-def _at(image: Image, x: Array, y: Array) -> Image:
+def _at(image: Image, *, x: Array, y: Array) -> Image:
     """Return an image's values between its pixels."""
-    maps = np.float32(x)[None], np.float32(y)[None]
+    maps = x.astype(np.float32)[None], y.astype(np.float32)[None]
     return cv2.remap(image, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[0]
 
 
@@ -326,16 +349,18 @@ def _print_of(small: Pixels) -> tuple[Pixels, Image]:
 
 def _features_of(even: Pixels) -> Features:
     """Find the features of a picture."""
-    keys, found = cv2.SIFT_create(FEATURES, contrastThreshold=0.02).detectAndCompute(even, None)
+    sift = cv2.SIFT.create(FEATURES, contrastThreshold=0.02)
+    keys, found = sift.detectAndCompute(even, None)
     if found is None:
-        return Features(np.zeros((0, 2)), *np.zeros((2, 0)), np.zeros((0, 128), np.float32))
+        none = np.zeros(0)
+        return Features(np.zeros((0, 2)), none, none, np.zeros((0, 128), np.float32))
     # The root of a histogram compares better than the histogram (Arandjelović, Zisserman 2012).
     roots = np.sqrt(found / np.maximum(found.sum(axis=1, keepdims=True), 1e-6))
     places = np.array([(*key.pt, key.size, key.angle) for key in keys])
     return Features(places[:, :2], places[:, 2], places[:, 3], roots.astype(np.float32))
 
 
-def _level(strength: Image, blur: float, repeats: int) -> Level:
+def _level(strength: Image, *, blur: float, repeats: int) -> Level:
     soft = _blurred(strength, blur)
     dx = cv2.Sobel(soft, cv2.CV_32F, 1, 0) / 8
     dy = cv2.Sobel(soft, cv2.CV_32F, 0, 1) / 8
@@ -351,13 +376,13 @@ def _blurred(image: Image, blur: float) -> Image:
     return cv2.GaussianBlur(image, (0, 0), blur)
 
 
-def _warp(image: Image, matrix: Array, shape: tuple[int, ...]) -> Image:
+def _warp(image: Image, matrix: Array, *, shape: tuple[int, ...]) -> Image:
     """Return a picture of the page as the reference shows it."""
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     return cv2.warpPerspective(image, matrix, shape[::-1], flags=flags)
 
 
-def _lines(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+def _lines(mask: Bits) -> Bits:
     """Return the pixels of long straight lines, and those next to them."""
     dark = mask.view(np.uint8)
     rows, columns = (
@@ -367,21 +392,39 @@ def _lines(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     return cv2.dilate(rows | columns, np.ones((5, 5), np.uint8)) > 0
 
 
-def _beyond_chance(near: npt.NDArray[np.bool_], print_: npt.NDArray[np.bool_]) -> float:
-    """Return the share of the print that is near that of the page, beyond chance: 0…1."""
+def _beyond_chance(near: Bits, print_: Bits, *, directions: Iterable[Directions]) -> float:
+    """Return the share of the print that is near that of the page, beyond chance: 0…1.
+
+    Args:
+        near: what is near the page's print, (h, w).
+        print_: the reference's, (h, w).
+        directions: in which it is moved for chance; the best counts.
+    """
     count = print_.sum()
-    share, *others = (
-        (np.roll(near, (dy * shift, dx * shift), (0, 1)) & print_).sum() / count
-        for shift, dx, dy in [(0, 0, 0)]
-        + [(shift, dx, dy) for shift in SHIFTS for dx in (-1, 1) for dy in (-1, 1)]
+
+    def share(dx: int, dy: int) -> float:
+        return float((np.roll(near, (dy, dx), (0, 1)) & print_).sum() / count)
+
+    # Letters are near other letters of their line, wherever it begins.
+    chance = max(
+        float(np.mean([share(dx * shift, dy * shift) for shift in SHIFTS for dx, dy in ways]))
+        for ways in directions
     )
-    chance = float(np.mean(others))
-    return max(float(share) - chance, 0.0) / max(1 - chance, 1e-6)
+    return max(share(0, 0) - chance, 0.0) / max(1 - chance, 1e-6)
 
 
 def _corners(shape: tuple[int, ...]) -> Array:
     height, width = shape
     return np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float64)
+
+
+def _maps(matrix: Array, shape: tuple[int, ...], *, bend: Image | None) -> tuple[Image, Image]:
+    """Return where the page shows each pixel of the reference: x and y, (h, w)."""
+    y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
+    if bend is not None:
+        x, y = x + bend[..., 0], y + bend[..., 1]
+    points = cv2.perspectiveTransform(np.stack([x, y], axis=-1), matrix)
+    return points[..., 0], points[..., 1]
 
 
 def _is_sane(matrix: Array, shape: tuple[int, ...]) -> bool:
@@ -393,7 +436,9 @@ def _is_sane(matrix: Array, shape: tuple[int, ...]) -> bool:
         return False
     seen = cv2.perspectiveTransform(corners[None], matrix)[0]
     sides = np.roll(seen, -1, axis=0) - seen
-    turns = np.array([a[0] * b[1] - a[1] * b[0] for a, b in zip(sides, np.roll(sides, -1, 0))])
+    turns = np.array(
+        [a[0] * b[1] - a[1] * b[0] for a, b in zip(sides, np.roll(sides, -1, 0), strict=True)]
+    )
     lengths = np.linalg.norm(sides, axis=1) / np.array([width, height, width, height])
     return bool(
         (turns > 0).all()

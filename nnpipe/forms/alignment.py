@@ -7,7 +7,7 @@ first as a whole, and then around each field, because paper bends. Handwriting d
 page: the refinement ignores pixels that do not agree.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import cv2
@@ -46,17 +46,18 @@ NEAR = 2
 SHIFTS = (11, 17, 23)
 """Pixels by which the page is moved to learn how much print is in place by chance."""
 
-LINE = 25
-"""Pixels of the shortest line that is no part of a letter."""
-
 LEAST_PRINT = 50
 """Dark pixels by whose places a form can be told from others."""
 
 EXPLAINED = 0.25
 """Share of the page's dark pixels that the reference has as well; of fewer, the form is another."""
 
-GOOD = 0.45
-"""Quality below which a page does not look like the form."""
+GOOD, GOOD_OF_SOME = 0.55, 0.35
+"""Quality below which a page does not look like the form; the second if features agree."""
+
+AGREED, WITHIN = 12, 5.0
+"""Features that must agree then, and within how many pixels. Other forms have lines at the same
+places, but not the same words."""
 
 CLEAR, CLEAR_OF_SOME = 0.9, 0.7
 """Quality above which no other place is tried; the second once two are tried."""
@@ -73,9 +74,6 @@ LEVELS = ((5.0, 4), (2.5, 4), (1.2, 3))
 AGREES = 0.25
 """Difference of two strengths beyond which a pixel hardly counts."""
 
-TILE = 120
-"""Pixels of the parts of a page that are refined to tell how much it is bent."""
-
 AROUND = 60
 """Pixels around a field by whose print its place is refined."""
 
@@ -84,12 +82,6 @@ STIFF = 0.02
 
 FARTHEST = 12.0
 """Pixels by which a field may move on its own."""
-
-Bits = npt.NDArray[np.bool_]
-Directions = tuple[tuple[int, int], ...]
-ASLANT: Directions = ((1, 1), (-1, 1), (1, -1), (-1, -1))
-ACROSS: Directions = ((1, 0), (-1, 0))
-UP: Directions = ((0, 1), (0, -1))
 
 
 class Alignment(NamedTuple):
@@ -112,6 +104,22 @@ class Features(NamedTuple):
         """Return some of the features."""
         points, sizes, angles, descriptors = self
         return Features(points[rows], sizes[rows], angles[rows], descriptors[rows])
+
+
+class Pairs(NamedTuple):
+    """Features of the reference, and what they may be on the page."""
+
+    here: Array  # (n, 2) of the reference's features that are unlike all others
+    there: Array  # (n, 2) of the page's that are like them
+    rows: npt.NDArray[np.intp]  # (m,) of the reference's features, each several times
+    others: Features  # m of the page's that are most like them
+
+    def agreed(self, matrix: Array) -> int:
+        """Return how many of the n pairs agree with a homography."""
+        if not len(self.here):
+            return 0
+        mapped = cv2.perspectiveTransform(self.here[None], matrix)[0]
+        return int((np.abs(mapped - self.there).max(axis=1) < WITHIN).sum())
 
 
 class Level(NamedTuple):
@@ -138,7 +146,6 @@ class Aligner:
         even, self.strength = _print_of(small)
         self.features = _features_of(even)
         self.mask = self.strength > STRONG
-        self.text = self.mask & ~_lines(self.mask)
         self.levels = [_level(self.strength, blur=b, repeats=n) for b, n in LEVELS]
 
     def find(self, page: Pixels, boxes: Array) -> Alignment | None:
@@ -154,7 +161,8 @@ class Aligner:
         small, scale = _small(page)
         even, strength = _print_of(small)
         quality, matrix, tried = 0.0, np.eye(3), list[Array]()
-        for guess in self._guesses(_features_of(even)):
+        pairs = self._paired(_features_of(even))
+        for guess in self._guesses(pairs):
             corners = cv2.perspectiveTransform(_corners(self.shape)[None], guess)[0]
             if any(np.abs(corners - other).max() < SAME for other in tried):
                 continue
@@ -166,8 +174,8 @@ class Aligner:
                     quality, matrix = better, one
             if quality > (CLEAR if len(tried) == 1 else CLEAR_OF_SOME):
                 break
-        quality = max(quality, self._quality(matrix, strength, bent=True) if quality else 0)
-        if quality < GOOD or not _is_sane(matrix, self.shape):
+        agreed = pairs is not None and pairs.agreed(matrix) >= AGREED
+        if quality < (GOOD_OF_SOME if agreed else GOOD) or not _is_sane(matrix, self.shape):
             return None
         shifts = self._shifts(matrix, strength, boxes=boxes * self.scale)
         ours, theirs = np.diag([self.scale, self.scale, 1]), np.diag([1 / scale, 1 / scale, 1])
@@ -175,27 +183,31 @@ class Aligner:
         moved[:, :2, 2] = shifts
         return Alignment(theirs @ matrix @ ours, quality, theirs @ matrix @ moved @ ours)
 
-    def _guesses(self, features: Features) -> Iterator[Array]:
+    def _paired(self, features: Features) -> "Pairs | None":
+        """Return which of its features may be which; None if there are hardly any."""
+        if min(len(self.features.points), len(features.points)) < 4:
+            return None
+        alike = self.features.descriptors @ features.descriptors.T
+        count = min(ALIKE, alike.shape[1])
+        some = np.argpartition(-alike, count - 1, axis=1)[:, :count]
+        order = np.argsort(-np.take_along_axis(alike, some, axis=1), axis=1)
+        nearest = np.take_along_axis(some, order, axis=1)
+        shares = np.take_along_axis(alike, nearest, axis=1)
+        # The squared distance of two descriptors of length 1 is 2 − 2 cos.
+        sure = np.flatnonzero((1 - shares[:, 0]) < RATIO**2 * (1 - shares[:, 1]))
+        rows = np.repeat(np.arange(len(nearest)), count)
+        here, there = self.features.points[sure], features.points[nearest[sure, 0]]
+        return Pairs(here, there, rows, features.at(nearest.ravel()))
+
+    def _guesses(self, pairs: "Pairs | None") -> Iterator[Array]:
         """Yield homographies from the small reference to the small page, the most probable first.
 
         First come those by features that are unlike all others. A sheet of equal boxes has hardly
         any, so that its features vote (Hough transform) with all that they may be.
         """
-        own, others = self.features, features
-        if min(len(own.points), len(others.points)) < 4:
-            return
-        alike = own.descriptors @ others.descriptors.T
-        count = min(ALIKE, alike.shape[1])
-        nearest = np.argpartition(-alike, count - 1, axis=1)[:, :count]
-        shares = np.take_along_axis(alike, nearest, axis=1)
-        order = np.argsort(-shares, axis=1)
-        nearest = np.take_along_axis(nearest, order, axis=1)
-        shares = np.take_along_axis(shares, order, axis=1)
-        # The squared distance of two descriptors of length 1 is 2 − 2 cos.
-        sure = np.flatnonzero((1 - shares[:, 0]) < RATIO**2 * (1 - shares[:, 1]))
-        yield from self._fitted(own.points[sure], others.points[nearest[sure, 0]])
-        rows = np.repeat(np.arange(len(nearest)), count)
-        yield from self._voted(rows, others.at(nearest.ravel()))
+        if pairs:
+            yield from self._fitted(pairs.here, pairs.there)
+            yield from self._voted(pairs.rows, pairs.others)
 
     def _fitted(self, here: Array, there: Array) -> Iterator[Array]:
         """Yield homographies by which most points are mapped to others, (n, 2)."""
@@ -238,33 +250,24 @@ class Aligner:
         for _, members in peaks[:VOTED]:
             yield from self._fitted(here.points[members], there.points[members])
 
-    def _quality(self, matrix: Array, strength: Image, *, bent: bool = False) -> float:
-        """Return how much of the print is in place, beyond chance: 0…1.
-
-        Lines of other forms may lie at the same places, so what is no line must be in place, too.
-        """
-        x, y = _maps(matrix, self.shape, bend=self._bend(matrix, strength) if bent else None)
-        height, width = strength.shape
-        seen = (x >= 0) & (y >= 0) & (x < width) & (y < height)
-        masks = [(self.mask, (ASLANT,)), (self.text, (ACROSS, UP))]
-        masks = [one for one in masks if one[0].sum() >= LEAST_PRINT]
-        if any((mask & seen).sum() < LEAST_VISIBLE * mask.sum() for mask, _ in masks):
+    def _quality(self, matrix: Array, strength: Image) -> float:
+        """Return how much of the print is in place, beyond chance: 0…1."""
+        seen = _warp(np.ones(strength.shape, np.float32), matrix, shape=self.shape) > 0.5
+        visible = self.mask & seen
+        count = int(visible.sum())
+        if count < max(LEAST_VISIBLE * int(self.mask.sum()), LEAST_PRINT):
             return 0.0
-        page = (cv2.remap(strength, x, y, cv2.INTER_LINEAR) > STRONG).view(np.uint8)
+        page = (_warp(strength, matrix, shape=self.shape) > STRONG).view(np.uint8)
         around = np.ones((2 * NEAR + 1,) * 2, np.uint8)
         near = cv2.dilate(page, around) > 0
+        share, *others = (
+            float((np.roll(near, (dy, dx), (0, 1)) & visible).sum() / count)
+            for dx, dy in [(0, 0), *((x, y) for n in SHIFTS for x in (-n, n) for y in (-n, n))]
+        )
+        chance = float(np.mean(others))
         explained = (cv2.dilate(self.mask.view(np.uint8), around) & page).sum() / max(page.sum(), 1)
-        shares = [_beyond_chance(near, mask & seen, directions=ways) for mask, ways in masks]
-        return min(shares, default=0.0) * min(float(explained) / EXPLAINED, 1)
-
-    def _bend(self, matrix: Array, strength: Image) -> Image:
-        """Return by how much the page is bent at each pixel of the small reference, (h, w, 2)."""
-        height, width = self.shape
-        rows, columns = (max(2, round(side / TILE)) for side in self.shape)
-        x, y = np.meshgrid(np.arange(columns) / columns * width, np.arange(rows) / rows * height)
-        tiles = np.stack([x, y, x + width / columns, y + height / rows], axis=-1).reshape(-1, 4)
-        shifts = self._shifts(matrix, strength, boxes=tiles).reshape(rows, columns, 2)
-        return cv2.resize(shifts.astype(np.float32), (width, height))
+        beyond = max(share - chance, 0.0) / max(1 - chance, 1e-6)
+        return beyond * min(float(explained) / EXPLAINED, 1)
 
     def _refined(self, matrix: Array, strength: Image) -> Array:
         """Return a homography by which the page's print agrees with the reference's."""
@@ -382,49 +385,9 @@ def _warp(image: Image, matrix: Array, *, shape: tuple[int, ...]) -> Image:
     return cv2.warpPerspective(image, matrix, shape[::-1], flags=flags)
 
 
-def _lines(mask: Bits) -> Bits:
-    """Return the pixels of long straight lines, and those next to them."""
-    dark = mask.view(np.uint8)
-    rows, columns = (
-        cv2.morphologyEx(dark, cv2.MORPH_OPEN, np.ones(size, np.uint8))
-        for size in ((1, LINE), (LINE, 1))
-    )
-    return cv2.dilate(rows | columns, np.ones((5, 5), np.uint8)) > 0
-
-
-def _beyond_chance(near: Bits, print_: Bits, *, directions: Iterable[Directions]) -> float:
-    """Return the share of the print that is near that of the page, beyond chance: 0…1.
-
-    Args:
-        near: what is near the page's print, (h, w).
-        print_: the reference's, (h, w).
-        directions: in which it is moved for chance; the best counts.
-    """
-    count = print_.sum()
-
-    def share(dx: int, dy: int) -> float:
-        return float((np.roll(near, (dy, dx), (0, 1)) & print_).sum() / count)
-
-    # Letters are near other letters of their line, wherever it begins.
-    chance = max(
-        float(np.mean([share(dx * shift, dy * shift) for shift in SHIFTS for dx, dy in ways]))
-        for ways in directions
-    )
-    return max(share(0, 0) - chance, 0.0) / max(1 - chance, 1e-6)
-
-
 def _corners(shape: tuple[int, ...]) -> Array:
     height, width = shape
     return np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float64)
-
-
-def _maps(matrix: Array, shape: tuple[int, ...], *, bend: Image | None) -> tuple[Image, Image]:
-    """Return where the page shows each pixel of the reference: x and y, (h, w)."""
-    y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
-    if bend is not None:
-        x, y = x + bend[..., 0], y + bend[..., 1]
-    points = cv2.perspectiveTransform(np.stack([x, y], axis=-1), matrix)
-    return points[..., 0], points[..., 1]
 
 
 def _is_sane(matrix: Array, shape: tuple[int, ...]) -> bool:

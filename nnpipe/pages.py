@@ -32,7 +32,7 @@ DPI = 300
 """Resolution of a page of a PDF that is not a scan, in pixels per inch."""
 
 LEAST_DPI, MOST_DPI = 72, 600
-"""Resolutions at which a scan is rendered."""
+"""Resolutions at which a scan is rendered; a page whose images are coarser is no scan."""
 
 COVERED = 0.5
 """Share of a page that its images cover if it is a scan."""
@@ -193,7 +193,7 @@ def _resolution(sheet: Any, *, area: float) -> float:
             finest = max(finest, *(n.value / side for n, side in zip(pixels, sides, strict=True)))
     if covered < COVERED * area or finest * POINTS < LEAST_DPI:
         return DPI
-    return min(max(finest * POINTS, LEAST_DPI), MOST_DPI)
+    return min(finest * POINTS, MOST_DPI)
 
 
 # The pages of a file are read one after the other. The key is a file's content; its hash is

@@ -146,7 +146,9 @@ def test_a_scan_is_rendered_in_the_pixels_of_its_image(dpi):
 
 def test_the_resolution_stays_within_limits():
     small, fine = Image.new("L", (100, 100)), Image.new("L", (2400, 2400))
-    assert open_picture(encoded(small, "PDF", resolution=36)).width == 200  # 72 dpi
+    # A picture as coarse as this is no scan, whatever it covers: 300 dpi.
+    assert open_picture(encoded(small, "PDF", resolution=36)).width == 834
+    assert open_picture(encoded(small, "PDF", resolution=72)).width == 100
     assert open_picture(encoded(fine, "PDF", resolution=2400)).width == 600
     assert open_picture(one_page()).width == 417  # no image: 300 dpi
 
@@ -156,9 +158,9 @@ def test_a_small_logo_does_not_make_a_page_a_scan():
                    b"/BitsPerComponent 8 /ColorSpace /DeviceGray")  # fmt: skip
     resources = b"/Resources << /XObject << /I 5 0 R >> >>"
     logo = one_page(content=b"9 0 0 9 0 0 cm /I Do", page=resources, more=[image])
-    scan = one_page(content=b"99 0 0 99 0 0 cm /I Do", page=resources, more=[image])
+    background = one_page(content=b"99 0 0 99 0 0 cm /I Do", page=resources, more=[image])
     assert open_picture(logo).width == 417
-    assert open_picture(scan).width == 100
+    assert open_picture(background).width == 417
 
 
 def test_a_rotated_page_is_upright():

@@ -59,8 +59,8 @@ AGREED, WITHIN = 12, 5.0
 """Features that must agree then, and within how many pixels. Other forms have lines at the same
 places, but not the same words."""
 
-CLEAR, CLEAR_OF_SOME = 0.9, 0.7
-"""Quality above which no other place is tried; the second once two are tried."""
+CLEAR, CLEAR_OF_SOME = 0.95, 0.7
+"""Quality above which no other place is tried; the second if features agree."""
 
 SAME = 10.0
 """Distance of their corners in pixels at which two places are refined to the same one."""
@@ -160,6 +160,7 @@ class Aligner:
         """
         small, scale = _small(page)
         even, strength = _print_of(small)
+        agreed = False
         quality, matrix, tried = 0.0, np.eye(3), list[Array]()
         pairs = self._paired(_features_of(even))
         for guess in self._guesses(pairs):
@@ -172,9 +173,9 @@ class Aligner:
                 better = self._quality(one, strength)
                 if better > quality:
                     quality, matrix = better, one
-            if quality > (CLEAR if len(tried) == 1 else CLEAR_OF_SOME):
+            agreed = pairs is not None and pairs.agreed(matrix) >= AGREED
+            if quality > (CLEAR_OF_SOME if agreed else CLEAR):
                 break
-        agreed = pairs is not None and pairs.agreed(matrix) >= AGREED
         if quality < (GOOD_OF_SOME if agreed else GOOD) or not _is_sane(matrix, self.shape):
             return None
         shifts = self._shifts(matrix, strength, boxes=boxes * self.scale)

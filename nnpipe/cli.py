@@ -322,9 +322,9 @@ def _as_blocks(pixels: Any) -> str:
 def score(request: settings.ScoreRequest, *, progress: settings.ProgressStyle = "auto") -> None:
     """Read every page of a folder, a PDF or another source, and write one row for each.
 
-    With --form, each field of a page has a row. Rows come in the order of the paths. Every file has
-    one except hidden files and system litter; that of a page that cannot be read has the reason.
-    The same command resumes an interrupted run. Exits with 3 if some rows are not ok, with 130 if
+    With --form, each field of a page has a row. Rows come in the order of the paths. Hidden files
+    and system litter get none. The row of a page that cannot be read gives the reason. The same
+    command resumes an interrupted run. Exits with 3 if some rows are not ok, with 130 if
     interrupted.
     """
     from nnpipe import scoring

@@ -7,6 +7,8 @@ import numpy as np
 from nnpipe import scoring
 from nnpipe.datasets import Digits, composed, drawn
 from nnpipe.scoring import planning
+from nnpipe.scoring.shards import score_shard
+from nnpipe.scoring.summary import finish
 from nnpipe.settings import ScoreRequest
 
 
@@ -23,6 +25,14 @@ def score(source, out, weights=None, *, on_progress=None, **options):
 def open_plan(source, out, weights=None, **options):
     """Begin or resume a plan."""
     return planning.open_plan(request(source, out, weights, **options))
+
+
+def score_here(source, out, **options):
+    """Score without worker processes."""
+    with open_plan(source, out, **options) as plan:
+        for shard in plan.undone():
+            score_shard(plan, shard)
+        return finish(plan, rows=plan.files, seconds=1)
 
 
 @cache

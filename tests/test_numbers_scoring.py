@@ -20,10 +20,9 @@ from nnpipe.scoring.entries import Entry
 from nnpipe.scoring.plan import VALID
 from nnpipe.scoring.rows import to_row
 from nnpipe.scoring.shards import score_shard
-from nnpipe.scoring.summary import finish
 
 from .make_samples import encoded, picture
-from .scoring import large_numbers, open_plan, score
+from .scoring import large_numbers, open_plan, score, score_here
 from .test_scoring import OUTPUTS, content
 
 COLUMNS = (
@@ -55,14 +54,6 @@ def small_shards(monkeypatch):
 def settled(monkeypatch):
     """Files are old enough for their time stamps to be trusted as soon as they are written."""
     monkeypatch.setattr(local, "JUST_NOW", 0)
-
-
-def score_here(source, out, **options):
-    """Score without worker processes."""
-    with open_plan(source, out, **options) as plan:
-        for shard in plan.undone():
-            score_shard(plan, shard)
-        return finish(plan, rows=plan.files, seconds=1)
 
 
 # --- rows -----------------------------------------------------------------------------------------

@@ -304,7 +304,7 @@ def test_a_page_of_any_size_is_rendered_within_the_limit(box):
 
 
 def large_scan(side):
-    """A PDF with an image of so many pixels a side, on a page of 100 inches."""
+    """A PDF of 100 by 100 inches with an image of this many pixels a side."""
     packer = zlib.compressobj(1)
     data = b"".join(packer.compress(bytes(side)) for _ in range(side)) + packer.flush()
     about = b"/Type /XObject /Subtype /Image /Width %d /Height %d /BitsPerComponent 8 " % (

@@ -11,9 +11,9 @@ from nnpipe.errors import FormError, ScoringError, SettingError
 from nnpipe.forms.reading import NOT_THIS_FORM
 from nnpipe.scoring import read_rows
 from nnpipe.scoring.shards import score_shard
-from nnpipe.scoring.summary import finish, summary_file
+from nnpipe.scoring.summary import summary_file
 
-from .scoring import open_plan, score
+from .scoring import open_plan, score, score_here
 from .sheets import NAMES, form, toml, turned
 
 FILLED = {"a.png": ("120", "035", "007", "162"), "b.png": ("061", "144", "002", "207")}
@@ -31,13 +31,6 @@ def sheets(tmp_path_factory):
     Image.new("L", (850, 1100), 250).save(folder / "scans" / "empty.png")
     (folder / "scans" / "text.png").write_bytes(b"no picture")
     return folder
-
-
-def score_here(source, out, **options):
-    with open_plan(source, out, **options) as plan:
-        for shard in plan.undone():
-            score_shard(plan, shard)
-        return finish(plan, rows=plan.files, seconds=1)
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,9 @@ from nnpipe import Classifier
 from nnpipe.pages import Page
 from nnpipe.scoring import planning, read_rows
 from nnpipe.scoring.shards import score_shard
-from nnpipe.scoring.summary import finish
 
 from .make_samples import encoded, picture
-from .scoring import open_plan, score
+from .scoring import open_plan, score, score_here
 
 
 def sheets(*digits):
@@ -43,13 +42,6 @@ def folder(tmp_path):
     (folder / "b.tif").write_bytes(tiff(1, 5))
     (folder / "c.png").write_bytes(encoded(picture(9), "PNG"))
     return folder
-
-
-def score_here(source, out, **options):
-    with open_plan(source, out, **options) as plan:
-        for shard in plan.undone():
-            score_shard(plan, shard)
-        return finish(plan, rows=plan.files, seconds=1)
 
 
 def places(out):

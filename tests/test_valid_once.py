@@ -22,7 +22,7 @@ from nnpipe.scoring.summary import finish, load_finished
 
 from .conftest import ROOT
 from .make_samples import encoded, picture
-from .scoring import large_numbers, open_plan, score
+from .scoring import large_numbers, open_plan, score, score_here
 from .test_scoring import OUTPUTS, content
 
 ONCE = {"digits": "any", "valid_once": True}
@@ -59,14 +59,6 @@ def ids(tmp_path):
     """The list of numbers."""
     (tmp_path / "ids.csv").write_text("id,name\n948,Ann\n998,Bob\n94,Cy\n")
     return tmp_path / "ids.csv"
-
-
-def score_here(source, out, **options):
-    """Score without worker processes."""
-    with open_plan(source, out, **options) as plan:
-        for shard in plan.undone():
-            score_shard(plan, shard)
-        return finish(plan, rows=plan.files, seconds=1)
 
 
 def rows_of(out):

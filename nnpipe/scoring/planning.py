@@ -160,7 +160,7 @@ def open_plan(request: ScoreRequest) -> Iterator[Plan]:
 
 
 def _long(hashes: Mapping[str, str], out: Place) -> dict[str, str]:
-    """Return the hashes without that of a wide table, which may be of an earlier run."""
+    """Leave out the hash of the wide table, which an earlier run may have written."""
     return {name: digest for name, digest in hashes.items() if name != wide_of(out).name}
 
 
@@ -400,7 +400,7 @@ def _make(
                 some = rows if usable(entry, before) else ()
                 yield Line(entry, tuple(r._replace(gone=r.gone and not relist) for r in some))
                 continue
-            waits = old.path in waiting  # all its pages do, of which one is listed
+            waits = old.path in waiting  # a file that waits is listed once, whatever its pages
             if entry:
                 skip(entry.path, WAITING)
             elif command.prune and not waits:

@@ -21,6 +21,7 @@ import pytest
 from nnpipe import weights
 from nnpipe.network import Network
 
+from . import sheets
 from .conftest import ROOT, copy_of_the_project
 
 README = (ROOT / "README.md").read_text()
@@ -161,12 +162,16 @@ def test_every_stage_runs_by_command_and_as_a_flow(scheduled):
     """Placeholders stand for what a user would give, and one epoch is enough here."""
     mine = scheduled.folder / "weights/runs/mine"
     shutil.copytree(scheduled.folder / "weights", mine, ignore=lambda _, names: {"runs", "former"})
+    sheets.form().save(scheduled.folder / "form.png")
+    sheets.form(("120", "035", "007", "162")).save(scheduled.folder / "SCANS.pdf", resolution=100)
+    (scheduled.folder / "FORM.toml").write_text(sheets.toml("form.png"))
     for command in STAGES:
         output = "scores.csv" if "score" in command else "weights/model_weights.npz"
         for word, meaning in {
             "RUN": "weights/runs/mine",
             "FOLDER": "samples",
             "FILE": output,
+            "PAGE": "form.png",
         }.items():
             command = re.sub(rf"\b{word}\b", meaning, command)
         if re.search(r"train|pipeline", command):

@@ -251,7 +251,7 @@ def test_a_file_that_is_still_being_written_waits_for_the_next_run(site):
     photo.write_bytes(whole)
     time.sleep(SETTLE)
     site.completed(site.create("score-folder/inbox"))
-    assert "6.jpg,ok,6" in table.read_text()
+    assert "6.jpg,1,,ok,6" in table.read_text()
 
 
 def test_people_are_told_of_failures_and_drift(site, texts):
@@ -391,7 +391,7 @@ def test_each_run_has_a_clone_of_its_own(site, shared):
         shutil.copy(ROOT / "weights" / name, shared / "weights")
     shutil.copy(SAMPLES / "6-photo.jpg", shared / "inbox")
     site.completed(site.create("score-folder/inbox", settle=0))
-    assert "6-photo.jpg,ok,6" in (shared / "reports" / "inbox.csv").read_text()
+    assert "6-photo.jpg,1,,ok,6" in (shared / "reports" / "inbox.csv").read_text()
     (where,) = re.findall("nnpipe is (.*)", (site.logs / "worker.log").read_text())
     assert where.endswith("nnpipe-main/nnpipe/__init__.py")
     until("its removal", lambda: not Path(where).exists(), 30)

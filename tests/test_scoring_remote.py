@@ -294,9 +294,10 @@ def test_pandas_reads_the_same_table_from_a_bucket_in_every_form(
             found = pd.read_json(stream, lines=True)
     else:
         found = pd.read_parquet(f"{BUCKET}/out/{name}", filesystem=files)
-    texts = dict.fromkeys(("path", "status", "reason", "sha256"), "str")
-    types = texts | dict.fromkeys(("label", "width", "height"), "Int64")
-    from_csv = pd.read_csv(io.BytesIO(expected)).fillna({"reason": ""}).astype(types)
+    texts = dict.fromkeys(("path", "field", "status", "reason", "sha256"), "str")
+    types = texts | dict.fromkeys(("page", "label", "width", "height"), "Int64")
+    from_csv = pd.read_csv(io.BytesIO(expected)).astype({"field": "object"})
+    from_csv = from_csv.fillna({"reason": "", "field": ""}).astype(types)
     assert list(found.columns) == list(COLUMNS)
     pd.testing.assert_frame_equal(found.astype(types), from_csv)
     parts = {"out/parts/part-00000.parquet", "out/parts/_SUCCESS"}

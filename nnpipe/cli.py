@@ -31,7 +31,7 @@ from nnpipe.hints import HINTS, REASONS
 from nnpipe.kinds import FIRST, kind_of
 from nnpipe.numbers.constraints import Wanted, wanted
 from nnpipe.options import as_command
-from nnpipe.pages import Page, count
+from nnpipe.pages import KINDS, Page, count
 from nnpipe.places import encode_path, in_one_line, printable, printable_name
 from nnpipe.preprocess import SECONDS, attempt, prepare, read_file
 from nnpipe.processes import Function, over
@@ -218,7 +218,7 @@ def _shown(names: Iterable[str]) -> Iterator[_Shown]:
             yield _Shown(name, match[1], int(match[2]), _source(match[1]))
             continue
         source, pages = _source(name), 1
-        if kind_of(_start(source)) in ("PDF", "TIFF"):
+        if kind_of(_start(source)) in KINDS:
             (counted,) = over(_count, [source], seconds=SECONDS, fork=True)
             pages = counted if isinstance(counted, int) else 1  # whose error says why
         for number in range(1, pages + 1):

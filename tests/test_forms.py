@@ -2,7 +2,6 @@
 
 import io
 import json
-import time
 from pathlib import Path
 
 import cv2
@@ -297,16 +296,3 @@ def test_pencil_on_a_card_is_read():
         "6",
     ]
     assert sum(n.label == t for n, t in zip(result.numbers, truth, strict=True)) >= 27
-
-
-@pytest.mark.slow
-def test_a_page_of_twenty_fields_takes_half_a_second(digits):
-    rng = np.random.default_rng(4)
-    sheet = composed.compose(rng, "text")
-    page, _ = composed.filled(sheet, digits, rng)
-    large = cv2.resize(page, None, fx=2, fy=2)
-    form, classifier = sheet.form, Classifier.load()
-    read_page(large, form, classifier=classifier)
-    start = time.process_time()
-    read_page(large, form, classifier=classifier)
-    assert time.process_time() - start < 1

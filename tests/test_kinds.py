@@ -66,4 +66,4 @@ def test_long_markup_is_judged_quickly():
     begin = time.perf_counter()
     for start in (b"<!>" * 500, b"<?> " * 500, b"\n" * 2000, b"<" * 2000):
         kind_of(start)
-    assert time.perf_counter() - begin < 1
+    assert time.perf_counter() - begin < 20  # backtracking would take hours

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from nnpipe.forms import making  # noqa: E402 - after the path
-from nnpipe.forms.description import load_form  # noqa: E402
+from nnpipe.forms.loading import load_form  # noqa: E402
 from tests.sheets import form, toml, turned  # noqa: E402
 
 NUMBERS = "038", "130", "150", "318"

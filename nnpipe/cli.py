@@ -9,36 +9,38 @@ files were rejected or could not be read; 130 interrupted.
 import io
 import json
 import logging
-import re
 import shlex
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from functools import lru_cache, partial
-from itertools import islice, tee
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import typer
 
 from nnpipe import __version__, settings
+from nnpipe.arguments import NamedPage, each, first_page, pages_of
 from nnpipe.classifier import Classifier, Reading
-from nnpipe.errors import NnpipeError, OutputError, PictureError, PromotionError, needs
+from nnpipe.errors import NnpipeError, OutputError, PromotionError, needs
 from nnpipe.files import replacing
-from nnpipe.hints import HINTS, REASONS
-from nnpipe.kinds import FIRST, kind_of
 from nnpipe.numbers.constraints import Wanted, wanted
 from nnpipe.options import as_command
-from nnpipe.pages import KINDS, Page, count
-from nnpipe.places import encode_path, in_one_line, printable, printable_name
-from nnpipe.preprocess import SECONDS, attempt, prepare, read_file
-from nnpipe.processes import Function, over
+from nnpipe.places import encode_path, printable_name
+from nnpipe.preprocess import attempt, prepare
+from nnpipe.processes import Function
 from nnpipe.progress import bar, rate
-
-if TYPE_CHECKING:  # takes OpenCV, which is loaded when it is needed
-    from nnpipe.numbers.reading import Number
+from nnpipe.terminal import (
+    as_blocks,
+    digit_as_text,
+    most_likely,
+    number_as_text,
+    print_table,
+    say,
+    with_hint,
+)
 
 INCOMPLETE = 3
 INTERRUPTED = 130  # as shells have it for Ctrl-C
@@ -76,16 +78,10 @@ def main() -> None:
     try:
         app(prog_name="nnpipe")
     except NnpipeError as error:
-        sys.exit(printable_name(f"nnpipe: {_with_hint(error)}"))
+        sys.exit(printable_name(f"nnpipe: {with_hint(error)}"))
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         sys.exit(printable_name(f"nnpipe: {place}{error.strerror or error}"))
-
-
-def _with_hint(error: NnpipeError) -> str:
-    """The message of an error in one line, and what to do."""
-    hint = f"; {HINTS[error.advice].command_line}" if error.advice else ""
-    return f"{in_one_line(error)}{hint}"
 
 
 def _version(show: bool) -> None:
@@ -124,13 +120,13 @@ def predict(
     error, and the next ones are read. Exits with 3 if some pages were rejected or unreadable, with
     1 if none could be read.
     """
-    shown = _shown(pictures)
+    pages = pages_of(pictures)
     if explain:
-        shown = iter(all_shown := list(islice(shown, 2)))
-        if len(all_shown) > 1 or explain.suffix.lower() != ".png":
+        pages = iter(first := list(islice(pages, 2)))
+        if len(first) > 1 or explain.suffix.lower() != ".png":
             why = "needs the name of a .png file, and exactly one picture, or page (scan.pdf#1)"
             raise typer.BadParameter(why, param_hint="--explain")
-        if explain.exists() and explain.samefile(all_shown[0].path):
+        if explain.exists() and explain.samefile(first[0].path):
             raise typer.BadParameter("would overwrite the picture", param_hint="--explain")
     if options := numbers.options():
         for flag, is_set in (
@@ -142,7 +138,7 @@ def predict(
             if is_set:
                 raise typer.BadParameter("is not for numbers; leave it out", param_hint=flag)
         classifier = Classifier.load(weights)
-        _predict_numbers(shown, wanted(**options), classifier=classifier, as_json=as_json)
+        _predict_numbers(pages, wanted(**options), classifier=classifier, as_json=as_json)
         return
     classifier = Classifier.load(weights, reject_rate)
     function: Function = prepare
@@ -151,7 +147,7 @@ def predict(
         from nnpipe.explain import draw_stages
     statuses = []
 
-    for page, prepared in _each(shown, function):
+    for page, prepared in each(pages, function):
         name, stages = printable_name(page.name), None
         if explain and not isinstance(prepared, NnpipeError):
             stages, prepared = prepared, prepared.prepared
@@ -160,37 +156,46 @@ def predict(
         if as_json:
             print(json.dumps(_as_json(page, reading, top_k=top_k, show_input=show_input)))
         elif reading.status == "error":
-            _say(f"nnpipe: {name}: {_with_hint(prepared)}")
+            say(f"nnpipe: {name}: {with_hint(prepared)}")
         else:
-            print(_as_text(name, reading, top_k=top_k))
+            print(digit_as_text(name, reading, top_k=top_k))
             if show_input and reading.pixels is not None:
-                print(_as_blocks(reading.pixels))
+                print(as_blocks(reading.pixels))
         if explain and stages:
             with replacing(explain) as stream:
                 stream.write(draw_stages(stages, *classifier.judge([prepared])))
-            _say(f"{explain}: {name}, and how it was understood")
+            say(f"{explain}: {name}, and how it was understood")
     _exit(statuses)
 
 
 def _predict_numbers(
-    shown: "Iterator[_Shown]", looked_for: Wanted, *, classifier: Classifier, as_json: bool
+    pages: Iterator[NamedPage], looked_for: Wanted, *, classifier: Classifier, as_json: bool
 ) -> None:
     """Read the number on each page."""
     from nnpipe.numbers import ways
 
     statuses = []
     cut = partial(ways.prepare, separators=bool(looked_for.separators))
-    for page, prepared in _each(shown, partial(attempt, cut)):
+    for page, prepared in each(pages, partial(attempt, cut)):
         name = printable_name(page.name)
         (number,) = classifier.read_numbers([prepared], looked_for)
         statuses.append(number.status)
         if as_json:
             print(json.dumps({"path": page.path, "page": page.number, **number.shown}))
         elif number.status == "error":
-            _say(f"nnpipe: {name}: {_with_hint(prepared)}")
+            say(f"nnpipe: {name}: {with_hint(prepared)}")
         else:
-            print(_number_as_text(name, number))
+            print(number_as_text(name, number))
     _exit(statuses)
+
+
+def _as_json(page: NamedPage, reading: Reading, *, top_k: int, show_input: bool) -> dict[str, Any]:
+    fields = dict(vars(reading))
+    pixels = fields.pop("pixels")
+    fields["probabilities"] = {str(digit): share for digit, share in most_likely(reading, top_k)}
+    if show_input:
+        fields["pixels"] = None if pixels is None else pixels.tolist()
+    return {"path": page.path, "page": page.number, **fields}
 
 
 def _exit(statuses: Sequence[str]) -> None:
@@ -199,122 +204,6 @@ def _exit(statuses: Sequence[str]) -> None:
         raise typer.Exit(1)
     if any(status != "ok" for status in statuses):
         raise typer.Exit(INCOMPLETE)
-
-
-class _Shown(NamedTuple):
-    """A page that is named on the command line."""
-
-    name: str  # in answers
-    path: str
-    number: int
-    source: Path | bytes | PictureError  # a file, or what was read from anything else
-
-
-def _shown(names: Iterable[str]) -> Iterator[_Shown]:
-    """Yield the pages that are named, and each page of a file that is named."""
-    for name in names:
-        match = re.fullmatch(r"(.+)#(\d{1,9})", name, re.DOTALL)
-        if match and not Path(name).exists():
-            yield _Shown(name, match[1], int(match[2]), _source(match[1]))
-            continue
-        source, pages = _source(name), 1
-        if kind_of(_start(source)) in KINDS:
-            (counted,) = over(_count, [source], seconds=SECONDS, fork=True)
-            pages = counted if isinstance(counted, int) else 1  # whose error says why
-        for number in range(1, pages + 1):
-            yield _Shown(f"{name}#{number}" if pages > 1 else name, name, number, source)
-
-
-def _start(source: Path | bytes | PictureError) -> bytes:
-    """Return the first bytes of a file, or none if it cannot be read."""
-    if isinstance(source, Path):
-        with suppress(OSError), source.open("rb") as stream:
-            return stream.read(FIRST)
-    return source if isinstance(source, bytes) else b""
-
-
-def _each(shown: Iterator[_Shown], function: Function) -> Iterator[tuple[_Shown, Any]]:
-    """Call a function with each page, in a child process that has limits; see `processes.over`."""
-    shown, again = tee(shown)
-    results = over(partial(_on_page, function), again, seconds=SECONDS, fork=True)
-    return zip(shown, results, strict=True)
-
-
-def _on_page(function: Function, shown: _Shown) -> Any:
-    return function(Page(_content(shown.source), shown.number))
-
-
-def _count(source: Path | bytes) -> int:
-    return count(_content(source))
-
-
-@lru_cache(maxsize=1)  # the pages of a file are read one after the other
-def _content(source: Path | bytes | PictureError) -> bytes:
-    if isinstance(source, PictureError):
-        raise source
-    return read_file(source) if isinstance(source, Path) else source
-
-
-def _source(name: str) -> Path | bytes | PictureError:
-    """What a child process reads: a file, or the bytes of anything else."""
-    if name == "-" and sys.stdin is None:
-        raise PictureError("stdin is closed; pipe a picture into nnpipe, or name a file")
-    if name == "-":
-        return sys.stdin.buffer.read()
-    try:  # a pipe is read here, where it may take its time
-        return Path(name) if Path(name).is_file() else read_file(name)
-    except PictureError as error:
-        return error
-
-
-def _most_likely(reading: Reading, top_k: int) -> list[tuple[int, float]]:
-    """The ``top_k`` most likely digits: all ten in order, or fewer by probability."""
-    shares = list(enumerate(reading.probabilities or ()))
-    if top_k == len(shares):
-        return shares
-    return sorted(shares, key=lambda pair: -pair[1])[:top_k]
-
-
-def _as_json(page: _Shown, reading: Reading, *, top_k: int, show_input: bool) -> dict[str, Any]:
-    fields = dict(vars(reading))
-    pixels = fields.pop("pixels")
-    fields["probabilities"] = {str(digit): share for digit, share in _most_likely(reading, top_k)}
-    if show_input:
-        fields["pixels"] = None if pixels is None else pixels.tolist()
-    return {"path": page.path, "page": page.number, **fields}
-
-
-def _as_text(name: str, reading: Reading, *, top_k: int) -> str:
-    bars = [
-        f"  {digit}  {'█' * round(share * 40):<40} {share:6.1%}"
-        for digit, share in _most_likely(reading, top_k)
-    ]
-    return "\n".join([_headline(name, reading), *bars])
-
-
-def _number_as_text(name: str, number: "Number") -> str:
-    lines = [_headline(name, number)]
-    if number.label and number.second:
-        lines.append(f"  second  {number.second}  ({number.second_confidence:.1%})")
-    if number.digits:
-        shares = (f"{digit.digit} {digit.probability:.0%}" for digit in number.digits)
-        lines.append(f"  digits  {'   '.join(shares)}")
-    return "\n".join(lines)
-
-
-def _headline(name: str, reading: "Reading | Number") -> str:
-    if reading.status == "ok":
-        note = f"; {reading.reason}" if reading.reason else ""
-        return f"{name}: {reading.label}  ({reading.confidence:.1%}{note})"
-    reasons = [reading.reason]
-    if advice := REASONS.get(reading.reason):
-        reasons.append(HINTS[advice].command_line)
-    return f"{name}: rejected ({'; '.join(reasons)})"
-
-
-def _as_blocks(pixels: Any) -> str:
-    """Draw pixels with five shades, two characters wide, since characters are tall."""
-    return "\n".join("".join(" ░▒▓█"[level // 52] * 2 for level in row) for row in pixels)
 
 
 @app.command()
@@ -333,9 +222,9 @@ def score(request: settings.ScoreRequest, *, progress: settings.ProgressStyle = 
         with rate("scoring", progress) as advance:
             summary = scoring.score(request, on_progress=advance)
     except KeyboardInterrupt:
-        _say("interrupted; what is done is kept, and the same command goes on from there")
+        say("interrupted; what is done is kept, and the same command goes on from there")
         raise typer.Exit(INTERRUPTED) from None
-    _say(f"{request.out}: {summary}")
+    say(f"{request.out}: {summary}")
     if not summary.complete:
         raise typer.Exit(INCOMPLETE)
 
@@ -347,7 +236,7 @@ def download(request: settings.DownloadRequest) -> None:
     from nnpipe import stages
 
     done = stages.download(request)
-    _say(f"{done.dataset} is below {done.data_dir}")
+    say(f"{done.dataset} is below {done.data_dir}")
 
 
 @app.command()
@@ -363,7 +252,7 @@ def train(request: settings.TrainRequest) -> None:
         bar("training") as advance,
     ):
         finished = (folder / RECORD).exists()
-        _say(f"{folder}: is finished" if finished else f"training into {folder}")
+        say(f"{folder}: is finished" if finished else f"training into {folder}")
         try:
             trained = stages.train(
                 folder,
@@ -376,14 +265,14 @@ def train(request: settings.TrainRequest) -> None:
             )
         except KeyboardInterrupt:
             if request.engine == "torch":
-                _say(f"interrupted; add --run {folder.name} to resume it")
+                say(f"interrupted; add --run {folder.name} to resume it")
             raise typer.Exit(INTERRUPTED) from None
-    _say(
+    say(
         f"best epoch {trained.best_epoch}: {trained.validation_accuracy:.2%} of the validation "
         f"digits, after {trained.seconds:.0f} s"
     )
     folders = {"weights_dir": request.weights_dir, "data_dir": request.data_dir}
-    _say(f"next: {settings.command_line('evaluate', {'weights': trained.weights} | folders)}")
+    say(f"next: {settings.command_line('evaluate', {'weights': trained.weights} | folders)}")
 
 
 @app.command()
@@ -396,12 +285,12 @@ def export(request: settings.ExportRequest) -> None:
     from nnpipe import stages
 
     done = stages.export(request)
-    _say(
+    say(
         f"{done.weights}: NumPy and PyTorch read all {done.digits:,} test digits alike "
         f"(probabilities within {done.largest_difference:.1e})"
     )
     folder = {"data_dir": request.data_dir}
-    _say(f"next: {settings.command_line('evaluate', {'weights': done.weights} | folder)}")
+    say(f"next: {settings.command_line('evaluate', {'weights': done.weights} | folder)}")
 
 
 @app.command()
@@ -415,11 +304,11 @@ def evaluate(request: settings.EvaluateRequest) -> None:
     from nnpipe import stages
 
     done = stages.evaluate(request)
-    _say(f"{done.accuracy:.2%} of {done.n:,} {done.what} read right, {done.errors:,} errors")
+    say(f"{done.accuracy:.2%} of {done.n:,} {done.what} read right, {done.errors:,} errors")
     if done.unreadable:
         files = "file" if done.unreadable == 1 else "files"
-        _say(f"{done.unreadable:,} {files} could not be read; the report lists them")
-    _say(f"report: {done.report / 'report.html'}")
+        say(f"{done.unreadable:,} {files} could not be read; the report lists them")
+    say(f"report: {done.report / 'report.html'}")
     if done.unreadable:
         raise typer.Exit(INCOMPLETE)
 
@@ -481,10 +370,10 @@ def list_models(*, as_json: bool = False, weights_dir: Path | None = None) -> No
         about = (model.name, model.state, model.dataset, model.recipe, model.seed, *shares)
         cells = ("-" if cell is None else str(cell) for cell in (*about, model.created))
         table.append(tuple(map(encode_path, cells)))
-    _print_table(table)
+    print_table(table)
     for model in models:
         if model.reason:
-            _say(f"damaged: {model.reason}")
+            say(f"damaged: {model.reason}")
 
 
 @models_app.command()
@@ -502,13 +391,13 @@ def promote(request: settings.PromoteRequest) -> None:
     done = store.promote(request.run, data_dir=request.data_dir, again=request.again)
     *rules, verdict = str(done).splitlines()
     for rule in rules:
-        _say(rule)
+        say(rule)
     if not done.promoted:
         vetoed = done.decision.rules[0].name == "veto"
         raise PromotionError(
             f"{request.run}: {verdict}; the champion stays", advice="again" if vetoed else ""
         )
-    _say(verdict)
+    say(verdict)
 
 
 @models_app.command()
@@ -517,7 +406,7 @@ def rollback(name: str | None = None, *, weights_dir: Path | None = None) -> Non
     """Bring a former champion back, byte for byte; 'nnpipe models list' shows them."""
     from nnpipe.champions import Store
 
-    _say(str(Store(weights_dir).rollback(name)))
+    say(str(Store(weights_dir).rollback(name)))
 
 
 @form_app.command()
@@ -536,14 +425,14 @@ def find(page: str, *, out: Path = Path("form.toml")) -> None:
     for path in (out, drawing):
         if path.exists():
             raise OutputError(f"{path}: exists, and nnpipe does not overwrite it", advice="out")
-    draft = _of_page(page, making.propose)
+    draft = first_page(page, making.propose)
     with replacing(out) as stream:
         stream.write(making.as_toml(draft, page=page, folder=out.parent))
     with replacing(drawing) as stream:
         stream.write(draft.drawing)
     fields = "1 field" if len(draft.fields) == 1 else f"{len(draft.fields):,} fields"
-    _say(f"{out}: {fields}, drawn in {drawing}; name them, and remove what you do not need")
-    _say(f"next: {shlex.join(['nnpipe', 'form', 'check', str(out)])} FILLED_PAGE")
+    say(f"{out}: {fields}, drawn in {drawing}; name them, and remove what you do not need")
+    say(f"next: {shlex.join(['nnpipe', 'form', 'check', str(out)])} FILLED_PAGE")
 
 
 @form_app.command()
@@ -555,8 +444,8 @@ def check(form: Path, page: str, *, out: Path | None = None, weights: Path | Non
     with 3 if a field is not ok, with 1 if the page does not look like the form.
     """
     from nnpipe.forms import making
-    from nnpipe.forms.description import load_form
     from nnpipe.forms.drawing import is_drawing
+    from nnpipe.forms.loading import load_form
 
     name, _, number = Path(page).name.partition("#")
     stem = Path(name).stem if page != "-" else "stdin"
@@ -566,35 +455,13 @@ def check(form: Path, page: str, *, out: Path | None = None, weights: Path | Non
         raise typer.BadParameter(why, param_hint="--out")
     if out.exists() and not is_drawing(out):
         raise OutputError(f"{out}: exists, and nnpipe did not draw it", advice="out")
-    trial = _of_page(page, partial(making.try_form, form=load_form(form), weights=weights))
+    trial = first_page(page, partial(making.try_form, form=load_form(form), weights=weights))
     with replacing(out) as stream:
         stream.write(trial.drawing)
-    _print_table(making.as_table(trial))
-    _say(f"{out}: shows the fields on the page, which matches the form: {trial.alignment:.0%}")
+    print_table(making.as_table(trial))
+    say(f"{out}: shows the fields on the page, which matches the form: {trial.alignment:.0%}")
     if any(number.status != "ok" for number in trial.numbers):
         raise typer.Exit(INCOMPLETE)
-
-
-def _of_page(name: str, function: Function) -> Any:
-    """Call a function with one page, the first one of a file, in a child process.
-
-    Raises:
-        NnpipeError: the function raises it, or takes too long.
-    """
-    ((_, result),) = _each(islice(_shown([name]), 1), function)
-    if isinstance(result, NnpipeError):
-        raise type(result)(f"{name}: {result}", advice=result.advice)
-    return result
-
-
-def _print_table(rows: Sequence[Sequence[str]]) -> None:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print(printable("  ".join(map(str.ljust, row, widths)).rstrip()))
-
-
-def _say(text: str) -> None:
-    print(printable(text), file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,9 @@ from typer.testing import CliRunner
 
 from nnpipe import cli
 from nnpipe.datasets import drawn
-from nnpipe.forms.description import load_form, parse_form
+from nnpipe.forms.description import parse_form
 from nnpipe.forms.finding import find_fields, page_size
+from nnpipe.forms.loading import load_form
 from nnpipe.forms.making import propose
 
 MM = 300 / 25.4  # pixels per millimetre

@@ -14,8 +14,9 @@ from nnpipe.classifier import Classifier
 from nnpipe.datasets import drawn
 from nnpipe.errors import FormError
 from nnpipe.forms.alignment import Aligner
-from nnpipe.forms.description import load_form, parse_form
+from nnpipe.forms.description import parse_form
 from nnpipe.forms.frames import erase
+from nnpipe.forms.loading import load_form
 from nnpipe.forms.reading import NOT_THIS_FORM, read_page
 
 from .conftest import SHARED
@@ -92,7 +93,7 @@ def test_names_in_checks_may_hold_spaces(write):
         (TOP + FIELD + "digits = true", "field 'a': digits is True"),
         (TOP + FIELD + 'valid = "none.csv"', "none.csv is no file"),
         (TOP + FIELD + "check = 3", "put them in quotes"),
-        (TOP + FIELD + FIELD, "'a' is there twice"),
+        (TOP + FIELD + FIELD, "two fields are named 'a'"),
         (TOP + FIELD + FIELD.replace('"a"', '"b"'), "'a' and 'b' overlap"),
         (TOP + FIELD.replace('"a"', '" "'), "field 1 has no name"),
         (TOP + FIELD.replace('name = "a"', ""), "field 1 has no name"),
@@ -104,7 +105,7 @@ def test_names_in_checks_may_hold_spaces(write):
         (TOP + FIELD.replace("20, 10]", "1e400, 10]"), "expected 4 numbers"),
         (TOP + FIELD.replace("box", "digits = 1 #"), "has no box"),
         (TOP + FIELD * 1001, "more than 1,000 fields"),
-        (TOP + FIELD + '[[checks]]\nequal = ["a", "c"]', "names 'c', which is no field"),
+        (TOP + FIELD + '[[checks]]\nequal = ["a", "c"]', "names 'c', but there is no such field"),
         (TOP + FIELD + '[[checks]]\nequal = ["a"]', "a check has no sides"),
         (TOP + "fields = 3", "fields is no list of tables"),
         ("a = " + "[" * 5000, "is not TOML"),

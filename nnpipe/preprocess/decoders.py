@@ -33,7 +33,10 @@ DECODERS = {
 """For each kind of picture that nnpipe reads, Pillow's name of the format and the prefix of its
 module in Pillow. Pillow has more decoders, but some start programs, such as PostScript's."""
 
-FORMATS = ", ".join([*DECODERS, "HEIC", "PDF"])
+KINDS = (*DECODERS, "HEIC", "PDF")
+"""The kinds of pictures that are read; the last two need the extra ``scans``."""
+
+FORMATS = ", ".join(KINDS)
 
 PILLOW_FORMATS = {name for name, _ in DECODERS.values()} | {"MPO", "HEIF"}
 """Pillow's names of these formats. MPO is a JPEG file with several pictures, HEIF includes HEIC."""

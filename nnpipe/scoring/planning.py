@@ -16,7 +16,9 @@ from nnpipe import records
 from nnpipe.classifier import Classifier, champion
 from nnpipe.errors import LostError, ScoringError, SettingError, WeightsError
 from nnpipe.files import replacing, sha256
-from nnpipe.forms.description import load_form, parse_form
+from nnpipe.forms.description import READING as FORM_READING
+from nnpipe.forms.description import parse_form
+from nnpipe.forms.loading import load_form
 from nnpipe.numbers.constraints import ANY, Wanted, wanted
 from nnpipe.places import Place, in_one_line
 from nnpipe.preprocess import PREPROCESSING_VERSION
@@ -92,6 +94,8 @@ def open_plan(request: ScoreRequest) -> Iterator[Plan]:
         from nnpipe.numbers import prior, reading  # takes OpenCV
 
         threshold, version = reading.threshold_of(numbers or ANY), prior.version()
+    if form:
+        version += f"-form-{FORM_READING}"
     if numbers and numbers.valid:
         needed[VALID] = "\n".join(numbers.valid.numbers).encode()
     if form:
@@ -167,7 +171,7 @@ def _long(hashes: Mapping[str, str], out: Place) -> dict[str, str]:
 def _form(request: ScoreRequest) -> tuple[bytes | None, list[str]]:
     """Return the form of a request as `Plan` keeps it, and the names of its fields."""
     if request.wide and not request.form:
-        raise SettingError("wide is set without form, whose fields become the columns")
+        raise SettingError("wide is set without form; its columns are the fields of the form")
     if not request.form:
         return None, []
     for name in ("digits", "valid", "check", "between", "separators", "valid_once"):

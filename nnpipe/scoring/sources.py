@@ -17,7 +17,7 @@ from typing import IO
 from nnpipe.errors import ScoringError
 from nnpipe.kinds import FIRST, kind_of
 from nnpipe.places import Place, encode_path, in_one_line, is_url
-from nnpipe.preprocess.decoders import DECODERS
+from nnpipe.preprocess.decoders import KINDS
 from nnpipe.scoring import local
 from nnpipe.scoring.entries import Entry, Skip, Source
 from nnpipe.scoring.remote import Remote, remote
@@ -34,10 +34,6 @@ CONTROLS = frozenset(range(32)) - frozenset(b"\t\n\r")
 UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 """Byte order marks of UTF-16, in which PowerShell writes lists. All other lists are read as bytes,
 like paths on Linux, and may begin with the mark of UTF-8."""
-
-
-SCANS = ("PDF", "HEIC")
-"""Kinds of files that are read with the extra ``scans``."""
 
 
 class PathList:
@@ -122,9 +118,8 @@ def open_source(source: str, outputs: Sequence[Place] = (), *, settle: int = 0) 
 
     Args:
         source: a folder; a pattern (``scans/*/*.png``, ``**`` for any folders); a picture, a PDF
-            or another file of pages; a text file of
-            paths, one per line or each ended by NUL, or ``-`` for such a text on stdin; a .zip or
-            .tar file; or a URL of a folder or pattern.
+            or another file of pages; a text file of paths, one per line or each ended by NUL, or
+            ``-`` for such a text on stdin; a .zip or .tar file; or a URL of a folder or pattern.
         outputs: the outputs of this run, which are not part of the source.
         settle: age in seconds below which a file of this machine waits for the next run.
 
@@ -147,7 +142,7 @@ def open_source(source: str, outputs: Sequence[Place] = (), *, settle: int = 0) 
         yield remote(f"{path.suffix[1:].lower()}://::file://{path.resolve()}")
     elif path.is_file():
         with open(path, "rb") as stream:
-            if kind_of(stream.read(FIRST)) in (*DECODERS, *SCANS):
+            if kind_of(stream.read(FIRST)) in KINDS:
                 yield local.single(source, settle=settle)
                 return
             stream.seek(0)
@@ -158,7 +153,10 @@ def open_source(source: str, outputs: Sequence[Place] = (), *, settle: int = 0) 
     elif glob.has_magic(source):
         yield local.pattern(source, outputs, settle=settle)
     else:
-        raise ScoringError(f"{shown}: cannot be listed (there is no such file or folder)")
+        file, _, page = source.rpartition("#")
+        pages = page.isdigit() and Path(file).is_file()
+        hint = "; leave out the page: all pages of a file are scored" if pages else ""
+        raise ScoringError(f"{shown}: cannot be listed (there is no such file or folder){hint}")
 
 
 def _listed(paths: PathList, *, settle: int) -> Source:

@@ -73,6 +73,25 @@ def draw(levels: Pixels, marks: Sequence[Mark]) -> bytes:
     return stream.getvalue()
 
 
+def upright(levels: Pixels, marks: Sequence[Mark]) -> tuple[Pixels, list[Mark]]:
+    """Turn a page, and the fields on it, by the quarter turns after which the fields are upright.
+
+    Args:
+        levels: the page, (h, w).
+        marks: the fields; the corners of each are clockwise from its own upper left.
+    """
+    tops = np.array([mark.corners[1] - mark.corners[0] for mark in marks])
+    across, down = np.median(tops, axis=0)
+    for _ in range(round(np.arctan2(down, across) / (np.pi / 2)) % 4):
+        width = levels.shape[1]
+        levels = np.rot90(levels)  # counter-clockwise
+        marks = [
+            mark._replace(corners=np.column_stack([mark.corners[:, 1], width - mark.corners[:, 0]]))
+            for mark in marks
+        ]
+    return levels, list(marks)
+
+
 def _covered(box: Sequence[float], others: npt.NDArray[np.float64]) -> float:
     """Return how many pixels of other boxes a box covers; boxes are left, top, right, bottom."""
     sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])

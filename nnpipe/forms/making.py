@@ -16,7 +16,7 @@ import numpy.typing as npt
 from nnpipe.classifier import Classifier
 from nnpipe.errors import FormError, PictureError
 from nnpipe.forms.description import parse_form
-from nnpipe.forms.drawing import AMBER, BLUE, GREEN, RED, Mark, draw
+from nnpipe.forms.drawing import AMBER, BLUE, GREEN, RED, Mark, draw, upright
 from nnpipe.forms.finding import Proposal, find_fields, page_size
 from nnpipe.forms.reading import ENOUGH, NOT_THIS_FORM, read_page
 from nnpipe.numbers.reading import Number
@@ -141,7 +141,7 @@ def try_form(picture: Picture, *, form: bytes, weights: Path | None) -> Trial:
         Mark(corners * scale, _caption(name, number), COLOURS.get(number.status, RED))
         for name, number, corners in zip(names, page.numbers, page.corners, strict=True)
     ]
-    return Trial(names, page.numbers, page.alignment, draw(levels, marks))
+    return Trial(names, page.numbers, page.alignment, draw(*upright(levels, marks)))
 
 
 def _caption(name: str, number: Number) -> str:

@@ -205,3 +205,8 @@ def test_a_table_of_marks_with_sums_of_rows_and_columns_is_decoded():
     settled = settle(described, read)
     assert [int(one.label) for one in settled] == [truth[f.name] for f in described.fields]
     assert "decides" in settled[wrong].reason
+
+
+def test_the_outer_sides_of_three_are_compared_if_the_middle_one_is_not_read():
+    settled = settle(form("a = b = c"), [number(n41=0.6, n47=0.4), UNREAD, number(n47=0.99)])
+    assert [one.label for one in settled] == ["47", "47", "47"]

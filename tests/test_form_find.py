@@ -14,6 +14,8 @@ from nnpipe.forms.description import parse_form
 from nnpipe.forms.finding import find_fields, page_size
 from nnpipe.forms.loading import load_form
 from nnpipe.forms.making import propose
+from nnpipe.pages import Page
+from tests.conftest import SHARED
 
 MM = 300 / 25.4  # pixels per millimetre
 SIZE = 210.0, 297.0
@@ -132,6 +134,76 @@ def test_a_scan_may_be_tilted_noisy_and_dark(degrees):
     shade = np.linspace(0.7, 0.95, page.width)
     noisy = cv2.GaussianBlur(levels, (0, 0), 1.5) * shade + rng.normal(0, 4, levels.shape)
     assert_proposed(find_fields(noisy.clip(0, 255).astype(np.uint8), size=SIZE), about)
+
+
+ROWS = [
+    *[(60, 50 + 16 * n, 42, 8, "7") for n in range(6)],
+    (60, 150, 7 * 6 + 6 * 3, 8, "7"),
+    (60, 166, 2 * 6, 8, "2"),
+    (75, 166, 2 * 6, 8, "2"),
+    (90, 166, 4 * 6, 8, "4"),
+]
+
+
+def rows(*, level=0):
+    """Seven digits as a comb that is open, has no line, has high ends, is low or is in a frame, as
+    boxes that touch and as boxes with gaps of 3 mm; and a date."""
+    paper = Paper()
+    for n, (high, ends) in enumerate([(8, 8), (8, 8), (3, 8), (3, 3), (3, 8)]):
+        left, top, foot = 60, 50 + 16 * n, 58 + 16 * n
+        if n != 1:
+            paper.line((left, foot), (left + 42, foot))
+        if n == 4:
+            paper.line((left, top), (left + 42, top))
+        for post in range(8):
+            x = left + 6 * post
+            paper.line((x, foot - (high if 0 < post < 7 else ends)), (x, foot))
+    paper.boxes(60, 130, 7)
+    paper.boxes(60, 150, 7, gap=3)
+    for left, digits in ((60, 2), (75, 2), (90, 4)):
+        paper.boxes(left, 166, digits)
+    paper.image = paper.image.point(lambda value: level + value * (255 - level) // 255)
+    paper.pen = ImageDraw.Draw(paper.image)
+    for n in range(8):
+        paper.text(20, 51 + 16 * n, f"Number {n}")
+    return paper
+
+
+def assert_rows(fields, *, tilt=0.0):
+    """All rows of digits are proposed, with as many digits, and nothing else is."""
+    assert [one.digits for one in fields] == [row[4] for row in ROWS]
+    for one, (left, top, width, height, _) in zip(fields, ROWS, strict=True):
+        box = one.box * np.array([*SIZE, *SIZE])
+        if not tilt:
+            np.testing.assert_allclose(box, [left, top, width, height], atol=0.8)
+        np.testing.assert_allclose(box[2:], [width, height], atol=0.8 + tilt * width)
+
+
+@pytest.mark.parametrize("level", [0, 180, 220])
+def test_combs_of_all_kinds_and_spaced_boxes_are_one_field_each(level):
+    assert_rows(find_fields(np.asarray(rows(level=level).image), size=SIZE))
+
+
+@pytest.mark.parametrize("degrees", [-3, 2])
+def test_a_tilted_comb_keeps_its_ends(degrees):
+    page = rows().image.rotate(degrees, Image.Resampling.BILINEAR, fillcolor=255)
+    fields = find_fields(np.asarray(page.reduce(2)), size=SIZE)
+    assert_rows(fields, tilt=np.sin(np.radians(abs(degrees))))
+
+
+def test_a_stroke_across_a_post_does_not_cut_a_comb():
+    paper = rows()
+    paper.line((76, 52), (80, 57.5), width=0.8)
+    paper.line((77, 56.5), (79.5, 54), width=0.8)
+    assert_rows(find_fields(np.asarray(paper.image), size=SIZE))
+
+
+def test_the_faint_cells_of_a_scanned_table_are_proposed():
+    """Sheets with thick frames and dotted lines that are 10 levels darker than paper."""
+    path = SHARED / "forms-dev" / "pages-gradesheet" / "sheets_upright.tif"
+    if not path.exists():
+        pytest.skip("needs ../shared")
+    assert len(propose(Page(path.read_bytes(), 4)).fields) >= 36
 
 
 @pytest.mark.parametrize("kind", ["white", "text", "noise", "photo", "line"])

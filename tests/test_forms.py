@@ -13,11 +13,15 @@ from PIL import Image
 from nnpipe.classifier import Classifier
 from nnpipe.datasets import drawn
 from nnpipe.errors import FormError
-from nnpipe.forms.alignment import Aligner
-from nnpipe.forms.description import parse_form
-from nnpipe.forms.frames import erase
+from nnpipe.forms.description import Field, parse_form
+from nnpipe.forms.fields import Cut, prepared
+from nnpipe.forms.frames import erase, has_walls
 from nnpipe.forms.loading import load_form
 from nnpipe.forms.reading import NOT_THIS_FORM, read_page
+from nnpipe.numbers.constraints import wanted
+from nnpipe.numbers.crosses import look
+from nnpipe.numbers.ways import prepare
+from nnpipe.preprocess.marks import NOTHING
 
 from .conftest import SHARED
 
@@ -142,40 +146,6 @@ def digits():
     return type("Digits", (), {"images": images, "labels": labels})
 
 
-@pytest.mark.parametrize("kind", composed.KINDS)
-@pytest.mark.parametrize("turned", [False, True])
-def test_fields_are_found_within_a_millimetre(kind, turned, digits):
-    """On a page that is turned, scaled, and seen in perspective."""
-    rng = np.random.default_rng(1)
-    sheet = composed.compose(rng, kind)
-    page, _ = composed.filled(sheet, digits, rng)
-    shown, matrix = composed.seen(page, rng, turned=turned)
-    boxes = np.array(sheet.boxes)
-    boxes[:, 2:] += boxes[:, :2]
-    place = Aligner(sheet.picture).find(shown, boxes)
-    assert place is not None
-    for box, one in zip(boxes, place.fields, strict=True):
-        corners = box[[0, 1, 2, 1, 2, 3, 0, 3]].reshape(1, 4, 2)
-        here, there = (cv2.perspectiveTransform(corners, m) for m in (one, matrix))
-        assert np.abs(here - there).max() < composed.MM
-
-
-@pytest.mark.parametrize("kind", composed.FOREIGN)
-def test_another_page_is_not_taken_for_the_form(kind):
-    rng = np.random.default_rng(2)
-    aligner = Aligner(composed.compose(rng, "text").picture)
-    page, _ = composed.seen(composed.foreign(kind, rng), rng, turned=False)
-    assert aligner.find(page, np.zeros((0, 4))) is None
-
-
-def test_a_page_without_features_is_not_taken_for_the_form():
-    rng = np.random.default_rng(2)
-    blank = np.full((300, 200), 255, np.uint8)
-    page = composed.compose(rng, "text").picture
-    for reference, shown in ((blank, page), (page, blank), (blank, blank), (page, blank[:1, :1])):
-        assert Aligner(reference).find(shown, np.zeros((1, 4))) is None
-
-
 def test_lines_are_erased_and_strokes_remain():
     """A line that only one of the two shows is a stroke."""
     form = np.full((60, 120), 230, np.uint8)
@@ -190,6 +160,103 @@ def test_lines_are_erased_and_strokes_remain():
     assert erased[20, 57:64].min() > 200
     assert erased[[10, 49], 20].min() > 200
     assert (erase(page, np.full_like(form, 230), margin=10, cells=2) == page).all()
+
+
+def test_ticks_of_a_comb_are_erased_and_a_one_beside_them_remains():
+    form = np.full((60, 140), 230, np.uint8)
+    cv2.line(form, (10, 50), (129, 50), 60, 2)
+    for x in (50, 90):
+        cv2.line(form, (x, 36), (x, 50), 60, 2)
+    page = form.copy()
+    cv2.line(page, (70, 14), (70, 44), 20, 3)
+    erased = erase(page, form, margin=10, cells=3, ticks=True)
+    assert erased[38:48, 48:53].min() > 200
+    assert erased[20:40, 70].max() < 100
+
+
+def test_walls_between_boxes_are_seen_in_the_reference():
+    row = np.full((60, 140), 230, np.uint8)
+    cv2.rectangle(row, (10, 10), (129, 49), 60, 2)
+    assert not has_walls(row, margin=10, cells=3)
+    cv2.line(row, (50, 10), (50, 49), 60, 2)
+    assert not has_walls(row, margin=10, cells=3)
+    cv2.line(row, (90, 36), (90, 49), 60, 2)
+    assert has_walls(row, margin=10, cells=3)
+
+
+SIDE = 40
+
+
+def row_of_boxes(text, digits):
+    """Draw a digit, a cross, a dash, a diagonal or nothing into each box; the walls are erased."""
+    rng = np.random.default_rng(7)
+    row = np.full((SIDE, SIDE * len(text)), 225, np.uint8)
+    ends = {
+        "x": [(-9, -11, 9, 10), (10, -9, -9, 11)],
+        "-": [(-8, 1, 8, -1)],
+        "/": [(15, -18, -15, 18)],
+    }
+    for n, sign in enumerate(text):
+        middle = n * SIDE + SIDE // 2
+        for left, top, right, bottom in ends.get(sign, []):
+            cv2.line(
+                row, (middle + left, 20 + top), (middle + right, 20 + bottom), 40, 2, cv2.LINE_AA
+            )
+        if sign.isdigit():
+            ink = digits.images[rng.choice(np.flatnonzero(digits.labels == int(sign)))]
+            row[6:34, middle - 14 : middle + 14] -= (ink * 0.7).astype(np.uint8)
+    return np.clip(row + rng.normal(0, 2, row.shape), 0, 255).astype(np.uint8)
+
+
+def read_row(text, digits, **constraints):
+    field = Field("a", (0, 0, 1, 1), wanted("1-3", **constraints))
+    looked_for, number = prepared(Cut(row_of_boxes(text, digits), np.eye(3), walls=True), field)
+    return Classifier.load().read_numbers([number], looked_for)[0]
+
+
+@pytest.mark.parametrize("text", ["x92", "-92", "/92", "xx3", "--3", " 92", "x 5", "692"])
+def test_leading_boxes_that_are_crossed_out_hold_no_digit(text, digits):
+    number = read_row(text, digits)
+    assert number.label == text.strip("x-/ ")
+    struck = sum(map(text.count, "x-/"))
+    assert ("crossed out" in number.reason) == bool(struck)
+
+
+@pytest.mark.parametrize("text", ["xxx", "---"])
+def test_a_field_whose_boxes_are_all_crossed_out_is_rejected(text, digits):
+    number = read_row(text, digits)
+    assert (number.status, number.label, number.reason) == ("rejected", None, "crossed out")
+
+
+def test_no_digit_is_taken_for_a_cross(digits):
+    for image in digits.images:
+        row = np.full((SIDE, SIDE * 2), 225, np.uint8)
+        row[6:34, 6:34] -= (image * 0.7).astype(np.uint8)
+        assert "crossed out" not in look(row, cells=2).note
+
+
+@pytest.mark.parametrize(
+    "constraint", [{}, {"between": "10-400"}, {"valid": ["17", "23"]}, {"check": "luhn"}]
+)
+def test_an_empty_field_says_so_under_any_constraint(constraint, digits):
+    """Even if there are specks."""
+    for speck in (False, True):
+        row = row_of_boxes("   ", digits)
+        row[18:20, 30:32] -= 120 * speck
+        field = Field("a", (0, 0, 1, 1), wanted("1-3", **constraint))
+        looked_for, number = prepared(Cut(row, np.eye(3), walls=True), field)
+        (read,) = Classifier.load().read_numbers([number], looked_for)
+        assert (read.status, read.reason) == ("rejected", NOTHING)
+
+
+def test_a_row_of_boxes_is_surer_than_the_same_digits_anywhere(digits):
+    rows = [row_of_boxes(f"{n:03d}", digits) for n in range(107, 907, 80)]
+    numbers = [
+        Classifier.load().read_numbers([prepare(row, cells=cells) for row in rows], wanted(3))
+        for cells in (0, 3)
+    ]
+    anywhere, boxed = ([n.confidence for n in some] for some in numbers)
+    assert np.mean(boxed) > np.mean(anywhere)
 
 
 def test_a_page_is_read_field_by_field(digits):
@@ -254,6 +321,13 @@ def test_a_sheet_that_lies_upside_down_is_read():
 def test_a_photo_of_a_sheet_that_hangs_is_aligned():
     assert shared("election", "pages-election/form2.jpg").alignment > 0.5
     assert shared("election", "pages-election/form5.jpg").alignment == 0
+
+
+def test_dashes_and_crosses_on_tally_sheets_are_no_digits():
+    party = shared("election_party", "pages-election/form4.jpg").numbers
+    assert [n.label for n in party] == ["12", "5", "8", "16", *[None] * 7, "41"]
+    president = shared("election_president", "pages-election/form5.jpg").numbers
+    assert [n.label for n in president][:5] == ["102", "102", "5", "204", "209"]
 
 
 def test_pencil_on_a_card_is_read():

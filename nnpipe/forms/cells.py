@@ -1,33 +1,20 @@
-"""A page → its printed lines, the cells that they enclose, and what is written in these.
+"""Printed lines → the cells that they enclose, and what is written in these.
 
-Lines are long straight ink along an axis. A cell is paper that lines enclose: a rectangle, whatever
+A cell is paper that lines enclose: a rectangle, whatever
 is written in it.
 """
-
-from typing import NamedTuple
 
 import cv2
 import numpy as np
 
+from nnpipe.forms.lines import THICK, Cell, Lines, pixels
 from nnpipe.preprocess.pictures import Pixels
 
-PER_MM = 8
-"""Pixels per millimetre at which lines are looked for."""
+DIGIT = 2.5
+"""Least sides of a box for one digit, in millimetres."""
 
-DIGIT, SHORTEST = 2.5, 4.0
-"""Least sides of a box for one digit, and length of a level line, in millimetres."""
-
-STROKE = 8.0
-"""Length of an upright line, in millimetres, from which it is no stroke of a digit."""
-
-THICK = 1.3
-"""Width of a line, in millimetres; what is thicker is a dark area."""
-
-LINE = 0.4
+LINE = 0.3
 """Width of what hides a cell's border: half a line and its blur, in millimetres."""
-
-RUN, GAP, SHORT = 1.6, 1.5, 1.0
-"""Lengths, in millimetres: of a straight piece of a line, of a gap in it, and of a tick."""
 
 HIGHEST, WIDEST, STEEPEST = 20.0, 60.0, 12
 """Largest height and width of a cell, in millimetres, and its tilt, in degrees."""
@@ -50,91 +37,12 @@ MOST_CELLS = 2000
 """Cells that are looked at."""
 
 
-class Cell(NamedTuple):
-    """A rectangle, in pixels."""
-
-    left: float
-    top: float
-    right: float
-    bottom: float
-
-    @property
-    def width(self) -> float:
-        """Its width."""
-        return self.right - self.left
-
-    @property
-    def height(self) -> float:
-        """Its height."""
-        return self.bottom - self.top
-
-
-class Lines(NamedTuple):
-    """The printed lines of a page, as 0 and 255."""
-
-    level: Pixels
-    upright: Pixels  # short ones run from one level line to another
-    ticks: list[Cell]  # short upright lines that only stand on a level one, without their width
-    slope: float  # of most level lines, in pixels per pixel
-
-
-def pixels(mm: float) -> int:
-    """Return a length in pixels."""
-    return round(mm * PER_MM)
-
-
 def find_ink(page: Pixels) -> Pixels:
     """Return where a page is darker than the paper around, as 0 and 255."""
     page = cv2.GaussianBlur(page, (5, 5), 0)
     paper = cv2.morphologyEx(page, cv2.MORPH_CLOSE, np.ones((pixels(5), pixels(5)), np.uint8))
     darker = cv2.subtract(paper, page)
     return (darker > np.maximum(paper * CONTRAST, FAINT)).view(np.uint8) * 255
-
-
-def find_lines(ink: Pixels) -> Lines:
-    """Find the printed lines of a page.
-
-    Args:
-        ink: what `find_ink` returns.
-    """
-    level = _straight(ink, least=pixels(SHORTEST))
-    upright = _straight(ink.T, least=pixels(SHORT)).T
-    near = cv2.dilate(level, np.ones((pixels(1.5), pixels(0.5)), np.uint8))
-    kept, ticks = np.zeros_like(upright), []
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(np.ascontiguousarray(upright))
-    for number in range(1, count):
-        left, top, width, height, _ = stats[number].tolist()
-        part = labels[top : top + height, left : left + width] == number
-        around = near[top : top + height, left : left + width][part.any(axis=1)]
-        upper, lower = around[: pixels(0.5)].any(), around[-pixels(0.5) :].any()
-        if (upper and lower) or height > pixels(STROKE):
-            kept[top : top + height, left : left + width][part] = 255
-        elif lower and width <= pixels(THICK):
-            middle = left + width / 2
-            ticks.append(Cell(middle, top, middle, top + height))
-    return Lines(level, kept, ticks, _slope(level))
-
-
-def _slope(level: Pixels) -> float:
-    """Return the slope of most level lines, the longer ones counting more."""
-    slopes: list[float] = []
-    for line in cv2.findContours(level, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]:
-        across, down, *_ = cv2.fitLine(line, cv2.DIST_L2, 0, 0.01, 0.01).ravel().tolist()
-        if across:
-            slopes += [down / across] * (len(line) // pixels(STROKE))
-    return float(np.median(slopes)) if slopes else 0.0
-
-
-def _straight(ink: Pixels, *, least: int) -> Pixels:
-    """Return the level lines of ``least`` pixels and more, which may be tilted by some degrees."""
-    run = np.ones((1, pixels(RUN) if least > pixels(RUN) else least), np.uint8)
-    thick = cv2.dilate(np.ascontiguousarray(ink), np.ones((3, 1), np.uint8))
-    lines = cv2.bitwise_and(cv2.morphologyEx(thick, cv2.MORPH_OPEN, run), thick)
-    joined = cv2.morphologyEx(lines, cv2.MORPH_CLOSE, np.ones((1, pixels(GAP)), np.uint8))
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(joined)
-    long = stats[:, cv2.CC_STAT_WIDTH] >= least
-    long[0] = False
-    return long[labels].view(np.uint8) * 255
 
 
 def find_cells(ink: Pixels, lines: Lines) -> list[Cell]:

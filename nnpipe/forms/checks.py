@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nnpipe.forms.description import Field, Form
+from nnpipe.forms.description import Check, Field, Form
 from nnpipe.forms.joint import ADDS_UP, LEAST, marginals
 from nnpipe.numbers.reading import Number
 
@@ -36,13 +36,18 @@ def settle(form: Form, numbers: Sequence[Number]) -> list[Number]:
         numbers: of the fields, in their order, with their candidates.
     """
     names = [field.name for field in form.fields]
+
+    def read_sides(check: Check) -> list[tuple[str, ...]]:
+        """Return the sides that were read: of three, the outer ones are compared, too."""
+        return [s for s in check.sides if all(numbers[names.index(n)].label for n in s)]
+
     # The same equation twice is no more evidence than once.
     equations = {
         frozenset(map(frozenset, pair)): Equation(
             check.text, ([names.index(n) for n in pair[0]], [names.index(n) for n in pair[1]])
         )
         for check in form.checks
-        for pair in pairwise(check.sides)
+        for pair in (*pairwise(check.sides), *pairwise(read_sides(check)))
     }
     settled = list(numbers)
     for together in _connected(list(equations.values())):

@@ -13,18 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from nnpipe.forms.cells import (
-    DIGIT,
-    HIGHEST,
-    PER_MM,
     WIDEST,
-    Cell,
-    Lines,
     find_cells,
     find_ink,
-    find_lines,
     height_of_marks,
-    pixels,
 )
+from nnpipe.forms.combs import Comb, find_combs
+from nnpipe.forms.lines import PER_MM, Cell, find_lines, pixels, straighten
 from nnpipe.preprocess.pictures import Pixels
 
 MOST_PIXELS = 12_000_000
@@ -55,14 +50,15 @@ WIDE = 1.3
 MOST_DIGITS = 20
 """Digits of the longest row of boxes."""
 
-APART, ALIKE = 2.2, 0.2
+APART, ALIKE = 3.5, 0.2
 """Gap between boxes side by side, in millimetres; and difference of their sizes, as a share."""
+
+UNEVEN = 1.0
+"""How much wider the gap after a number is than the gaps between its boxes, in millimetres."""
 
 SMALL, SMALL_PRINT = 0.3, 0.42
 """Height of the largest mark, in heights of the cell, up to which it is print: in boxes for digits,
 and in a single cell."""
-
-NOWHERE = Cell(-1e9, -1e9, -1e9, -1e9)
 
 
 class Proposal(NamedTuple):
@@ -100,10 +96,11 @@ def find_fields(levels: Pixels, *, size: tuple[float, float] | None = None) -> l
     shrink = min(1, (MOST_PIXELS / (width * height)) ** 0.5 / PER_MM)
     shape = (max(1, round(side * PER_MM * shrink)) for side in (width, height))
     how = cv2.INTER_AREA if wide > width * PER_MM else cv2.INTER_CUBIC
-    page = cv2.resize(levels, tuple(shape), interpolation=how)
+    page, back = straighten(cv2.resize(levels, tuple(shape), interpolation=how))
     ink = find_ink(page)
-    lines = find_lines(ink)
+    lines = find_lines(page)
     cells = find_cells(ink, lines)
+    combs, cells = _combs(find_combs(lines, ink), cells)
     marks = [height_of_marks(cell, page=page, ink=ink) for cell in cells]
     below = _neighbours(cells, below=True)
     stacked = np.logical_or(below.any(axis=0), below.any(axis=1))
@@ -116,13 +113,47 @@ def find_fields(levels: Pixels, *, size: tuple[float, float] | None = None) -> l
             marks=[marks[i] for i in row],
         )
     ]
-    fields += _combs(lines, taken=cells)
-    named = _named(_apart(fields)[:MOST_FIELDS], slope=lines.slope)
-    high, wide = page.shape
+    named = _named(_apart(combs + fields)[:MOST_FIELDS])
     return [
-        Proposal(name, (c.left / wide, c.top / high, c.width / wide, c.height / high), digits)
-        for name, c, digits in named
+        Proposal(name, _shares(box, back=back, page=page), digits) for name, box, digits in named
     ]
+
+
+def _shares(
+    box: Cell, *, back: npt.NDArray[np.float64], page: Pixels
+) -> tuple[float, float, float, float]:
+    """Return the upright rectangle around a field on the page as it came, as shares."""
+    corners = [[x, y, 1] for x in (box.left, box.right) for y in (box.top, box.bottom)]
+    points = (np.array(corners) @ back.T / page.shape[::-1]).clip(0, 1)
+    (left, top), (wide, high) = points.min(axis=0).tolist(), np.ptp(points, axis=0).tolist()
+    return left, top, wide, high
+
+
+def _combs(
+    combs: Sequence[Comb], cells: Sequence[Cell]
+) -> tuple[list[tuple[Cell, str]], list[Cell]]:
+    """Return the fields that are combs, and the cells that are in none.
+
+    A comb is no field where cells divide it as finely: these say more about it.
+    """
+    fields: list[tuple[Cell, str]] = []
+    for box, digits in combs:
+        inside = [cell for cell in cells if _overlap(box, cell) > SHARED]
+        taken = any(_overlap(box, field) > SHARED for field, _ in fields)
+        highest = (1 + ALIKE) * box.height
+        parts = [_overlap(cell, box) > 1 - ALIKE and cell.height < highest for cell in inside]
+        whole = sorted(cell for cell in inside if cell.height > (1 - ALIKE) * box.height)
+        gaps = [(b.left - a.right) * digits / box.width for a, b in pairwise(whole)]
+        parts += [abs(gap - round(gap)) < ALIKE for gap in gaps]  # none, or of a lost cell
+        if len(inside) == 1 and inside[0].width > inside[0].height:
+            box = _around([box, *inside])  # a comb in a frame
+        elif len(inside) > digits or len(whole) == digits or not all(parts):
+            continue
+        if taken or digits > MOST_DIGITS:
+            continue
+        fields.append((box, str(digits)))
+        cells = [cell for cell in cells if cell not in inside]
+    return fields, list(cells)
 
 
 def _neighbours(cells: Sequence[Cell], *, below: bool) -> npt.NDArray[np.bool_]:
@@ -150,7 +181,9 @@ def _rows(cells: Sequence[Cell]) -> list[list[int]]:
         row = [first]
         while (cell := after[row[-1]]) >= 0 and cell not in row:
             row.append(cell)
-        rows.append(row)
+        gaps = [cells[b].left - cells[a].right for a, b in pairwise(row)]
+        ends = [n for n, gap in enumerate(gaps, 1) if gap > min(gaps) + pixels(UNEVEN)]
+        rows += [row[a:b] for a, b in pairwise([0, *ends, len(row)])]
     return rows
 
 
@@ -182,35 +215,6 @@ def _around(cells: Sequence[Cell]) -> Cell:
     return Cell(*sides[:, :2].min(axis=0).tolist(), *sides[:, 2:].max(axis=0).tolist())
 
 
-def _combs(lines: Lines, *, taken: Sequence[Cell]) -> list[tuple[Cell, str]]:
-    """Return the fields that are rows of equal ticks; the outer ticks end the field."""
-
-    def foot(tick: Cell) -> float:
-        """Where a tick would stand in column 0."""
-        return tick.bottom - lines.slope * tick.left
-
-    ticks = sorted(lines.ticks, key=lambda tick: (round(foot(tick) / pixels(1.5)), tick.left))
-    fields, group = [], ticks[:1]
-    for one, other in pairwise([*ticks, NOWHERE]):
-        pitch = (group[1] if len(group) > 1 else other).left - group[0].left
-        if (
-            abs(foot(other) - foot(one)) <= pixels(0.7)
-            and abs(other.height - one.height) <= max(ALIKE * one.height, pixels(0.4))
-            and pixels(DIGIT) <= pitch <= pixels(HIGHEST)
-            and abs(other.left - one.left - pitch) <= ALIKE * pitch
-        ):
-            group.append(other)
-            continue
-        if len(group) > 2:
-            box = _around(group)
-            room = max(one.height, WIDE * box.width / (len(group) - 1))
-            box = box._replace(top=min(tick.bottom for tick in group) - room)
-            if not any(_overlap(box, cell) > SHARED for cell in taken):
-                fields.append((box, str(len(group) - 1)))
-        group = [other]
-    return fields
-
-
 def _overlap(one: Cell, other: Cell) -> float:
     """Return the share of the smaller cell that lies in the other one."""
     across = min(one.right, other.right) - max(one.left, other.left)
@@ -227,11 +231,11 @@ def _apart(fields: Sequence[tuple[Cell, str]]) -> list[tuple[Cell, str]]:
     return kept
 
 
-def _named(fields: Sequence[tuple[Cell, str]], *, slope: float) -> list[tuple[str, Cell, str]]:
-    """Name fields by row and column, in reading order, as on the page if it were not tilted."""
+def _named(fields: Sequence[tuple[Cell, str]]) -> list[tuple[str, Cell, str]]:
+    """Name fields by row and column, in reading order."""
 
     def row_of(cell: Cell) -> float:
-        return (cell.top + cell.bottom) / 2 - slope * (cell.left + cell.right) / 2
+        return (cell.top + cell.bottom) / 2
 
     rows: list[list[tuple[Cell, str]]] = []
     for field in sorted(fields, key=lambda field: row_of(field[0])):

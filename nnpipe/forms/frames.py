@@ -10,6 +10,9 @@ LONG = 0.6
 """Length of a printed line, as a share of the field's side. Few strokes are so long and straight.
 """
 
+SHORT = 0.2
+"""Length of a tick of a comb, which stands between two digits, as a share of the field's height."""
+
 LONGEST = 1.5
 """Length that suffices on a wide field, in heights: its lines may be a little tilted or bent."""
 
@@ -18,6 +21,10 @@ GAP = 0.06
 
 NEAR = 0.06
 """Distance at which a line of the page is that of the reference, in heights."""
+
+WALL, REACH = 0.1, 0.1
+"""Distances from the edge of a digit's box at which its wall is printed, as a share of its width;
+and from the upper or lower edge of the field to which walls and ticks reach, in heights."""
 
 EDGE = 0.2
 """Distance from the edges of the field, and of its digits' boxes, at which lines are printed: a
@@ -32,7 +39,9 @@ THICK = 0.3
 Mask = npt.NDArray[np.uint8]
 
 
-def erase(field: Pixels, reference: Pixels, *, margin: float, cells: int) -> Pixels:
+def erase(
+    field: Pixels, reference: Pixels, *, margin: float, cells: int, ticks: bool = False
+) -> Pixels:
     """Return a field without its printed lines; strokes that cross a line remain.
 
     Args:
@@ -40,14 +49,21 @@ def erase(field: Pixels, reference: Pixels, *, margin: float, cells: int) -> Pix
         reference: the same part of the reference, (h, w).
         margin: around the field's box, in pixels.
         cells: boxes for a digit each, or 1.
+        ticks: there are walls between them, which may be as short as the ticks of a comb.
     """
     erased = field
     height, width = (max(side - 2 * margin, 1) for side in field.shape)
-    for upright in (True, False):
-        length = round(LONG * (height if upright else min(width, LONGEST * height)))
+    for upright, length in (
+        (True, LONG * height),
+        (False, LONG * min(width, LONGEST * height)),
+        *([(True, SHORT * height)] if ticks else []),
+    ):
         own, others = (
-            _lines(image, length, height=height, upright=upright) for image in (field, reference)
+            _lines(image, round(length), height=height, upright=upright)
+            for image in (field, reference)
         )
+        if length == SHORT * height:
+            others = _standing(others, margin=margin + REACH * height, longest=LONG * height)
         near = cv2.dilate(others, _ones(2 * round(NEAR * height) + 1, across=upright))
         mask = cv2.dilate(own & near, np.ones((3, 3), np.uint8))
         if upright:
@@ -59,6 +75,26 @@ def erase(field: Pixels, reference: Pixels, *, margin: float, cells: int) -> Pix
             smooth = cv2.morphologyEx(erased, cv2.MORPH_CLOSE, _ones(size, across=upright))
             erased = np.where(mask > 0, smooth, erased)
     return erased
+
+
+def has_walls(reference: Pixels, *, margin: float, cells: int) -> bool:
+    """Return True if lines or ticks are printed between all boxes of a field; see `erase`."""
+    height, width = (max(side - 2 * margin, 1) for side in reference.shape)
+    lines = _lines(reference, round(SHORT * height), height=height, upright=True)
+    columns = _standing(lines, margin=margin + REACH * height, longest=np.inf).max(axis=0)
+    pitch = width / cells
+    return all(
+        columns[int(margin + (n - WALL) * pitch) : int(margin + (n + WALL) * pitch) + 1].any()
+        for n in range(1, cells)
+    )
+
+
+def _standing(lines: Mask, *, margin: float, longest: float) -> Mask:
+    """Return the upright lines up to a length that reach the upper or the lower edge of a field."""
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(lines, connectivity=8)
+    _, top, _, tall, _ = stats.T
+    standing = ((top < margin) | (top + tall > len(lines) - margin)) & (tall < longest)
+    return (standing[labels] & (labels > 0)).astype(np.uint8)
 
 
 def _edges(count: int, *, pitch: float, margin: float) -> Mask:

@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from nnpipe.classifier import Classifier
 from nnpipe.errors import FormError, PictureError
 from nnpipe.forms.description import parse_form
 from nnpipe.forms.drawing import AMBER, BLUE, GREEN, RED, Mark, draw, upright
 from nnpipe.forms.finding import Proposal, find_fields, page_size
+from nnpipe.forms.geometry import corners
 from nnpipe.forms.reading import ENOUGH, NOT_THIS_FORM, read_page
 from nnpipe.numbers.reading import Number
-from nnpipe.preprocess.pictures import Picture, Pixels, grey, open_picture
+from nnpipe.preprocess.pictures import Picture, grey, open_picture
 
 COLOURS = {"ok": GREEN, "doubtful": AMBER}
 """Colours by status; any other one is red."""
@@ -61,15 +61,12 @@ def propose(picture: Picture) -> Draft:
             "found no boxes, combs or ruled cells on this page; scan the empty form at 300 dpi, or "
             "write the form yourself, as docs/forms.md shows"
         )
-    marks = [Mark(_corners(f.box, levels), f"{f.name} {f.digits}", BLUE) for f in fields]
+    sides = levels.shape[::-1]
+    marks = []
+    for name, (left, top, width, height), digits in fields:
+        place = corners([left, top, left + width, top + height]) * sides
+        marks.append(Mark(place, f"{name} {digits}", BLUE))
     return Draft(fields, size, draw(levels, marks))
-
-
-def _corners(box: tuple[float, float, float, float], levels: Pixels) -> npt.NDArray[np.float64]:
-    left, top, width, height = box
-    right, bottom = left + width, top + height
-    corners = np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
-    return corners * levels.shape[::-1]
 
 
 def as_toml(draft: Draft, *, page: str, folder: Path) -> bytes:
@@ -138,8 +135,8 @@ def try_form(picture: Picture, *, form: bytes, weights: Path | None) -> Trial:
     names = [field.name for field in described.fields]
     scale = levels.shape[1] / opened.width
     marks = [
-        Mark(corners * scale, _caption(name, number), COLOURS.get(number.status, RED))
-        for name, number, corners in zip(names, page.numbers, page.corners, strict=True)
+        Mark(place * scale, _caption(name, number), COLOURS.get(number.status, RED))
+        for name, number, place in zip(names, page.numbers, page.corners, strict=True)
     ]
     return Trial(names, page.numbers, page.alignment, draw(*upright(levels, marks)))
 

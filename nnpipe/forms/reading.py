@@ -6,18 +6,18 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 
 from nnpipe.classifier import Classifier
 from nnpipe.errors import FormError, PictureError
-from nnpipe.forms.alignment import Aligner, Array
+from nnpipe.forms.alignment import IN_PLACE, Aligner, Alignment
 from nnpipe.forms.checks import settle
-from nnpipe.forms.description import Field, Form
-from nnpipe.forms.frames import erase
-from nnpipe.numbers.constraints import MOST_DIGITS
+from nnpipe.forms.description import Form
+from nnpipe.forms.fields import Cut, cells_of, cut_out, prepared
+from nnpipe.forms.geometry import Array, corners, mapped
+from nnpipe.numbers.constraints import Wanted
 from nnpipe.numbers.reading import Number
-from nnpipe.numbers.ways import prepare
+from nnpipe.numbers.ways import PreparedNumber
 from nnpipe.preprocess import Picture, Pixels
 from nnpipe.preprocess.decoders import Opened
 from nnpipe.preprocess.pictures import grey, open_picture
@@ -25,21 +25,14 @@ from nnpipe.preprocess.pictures import grey, open_picture
 ENOUGH = 5000
 """Pixels of a page's longer side that suffice, or up to twice as many: A4 at 300 dpi has 3508."""
 
-MARGIN = 0.2
-"""Space around a field in which its frame is looked for, as a share of its height."""
-
-KEPT = 0.0
-"""Share of the margin that is read with the field."""
-
-LARGEST_CROP = 3000
-"""Pixels of the longer side of a cut field."""
-
 VISIBLE = 0.9
 """Share of a field that must lie on the page."""
 
 SURE = 0.95
 """Probability of a number below which somebody should look at it."""
 
+OUTSIDE = "the field lies outside the picture"
+NOT_IN_PLACE = "the print around this field is not in place"
 NOT_THIS_FORM = "this page does not look like the form"
 
 
@@ -79,22 +72,19 @@ def read_page(picture: Picture, form: Form, *, classifier: Classifier) -> PageRe
         nowhere = np.zeros((len(boxes), 4, 2))
         return PageReading([refused] * len(boxes), 0.0, [], nowhere)
     cuts = [
-        _cut(levels, box, matrix=matrix, reference=reference, cells=_cells(field))
+        cut_out(levels, box, matrix=matrix, reference=reference, cells=cells_of(field))
         for box, matrix, field in zip(boxes, found.fields, form.fields, strict=True)
     ]
-    numbers = _read(
-        form, cuts, classifier=classifier, visible=_visible(found.fields, boxes, page=levels.shape)
-    )
+    refusals = _refusals(found, boxes, page=levels.shape)
+    numbers = _read(form, cuts, classifier=classifier, refusals=refusals)
     placed = [
         _on_page(number, np.diag([scale, scale, 1]) @ cut.matrix, opened=opened)
         for number, cut in zip(numbers, cuts, strict=True)
     ]
     settled = settle(form, placed) if form.checks else placed
-    corners = np.array(
-        [_mapped(_corners(box), m) for box, m in zip(boxes, found.fields, strict=True)]
-    )
+    places = np.array([mapped(corners(box), m) for box, m in zip(boxes, found.fields, strict=True)])
     answers = [_doubted(number, own) for number, own in zip(settled, placed, strict=True)]
-    return PageReading(answers, found.quality, [cut.pixels for cut in cuts], corners * scale)
+    return PageReading(answers, found.quality, [cut.pixels for cut in cuts], places * scale)
 
 
 @lru_cache(maxsize=4)
@@ -108,91 +98,34 @@ def _aligner(reference: bytes) -> tuple[Aligner, Pixels]:
     return Aligner(levels), levels
 
 
-class Cut(NamedTuple):
-    """A field that was cut out of a page."""
-
-    pixels: Pixels
-    matrix: Array  # (3, 3), pixels of the cut → pixels of the page
-
-
-def _cells(field: Field) -> int:
-    """Return how many boxes for a digit a field has; 1 if any number of digits fits."""
-    return 1 if field.wanted.most == MOST_DIGITS else field.wanted.most
-
-
-def _cut(levels: Pixels, box: Array, *, matrix: Array, reference: Pixels, cells: int) -> Cut:
-    """Cut a field with its frame, upright, at the page's own resolution.
-
-    Args:
-        levels: the page.
-        box: left, top, right and bottom, in pixels of the reference.
-        matrix: pixels of the reference → pixels of the page.
-        reference: the form's reference.
-        cells: boxes for a digit each, or 1.
-    """
-    margin = MARGIN * (box[3] - box[1])
-    left, top, right, bottom = box + np.array([-1, -1, 1, 1]) * margin
-    corners = _mapped(_corners([left, top, right, bottom]), matrix)
-    sides = np.linalg.norm(np.roll(corners, -1, axis=0) - corners, axis=1)
-    size = [max(sides[n], sides[n + 2]) for n in (0, 1)]
-    shrink = min(1, LARGEST_CROP / max(*size, 1))
-    width, height = (max(1, round(side * shrink)) for side in size)
-    onto = np.array(
-        [[(right - left) / width, 0, left], [0, (bottom - top) / height, top], [0, 0, 1]]
-    )
-    whole = matrix @ onto
-    flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
-    pixels, printed = (
-        cv2.warpPerspective(
-            image, way, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE
-        )
-        for image, way in ((levels, whole), (reference, onto))
-    )
-    scaled = margin * height / (bottom - top)
-    pixels = erase(pixels, printed, margin=scaled, cells=cells)
-    cut = max(round(scaled * (1 - KEPT)), 0)
-    shift = np.array([[1, 0, cut], [0, 1, cut], [0, 0, 1]])
-    return Cut(pixels[cut : height - cut or None, cut : width - cut or None], whole @ shift)
-
-
 def _read(
-    form: Form, cuts: Sequence[Cut], *, classifier: Classifier, visible: Sequence[bool]
+    form: Form, cuts: Sequence[Cut], *, classifier: Classifier, refusals: Sequence[str]
 ) -> list[Number]:
-    """Read the fields; those that want the same numbers together."""
-    numbers = [_refused("the field lies outside the picture")] * len(cuts)
-    groups: dict[int, list[int]] = defaultdict(list)
-    for index, field in enumerate(form.fields):
-        if visible[index]:
-            groups[id(field.wanted)].append(index)
-    for group in groups.values():
-        wanted = form.fields[group[0]].wanted
-        prepared = [prepare(cuts[i].pixels, separators=bool(wanted.separators)) for i in group]
-        read = classifier.read_numbers(prepared, wanted, keep=bool(form.checks))
-        for index, number in zip(group, read, strict=True):
+    """Read the fields without a refusal; those that want the same numbers together."""
+    numbers = [_refused(reason) for reason in refusals]
+    groups: dict[Wanted, list[tuple[int, PreparedNumber]]] = defaultdict(list)
+    for index, (field, cut) in enumerate(zip(form.fields, cuts, strict=True)):
+        if not refusals[index]:
+            wanted, one = prepared(cut, field)
+            groups[wanted].append((index, one))
+    for wanted, group in groups.items():
+        some = [one for _, one in group]
+        read = classifier.read_numbers(some, wanted, keep=bool(form.checks))
+        for (index, _), number in zip(group, read, strict=True):
             numbers[index] = number
     return numbers
 
 
-def _visible(matrices: Array, boxes: Array, *, page: tuple[int, ...]) -> list[bool]:
-    """Return for each field whether it lies on the page."""
-    height, width = page
-    shares = []
-    for box, matrix in zip(boxes, matrices, strict=True):
+def _refusals(found: Alignment, boxes: Array, *, page: tuple[int, ...]) -> list[str]:
+    """Return for each field why it cannot be read; an empty text if it can be."""
+    refusals = []
+    for box, matrix, quality in zip(boxes, found.fields, found.qualities, strict=True):
         x, y = np.meshgrid(np.linspace(box[0], box[2], 8), np.linspace(box[1], box[3], 8))
-        x, y = _mapped(np.stack([x.ravel(), y.ravel()], axis=1), matrix).T
-        shares.append(np.mean((x >= 0) & (y >= 0) & (x <= width) & (y <= height)))
-    return [bool(share >= VISIBLE) for share in shares]
-
-
-def _corners(box: Sequence[float] | Array) -> Array:
-    left, top, right, bottom = box
-    return np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
-
-
-def _mapped(points: Array, matrix: Array) -> Array:
-    """Return where a matrix maps points, (n, 2)."""
-    x, y, depth = matrix @ np.stack([*points.T, np.ones(len(points))])
-    return np.stack([x / depth, y / depth], axis=1)
+        points = mapped(np.stack([x.ravel(), y.ravel()], axis=1), matrix)
+        on_page = ((points >= 0) & (points <= page[::-1])).all(axis=1)
+        refusal = "" if quality >= IN_PLACE else NOT_IN_PLACE
+        refusals.append(refusal if on_page.mean() >= VISIBLE else OUTSIDE)
+    return refusals
 
 
 def _refused(reason: str, *, width: int | None = None, height: int | None = None) -> Number:
@@ -203,7 +136,7 @@ def _on_page(number: Number, matrix: Array, *, opened: Opened) -> Number:
     """Return a number whose digits' boxes are in pixels of the page."""
     digits = []
     for digit in number.digits:
-        points = _mapped(_corners(digit[2:]), matrix)
+        points = mapped(corners(digit[2:]), matrix)
         box = *points.min(axis=0).round(1).tolist(), *points.max(axis=0).round(1).tolist()
         digits.append(digit._replace(left=box[0], top=box[1], right=box[2], bottom=box[3]))
     reason = "; ".join(filter(None, (number.reason, opened.note)))

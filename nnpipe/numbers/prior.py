@@ -4,7 +4,8 @@ The weight of a path is the product of the weights of its pieces, and of the par
 over. The logarithm of each is linear in a few features, so the whole is a semi-Markov conditional
 random field (Sarawagi & Cohen 2004, "Semi-Markov Conditional Random Fields for Information
 Extraction", section 2). Its coefficients, in `prior.json`, make composed numbers as probable as
-possible; ``benchmarks/fit_prior.py`` finds them.
+possible; ``benchmarks/fit_prior.py`` finds them. A row of boxes for one digit each has coefficients
+of its own, in `cells.json`, from ``benchmarks/fit_cells.py``.
 """
 
 import json
@@ -29,19 +30,21 @@ PART = ("part", "height", "mass", "bar", "upright", "beyond", "stroke", "seen")
 a rule is, whether such a bar stands upright while the digits lean, and how far it reaches beyond
 the line; whether it is high and no bar; how surely the network sees a digit other than 1 in it."""
 
-CUTTING = 2
+PLACE = ("aside", "spill")
+"""Features of a piece in a row of boxes: square of the distance of its middle from that of the
+nearest box, and how far it reaches beyond this box; both in widths of a box."""
+
+CUTTING = 3
 """Version of the cutting of pictures into pieces; raise it with each change."""
 
-NAMES = {"shape": SHAPE, "part": PART}
-
-FILE = Path(__file__).with_name("prior.json")
+FREE, CELLS = (Path(__file__).with_name(name) for name in ("prior.json", "cells.json"))
 
 Array = npt.NDArray[np.float64]
 
 
 def version() -> str:
     """Return the version of the reading of numbers, of the same weights."""
-    return f"{CUTTING}-{sha256(FILE.read_bytes())[:8]}"
+    return f"{CUTTING}-{sha256(FREE.read_bytes() + CELLS.read_bytes())[:8]}"
 
 
 class Prior(NamedTuple):
@@ -49,7 +52,7 @@ class Prior(NamedTuple):
 
     network: float  # of the logarithm of the network's probability
     doubt: float  # share of pieces that the network is wrong about for no reason it could see
-    shape: Array  # (S,) of `SHAPE`
+    shape: Array  # (S,) of `SHAPE`, and of `PLACE` in a row of boxes
     part: Array  # (P,) of `PART`
     torn: float  # of ink that is read on one side of a cut and passed over on the other
     ways: dict[str, float]  # logarithm of the odds of each way to understand a picture
@@ -57,11 +60,12 @@ class Prior(NamedTuple):
 
     @classmethod
     @cache
-    def load(cls) -> "Prior":
-        """Load the coefficients that come with nnpipe."""
-        values = json.loads(FILE.read_text(encoding="utf-8"))
-        shape, part = (np.array([values[of][n] for n in n_]) for of, n_ in NAMES.items())
-        return cls(**values | {"shape": shape, "part": part})
+    def load(cls, *, cells: bool = False) -> "Prior":
+        """Load the coefficients that come with nnpipe, or those of a row of boxes."""
+        values = json.loads((CELLS if cells else FREE).read_text(encoding="utf-8"))
+        names = {"shape": SHAPE + PLACE * cells, "part": PART}
+        arrays = {of: np.array([values[of][name] for name in some]) for of, some in names.items()}
+        return cls(**values | arrays)
 
 
 class Weights(NamedTuple):
@@ -71,6 +75,22 @@ class Weights(NamedTuple):
     passed: Array  # (n,): each part, passed over
     torn: Array  # (n + 1,): each cut, between a piece that is read and a part that is passed over
     way: float
+
+
+def placed(lattice: Lattice, *, cells: int, width: float) -> Lattice:
+    """Return a lattice of a row of boxes for one digit each, whose pieces have `PLACE`, too.
+
+    Args:
+        lattice: the pieces.
+        cells: how many boxes of equal width the picture shows.
+        width: of the picture, in its own pixels.
+    """
+    left, _, right, _ = lattice.boxes.T * cells / width
+    middle = (left + right) / 2
+    nearest = np.floor(middle).clip(0, cells - 1)
+    aside = (middle - nearest - 0.5) ** 2
+    spill = np.maximum(nearest - left, right - nearest - 1).clip(0, 1)
+    return lattice._replace(shapes=np.column_stack([lattice.shapes, aside, spill]))
 
 
 def parts_features(lattice: Lattice, probabilities: Array) -> Array:

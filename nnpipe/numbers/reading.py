@@ -76,7 +76,7 @@ def read_number(
     if prepared.refusal:
         reason = prepared.refusal
         return Number("rejected", confidence=0.0, reason=reason, width=width, height=height)
-    prior = Prior.load()
+    prior = Prior.load(cells=prepared.cells > 0)
     pairs = zip(prepared.lattices, probabilities, strict=True)
     weights = [weigh(one, p, prior=prior) for one, p in pairs]
     graph = Graph.of(prepared.lattices, weights)

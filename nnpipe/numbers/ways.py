@@ -13,6 +13,7 @@ import numpy as np
 from nnpipe import preprocess
 from nnpipe.errors import PictureError
 from nnpipe.numbers import line, pieces
+from nnpipe.numbers.prior import placed
 from nnpipe.preprocess import Grey, Picture, Pixels, Prepared, attempt, paper
 from nnpipe.preprocess.pictures import grey, open_picture
 
@@ -34,6 +35,7 @@ class PreparedNumber(NamedTuple):
     note: str = ""  # what the reader should know
     refusal: str = ""  # why it is not one number
     alone: Prepared | None = None  # the same picture as one digit, if its line is narrow
+    cells: int = 0  # of how many boxes for one digit each it is a row; or 0
 
 
 class Timed(NamedTuple):
@@ -43,12 +45,15 @@ class Timed(NamedTuple):
     seconds: float
 
 
-def prepare(picture: Picture | PictureError, *, separators: bool = False) -> PreparedNumber:
+def prepare(
+    picture: Picture | PictureError, *, separators: bool = False, cells: int = 0
+) -> PreparedNumber:
     """Open a picture, and cut its number into pieces in each way that it may be understood.
 
     Args:
         picture: see `preprocess.prepare`; or why there is none, which is raised.
         separators: small marks between digits are kept.
+        cells: of how many boxes of equal width, for one digit each, it is a row; or 0.
 
     Raises:
         PictureError: it cannot be read as a picture; the message says why, without a path.
@@ -63,8 +68,10 @@ def prepare(picture: Picture | PictureError, *, separators: bool = False) -> Pre
     lattices, refusal = understand(levels, separators=separators)
     scale, sides = opened.width / levels.shape[1], (opened.width, opened.height) * 2
     alone = preprocess.prepare(opened.image) if any(map(_is_narrow, lattices)) else None
-    placed = (one._replace(boxes=(one.boxes * scale).clip(0, sides)) for one in lattices)
-    return PreparedNumber(tuple(placed), *about, refusal, alone)
+    lattices = tuple(one._replace(boxes=(one.boxes * scale).clip(0, sides)) for one in lattices)
+    if cells:
+        lattices = tuple(placed(one, cells=cells, width=opened.width) for one in lattices)
+    return PreparedNumber(lattices, *about, refusal, alone, cells)
 
 
 def _is_narrow(lattice: pieces.Lattice) -> bool:

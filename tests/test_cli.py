@@ -367,7 +367,7 @@ def saboteurs(tmp_path, monkeypatch):
 
     monkeypatch.setattr(preprocess, "grey", grey)
     monkeypatch.setattr(ways, "grey", grey)
-    monkeypatch.setattr(cli, "SECONDS", 0.5)
+    monkeypatch.setattr("nnpipe.arguments.SECONDS", 0.5)
     for side in (3, 5, 7):
         (tmp_path / f"{side}.png").write_bytes(encoded(Image.new("L", (side, side)), "PNG"))
     return {
@@ -397,7 +397,7 @@ def test_explain_does_not_escape_the_limits(run, saboteurs, tmp_path):
 
 
 def test_a_pipe_may_take_longer_than_a_picture(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(cli, "SECONDS", 0.3)
+    monkeypatch.setattr("nnpipe.arguments.SECONDS", 0.3)
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
 

@@ -63,7 +63,7 @@ def find_combs(lines: Lines, ink: Pixels) -> list[Comb]:
         for second in _next_to(sides, first):
             if (first, second) in pairs:
                 continue
-            row = _row(sides, first, second)
+            row = _row(sides, first, second=second)
             pairs.update(pairwise(row))
             comb = _comb(sides[row])
             if len(row) < 3 or len(row) <= comb.digits - comb.digits // HIDDEN:
@@ -103,7 +103,7 @@ def _next_to(sides: npt.NDArray[np.float64], first: int) -> list[int]:
     return [int(i) for i in np.flatnonzero(fits)]
 
 
-def _row(sides: npt.NDArray[np.float64], first: int, second: int) -> list[int]:
+def _row(sides: npt.NDArray[np.float64], first: int, *, second: int) -> list[int]:
     """Return the posts that continue a row of two at equal distances, by their numbers."""
     row = [first, second]
     pitch = sides[second, 0] - sides[first, 0]

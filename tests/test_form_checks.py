@@ -83,7 +83,7 @@ def test_the_sum_gives_one_field_that_is_not_read():
         settled = settle(form("a + b = total", digits=3), read)
         assert [one.label for one in settled] == labels
         assert settled[unread].status == "doubtful"
-        assert settled[unread].reason == "from the sum a + b = total; not read: blank"
+        assert settled[unread].reason == "from the sum a + b = total, since by itself: blank"
         assert settled[unread].confidence < 0.95
 
 

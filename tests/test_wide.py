@@ -33,13 +33,21 @@ def three_pages():
 def test_a_page_has_the_labels_of_its_fields_and_the_worst_status():
     one, two, three = wide.rows(three_pages(), FIELDS)
     assert one.cells == ("scan.pdf", 1, "ok", "0", "1", "2", "3", "")
-    assert two[:4] == ("scan.pdf", 2, "rejected", ("007", "12", "", "19"))
+    assert two[:4] == ("scan.pdf", 2, "doubtful", ("007", "12", "", "19"))
     assert two.reason == "b: b + blank is not total; blank: no digit"
     assert three.status == "error"
 
 
-def test_a_reason_that_all_fields_share_is_given_once():
+def test_a_page_is_rejected_if_all_of_its_fields_are():
+    (page,) = wide.rows([row(1, f, None, "rejected", "another form") for f in FIELDS], FIELDS)
+    assert (page.status, page.reason) == ("rejected", "another form")
+
+
+def test_a_reason_that_fields_share_is_given_once():
     assert [*wide.rows(three_pages(), FIELDS)][2].reason == "the file is damaged"
+    some = [row(1, "a", "1"), *(row(1, f, "2", "doubtful", f"sum; {f}?") for f in ("b", "total"))]
+    (page,) = wide.rows(some, FIELDS)
+    assert page.reason == "b, total: sum; b: b?; total: total?"
 
 
 def test_a_field_is_found_by_its_name_even_if_others_have_no_row():
@@ -81,7 +89,7 @@ def test_pandas_reads_the_same_from_each_format():
         assert list(table.columns) == ["path", "page", "status", *FIELDS, "reason"]
         assert list(table["a"]) == ["0", "007", ""]
         assert list(table["page"].astype(int)) == [1, 2, 3]
-        assert list(table["status"]) == ["ok", "rejected", "error"]
+        assert list(table["status"]) == ["ok", "doubtful", "error"]
 
 
 def test_cells_that_a_spreadsheet_would_run_are_escaped_if_asked():

@@ -156,9 +156,9 @@ def test_the_sheet_of_pages_has_a_column_for_each_field():
     assert values == [
         ["path", "page", "status", "a", "path_", "reason"],
         ["s.pdf", 1, "ok", "1", "2", ""],
-        ["s.pdf", 2, "rejected", "3", None, "a: sum; path: no digit"],
+        ["s.pdf", 2, "doubtful", "3", None, "a: sum; path: no digit"],
     ]
-    assert [colour(cell) for cell in sheet[3]] == [None, None, RED, AMBER, RED, None]
+    assert [colour(cell) for cell in sheet[3]] == [None, None, AMBER, AMBER, RED, None]
     assert [cell.comment and cell.comment.text for cell in sheet[3]] == [
         None, None, None, "sum", "no digit", None,
     ]  # fmt: skip

@@ -105,9 +105,9 @@ class Print:
         return Agreement(text, fields)
 
     def _frame(self, dark: Mask, *, box: Array, shift: Array) -> float:
-        """Return how much of a field's frame is in place, 0…1, by its two worst sides.
+        """Return how much of a field's frame is in place, 0…1, by the worst side but one.
 
-        It is 1 without a frame.
+        A side may be faint, or under a stamp. It is 1 without a frame.
         """
         room = FRAME + SHIFTS[-1]
         x, y = (
@@ -126,7 +126,7 @@ class Print:
             print_ = _straight(reference & strip, upright=upright)
             if print_.any(axis=int(upright)).sum() > LINE * (down if upright else across).sum():
                 sides.append(_beyond_chance(page, print_))
-        return sum(sorted(sides)[:2]) / 2
+        return sorted(sides)[1]
 
 
 def _straight(mask: Mask, *, upright: bool) -> Mask:

@@ -36,7 +36,8 @@ IN_PLACE = 0.65
 also at 75 dpi; of words that are not the same, one in ten has more than 0.7."""
 
 MOST_LOST = 1 / 3
-"""Share of the fields that may be out of place; of more, the page shows another form."""
+"""Share of the fields that may be out of place; of more, all count as out of place, because the
+page may show another version of the form."""
 
 CLEAR = 0.8
 """Quality above which no other way is tried."""
@@ -97,15 +98,16 @@ class Aligner:
         boxes = boxes * [*scale, *scale]
         shifts = self.refinement.shifts(matrix, pyramid, boxes=boxes)
         agreed = self.print_.agreement(matrix, strength, boxes=boxes, shifts=shifts)
+        if agreed.words < SAME_WORDS:
+            return None
         here = _on_page(boxes, matrix, page=strength.shape)
         lost = int((agreed.fields[here] < IN_PLACE).sum())
-        if agreed.words < SAME_WORDS or lost > max(1, MOST_LOST * here.sum()):
-            return None
+        qualities = agreed.fields * (lost <= max(1, MOST_LOST * here.sum()))
         moved = np.repeat(np.eye(3)[None], len(shifts), axis=0)
         moved[:, :2, 2] = shifts
         back = np.linalg.inv(onto)
         fields = back @ matrix @ moved @ self.onto
-        return Alignment(back @ matrix @ self.onto, quality, fields, agreed.fields)
+        return Alignment(back @ matrix @ self.onto, quality, fields, qualities)
 
     def _best(self, guesses: Sequence[Array], page: Mapping[int, Image]) -> tuple[float, Array]:
         """Refine guesses, and return the best quality with its homography."""

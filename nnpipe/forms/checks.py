@@ -164,7 +164,7 @@ def _fill(equations: list[Equation], numbers: list[Number], *, fields: Sequence[
             if value < 0 or len(label) > wanted.most or not wanted.accepts(label):
                 continue
             others = prod(numbers[i].confidence or 0.0 for i in _members(one) if i != index)
-            reason = f"from the sum {one.text}; not read: {numbers[index].reason}"
+            reason = f"from the sum {one.text}, since by itself: {numbers[index].reason}"
             numbers[index] = replace(
                 numbers[index],
                 status="doubtful",

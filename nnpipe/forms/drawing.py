@@ -30,12 +30,14 @@ class Mark(NamedTuple):
     corners: npt.NDArray[np.float64]  # (4, 2), in pixels of the page
     text: str
     colour: Colour
+    inside: bool = False  # whether the text may stand in the field, if there is room
 
 
 def draw(levels: Pixels, marks: Sequence[Mark]) -> bytes:
     """Draw fields on a page, each with a text beside it, as a PNG.
 
-    A text stands above its field, or on the side where it covers the least of other fields.
+    A text stands in its field if it may, above it, or on the side where it covers the least of
+    other fields.
 
     Args:
         levels: the page, (h, w).
@@ -50,7 +52,8 @@ def draw(levels: Pixels, marks: Sequence[Mark]) -> bytes:
     occupied = np.array(
         [*fields, (-size[0], -size[1], 0, size[1]), (size[0], 0, 2 * size[0], size[1])]
     )
-    for (corners, text, colour), (left, top, right, bottom) in zip(marks, fields, strict=True):
+    for mark, (left, top, right, bottom) in zip(marks, fields, strict=True):
+        corners, text, colour, inside = mark
         pen.polygon([(float(x), float(y)) for x, y in corners * scale], outline=colour, width=3)
         font = ImageFont.load_default(min(max(0.4 * (bottom - top), 11), 22))
         middle = (top + bottom) / 2
@@ -63,7 +66,11 @@ def draw(levels: Pixels, marks: Sequence[Mark]) -> bytes:
         boxes = [pen.textbbox(at, text, font=font, anchor=anchor) for at, anchor in places]
         best = min(range(len(boxes)), key=lambda n: _covered(boxes[n], occupied))
         at, anchor = places[best]
-        pen.rectangle(boxes[best], fill="white")
+        wide = boxes[best][2] - boxes[best][0]
+        if inside and wide < right - left - 6:
+            at, anchor = ((left + right) / 2, middle), "mm"
+        else:
+            pen.rectangle(boxes[best], fill="white")
         pen.text(at, text, colour, font=font, anchor=anchor)
         occupied = np.vstack([occupied, boxes[best]])
     stream = io.BytesIO()

@@ -78,10 +78,12 @@ def prepared(cut: Cut, field: Field) -> tuple[Wanted, PreparedNumber]:
     there are.
     """
     wanted, cells = field.wanted, cells_of(field)
-    boxes = crosses.look(cut.pixels, cells=cells if wanted.fewest < cells and cut.walls else 0)
+    boxes = crosses.look(cut.pixels, cells=cells if cut.walls else 0)
     if boxes.digits == 0:
         height, width = cut.pixels.shape
         return wanted, PreparedNumber((), width, height, refusal=boxes.note)
+    if wanted.fewest == wanted.most:
+        boxes = crosses.Boxes(cut.pixels)  # no box may be left out
     if boxes.digits and boxes.digits >= wanted.fewest:
         wanted = replace(wanted, fewest=boxes.digits, most=boxes.digits)
     if wanted.fewest < wanted.most:

@@ -65,7 +65,7 @@ def propose(picture: Picture) -> Draft:
     marks = []
     for name, (left, top, width, height), digits in fields:
         place = corners([left, top, left + width, top + height]) * sides
-        marks.append(Mark(place, f"{name} {digits}", BLUE))
+        marks.append(Mark(place, f"{name} ({digits})", BLUE, inside=True))
     return Draft(fields, size, draw(levels, marks))
 
 
@@ -142,13 +142,13 @@ def try_form(picture: Picture, *, form: bytes, weights: Path | None) -> Trial:
 
 
 def _caption(name: str, number: Number) -> str:
-    return f"{name}: {number.label or '–'} {floor(100 * (number.confidence or 0))}%"
+    return f"{name}: {number.label or '-'} {floor(100 * (number.confidence or 0))}%"
 
 
 def as_table(trial: Trial) -> Sequence[tuple[str, ...]]:
     """Return the rows of a table: field, status, label, confidence and reason."""
     rows = [("field", "status", "label", "confidence", "reason")]
     for name, number in zip(trial.names, trial.numbers, strict=True):
-        confidence = f"{number.confidence or 0:.1%}"
+        confidence = f"{floor(1000 * (number.confidence or 0)) / 10:.1f}%"  # 94.96 is below 95
         rows.append((name, number.status, number.label or "-", confidence, number.reason))
     return rows

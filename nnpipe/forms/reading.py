@@ -32,7 +32,7 @@ SURE = 0.95
 """Probability of a number below which somebody should look at it."""
 
 OUTSIDE = "the field lies outside the picture"
-NOT_IN_PLACE = "the print around this field is not in place"
+NOT_IN_PLACE = "this part of the page does not match the form"
 NOT_THIS_FORM = "this page does not look like the form"
 
 
@@ -156,6 +156,6 @@ def _doubted(number: Number, own: Number) -> Number:
     changed = own.label not in (None, number.label) and (own.confidence or 0) >= SURE
     if (number.confidence or 0) >= SURE and not changed:
         return number
-    why = "" if changed else f"less sure than {SURE:.0%}"
+    why = "" if changed else f"confidence below {SURE:.0%}"
     reason = "; ".join(filter(None, (why, number.reason)))
     return replace(number, status="doubtful", reason=reason)

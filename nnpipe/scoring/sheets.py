@@ -155,11 +155,16 @@ class Sheet:
             self.sheet.set_column(column, column, min(max(width, NARROWEST), WIDEST))
         self.sheet.freeze_panes(1, 2)  # the header, the path and the page
         self.sheet.set_landscape()
+        self.sheet.set_paper(A4)
         self.sheet.fit_to_pages(1, 0)
         self.sheet.repeat_rows(0)
         self.sheet.autofilter(0, 0, self.rows, len(self.widths) - 1)
         # Excel would mark labels such as 007, which are text, with a green triangle.
         self.sheet.ignore_errors({"number_stored_as_text": f"A1:XFD{MOST_ROWS}"})
+
+
+A4 = 9
+"""Excel's number of the size of paper."""
 
 
 def check_limits(rows: int, columns: int) -> None:

@@ -87,7 +87,8 @@ class Summary:
         lines += [f"  {labels}"] if labels else []
         lines += [f"  drift: {self.drift}"] if self.drift and self.drift.past else []
         lines += [f"  {n:,} × {reason}" for reason, n in list(self.reasons.items())[:most]]
-        lines += [f"  and {n:,} other reasons"] if (n := len(self.reasons) - most) > 0 else []
+        if (n := len(self.reasons) - most) > 0:
+            lines.append(f"  and {n:,} other {'reason' if n == 1 else 'reasons'}")
         for kind, n in self.skipped.items():
             lines += [f"  {'waiting' if kind == WAITING else 'no row'}: {n:,} × {kind}"]
         named = list(self.skipped_named.items())[:most]

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, islice
 from typing import IO, NamedTuple
@@ -13,7 +14,8 @@ FIXED = ("path", "page", "status", "reason")
 """The columns of every wide table; the fields are before the last one."""
 
 STATUSES = ("ok", "doubtful", "rejected", "error")
-"""From the best to the worst; a page has the worst one of its fields."""
+"""From the best to the worst. A page has the worst one of its fields, but is rejected only if
+all of them are."""
 
 BATCH = 4096
 """Pages that are in memory at once when Parquet is written."""
@@ -24,9 +26,9 @@ class WideRow(NamedTuple):
 
     path: str
     page: int  # of the file, from 1
-    status: str  # the worst of its fields
+    status: str  # the worst of its fields, see `STATUSES`
     labels: tuple[str, ...]  # of each field; empty without a label
-    reason: str  # "field: reason; …" of the fields that are not ok
+    reason: str  # "field, field: reason; …" of the fields that are not ok
     rows: tuple[AnyRow | None, ...]  # of each field; None for a field without a row
 
     @property
@@ -62,15 +64,21 @@ def rows(rows: Iterable[AnyRow], fields: Sequence[str]) -> Iterator[WideRow]:
         inner = tuple(by_field.get(field) for field in fields)
         labels = tuple("" if row is None or row.label is None else str(row.label) for row in inner)
         status = max((row.status for row in own), key=STATUSES.index)
+        if status == "rejected" and any(row.status != status for row in own):
+            status = "doubtful"  # one empty field does not make it another page
         yield WideRow(path, page, status, labels, _reason(own), inner)
 
 
 def _reason(own: Sequence[AnyRow]) -> str:
-    """Return why a page is not ok: once, if all of its fields have the same reason."""
-    reasons = {row.field: row.reason for row in own if row.status != "ok"}
-    if len(reasons) == len(own) and len({*reasons.values()}) == 1:
+    """Return why a page is not ok: each reason once, with the fields that have it."""
+    fields = defaultdict[str, list[str]](list)
+    for row in own:
+        if row.status != "ok":
+            for reason in row.reason.split("; "):
+                fields[reason].append(row.field)
+    if [*map(len, fields.values())] == [len(own)]:
         return own[0].reason
-    return "; ".join(f"{field}: {reason}" for field, reason in reasons.items())
+    return "; ".join(f"{', '.join(some)}: {reason}" for reason, some in fields.items())
 
 
 def write_csv(

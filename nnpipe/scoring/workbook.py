@@ -179,3 +179,5 @@ def _explain(book: Book, statuses: Mapping[str, int], *, about: Mapping[str, str
             sheet.write_string(number, column, text, book.format("@", cell.status))
     sheet.set_column(0, 0, 20)
     sheet.set_column(1, 1, sheets.WIDEST)
+    sheet.set_paper(sheets.A4)
+    sheet.fit_to_pages(1, 0)

@@ -35,7 +35,7 @@ def pages_of(names: Iterable[str]) -> Iterator[NamedPage]:
         names: paths, ``-`` for stdin, or a path and a page, such as "scan.pdf#3".
     """
     for name in names:
-        match = re.fullmatch(r"(.+)#(\d{1,9})", name, re.DOTALL)
+        match = re.fullmatch(r"(.+)#([0-9]{1,9})", name, re.DOTALL)
         if match and not Path(name).exists():
             yield NamedPage(name, match[1], int(match[2]), _source(match[1]))
             continue

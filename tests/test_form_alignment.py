@@ -1,12 +1,14 @@
 """Where a page shows a form, whether it does, and which of its fields are in place."""
 
+from itertools import pairwise
+
 import cv2
 import numpy as np
 import pytest
 import read_forms as composed
 
 from nnpipe.datasets import drawn
-from nnpipe.forms.alignment import IN_PLACE, Aligner
+from nnpipe.forms.alignment import AMBIGUOUS, IN_PLACE, NOT_THIS_FORM, Aligner, Alignment
 from nnpipe.forms.geometry import corners, is_sane, mapped
 
 
@@ -48,7 +50,7 @@ def test_fields_are_found_within_half_a_millimetre(kind, turned, digits, forms):
     page, _ = composed.filled(sheet, digits, rng)
     shown, truth = composed.seen(page, rng, turned=turned)
     place = aligner.find(shown, boxes_of(sheet))
-    assert place is not None
+    assert isinstance(place, Alignment)
     assert distances(boxes_of(sheet), place, truth).max() < 0.5
     assert place.qualities.min() >= IN_PLACE
 
@@ -82,7 +84,7 @@ def test_another_page_is_not_taken_for_the_form(kind, forms):
     rng = np.random.default_rng(2)
     sheet, aligner = forms["text"]
     page, _ = composed.seen(composed.foreign(kind, rng), rng, turned=False)
-    assert aligner.find(page, boxes_of(sheet)) is None
+    assert aligner.find(page, boxes_of(sheet)) == NOT_THIS_FORM
 
 
 def test_a_page_without_features_is_not_taken_for_the_form(forms):
@@ -90,14 +92,14 @@ def test_a_page_without_features_is_not_taken_for_the_form(forms):
     blank = np.full((300, 200), 255, np.uint8)
     empty = Aligner(blank)
     for one, shown in ((empty, sheet.picture), (empty, blank), (aligner, blank[:1, :1])):
-        assert one.find(shown, np.zeros((1, 4))) is None
+        assert one.find(shown, np.zeros((1, 4))) == NOT_THIS_FORM
 
 
 @pytest.mark.parametrize("kind", composed.KINDS)
 def test_a_mirrored_page_is_not_taken_for_the_form(kind, forms):
     sheet, aligner = forms[kind]
     mirrored = np.ascontiguousarray(sheet.picture[:, ::-1])
-    assert aligner.find(mirrored, boxes_of(sheet)) is None
+    assert aligner.find(mirrored, boxes_of(sheet)) == NOT_THIS_FORM
 
 
 def test_the_same_boxes_and_title_with_other_words_are_another_form(monkeypatch, forms):
@@ -111,7 +113,7 @@ def test_the_same_boxes_and_title_with_other_words_are_another_form(monkeypatch,
     monkeypatch.setattr(composed, "words", changed)
     other = composed.compose(np.random.default_rng(1), "text")
     assert other.boxes == sheet.boxes
-    assert aligner.find(other.picture, boxes_of(sheet)) is None
+    assert aligner.find(other.picture, boxes_of(sheet)) == NOT_THIS_FORM
 
 
 def test_no_field_is_in_place_where_another_edition_has_an_additional_row(digits, forms):
@@ -171,3 +173,37 @@ def test_a_homography_is_sane_if_paper_can_be_seen_so():
 def test_corners_go_clockwise_from_the_upper_left():
     there = mapped(corners((1, 2, 3, 4)), np.array([[2, 0, 10], [0, 2, 20], [0, 0, 1.0]]))
     assert there.tolist() == [[12, 24], [16, 24], [16, 28], [12, 28]]
+
+
+def grid(rows, columns=5):
+    """Return a page with a table without words, and the boxes of its middle column."""
+    page = np.full((1100, 850), 255, np.uint8)
+    xs, ys = np.arange(columns + 1) * 120 + 120, np.arange(rows + 1) * 70 + 150
+    for y in ys:
+        cv2.line(page, (int(xs[0]), int(y)), (int(xs[-1]), int(y)), 0, 3)
+    for x in xs:
+        cv2.line(page, (int(x), int(ys[0])), (int(x), int(ys[-1])), 0, 3)
+    middle = columns // 2
+    boxes = [(xs[middle], top, xs[middle + 1], bottom) for top, bottom in pairwise(ys)]
+    return page, np.array(boxes, float)
+
+
+def test_a_form_that_looks_the_same_upside_down_is_never_guessed():
+    page, boxes = grid(rows=10)
+    written = page.copy()
+    cv2.putText(written, "111", (390, 205), cv2.FONT_HERSHEY_SIMPLEX, 1.2, 0, 3)
+    for shown in (written, written[170:].copy(), np.rot90(written, 2).copy()):
+        assert Aligner(page).find(shown, boxes) == AMBIGUOUS
+
+
+def test_a_table_with_a_row_more_is_never_guessed():
+    page, boxes = grid(rows=8)
+    assert isinstance(Aligner(page).find(grid(rows=9)[0], boxes), str)
+
+
+def test_one_mark_tells_top_from_bottom():
+    page, boxes = grid(rows=10)
+    cv2.putText(page, "Table of votes", (120, 120), cv2.FONT_HERSHEY_SIMPLEX, 1.5, 0, 4)
+    place = Aligner(page).find(np.rot90(page, 2).copy(), boxes)
+    assert isinstance(place, Alignment)
+    assert mapped(corners(boxes[0]), place.fields[0])[0, 1] > 800

@@ -13,11 +13,12 @@ from PIL import Image
 from nnpipe.classifier import Classifier
 from nnpipe.datasets import drawn
 from nnpipe.errors import FormError
+from nnpipe.forms.alignment import NOT_THIS_FORM
 from nnpipe.forms.description import Field, parse_form
 from nnpipe.forms.fields import Cut, prepared
 from nnpipe.forms.frames import erase, has_walls
 from nnpipe.forms.loading import load_form
-from nnpipe.forms.reading import NOT_THIS_FORM, read_page
+from nnpipe.forms.reading import read_page
 from nnpipe.numbers.constraints import wanted
 from nnpipe.numbers.crosses import look
 from nnpipe.numbers.ways import prepare
@@ -84,6 +85,8 @@ def test_names_in_checks_may_hold_spaces(write):
     ("text", "message"),
     [
         ("reference = ", "is not TOML"),
+        (".".join("a" * 100_000) + " = 1", "a key has more than 100 parts"),
+        (TOP + FIELD + '[[checks]]\nequal = ["a", ""]', "names '', but there is no such field"),
         (TOP, "has no fields"),
         (FIELD, "has no reference"),
         ('reference = "none.png"' + FIELD, "'none.png': there is no such file"),
@@ -371,3 +374,18 @@ def test_pencil_on_a_card_is_read():
         "6",
     ]
     assert sum(n.label == t for n, t in zip(result.numbers, truth, strict=True)) >= 27
+
+
+def test_a_fax_is_read_whose_pixels_are_higher_than_wide(digits):
+    """Places are in its own pixels."""
+    rng = np.random.default_rng(3)
+    sheet = composed.compose(rng, "text")
+    page, truth = composed.filled(sheet, digits, rng)
+    height, width = page.shape
+    fax = Image.fromarray(page).resize((width, height // 2), Image.Resampling.BOX)
+    stream = io.BytesIO()
+    fax.save(stream, "PNG", dpi=(150, 75))
+    result = read_page(stream.getvalue(), sheet.form, classifier=Classifier.load())
+    assert sum(n.label == t for n, t in zip(result.numbers, truth, strict=True)) >= 15
+    top_left = np.array(sheet.boxes)[:, :2] / [1, 2]
+    np.testing.assert_allclose(result.corners[:, 0], top_left, atol=2)

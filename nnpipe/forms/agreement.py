@@ -45,7 +45,7 @@ Mask = npt.NDArray[np.bool_]
 class Agreement(NamedTuple):
     """How well a page agrees with a form, 0…1."""
 
-    words: float  # likeness of the best words; 1 without text
+    words: float | None  # likeness of the best words; None without text
     fields: Array  # (n,), of the print around each field; 1 without any
 
 
@@ -95,7 +95,7 @@ class Print:
         words, filled = words_of(strength, fields=boxes), is_filled(self.words, boxes)
         alike = likeness(words, reference=strength, page=seen)
         share = BEST_OF_SOME if filled else BEST
-        text = float(np.quantile(alike, 1 - share)) if len(words) >= TEXT else 1.0
+        text = float(np.quantile(alike, 1 - share)) if len(words) >= TEXT else None
         dark = _grown(seen > STRONG, NEAR)
         fields = np.ones(len(boxes))
         for number, (box, shift) in enumerate(zip(boxes, shifts, strict=True)):

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from nnpipe.forms.agreement import LEAST_PRINT, Print
 from nnpipe.forms.correlation import Correlation
 from nnpipe.forms.features import Features, features_of
-from nnpipe.forms.geometry import Array, is_sane, mapped
+from nnpipe.forms.geometry import Array, corners, is_sane, mapped
 from nnpipe.forms.refinement import Refinement
 from nnpipe.forms.strokes import STRONG, Image, even_light, shrunken, small
 from nnpipe.preprocess.pictures import Pixels
@@ -23,9 +23,10 @@ from nnpipe.preprocess.pictures import Pixels
 GUESSES, FINE = 8, 2
 """Places that are tried at a coarse scale, and of the best of these in full."""
 
-GOOD = 0.6
+GOOD, GOOD_WITHOUT_TEXT = 0.6, 0.75
 """Quality below which a page does not look like the form. Of pages that the benchmark composes,
-other ones have at most 0.5, and those of the form at least 0.8."""
+other ones have at most 0.5, and those of the form at least 0.8. Without text, some forms with a row
+more or less have 0.7."""
 
 SAME_WORDS = 0.7
 """Likeness of the words below which a page shows another form. Of composed pages of the form it is
@@ -38,6 +39,13 @@ also at 75 dpi; of words that are not the same, one in ten has more than 0.7."""
 MOST_LOST = 1 / 3
 """Share of the fields that may be out of place; of more, all count as out of place, because the
 page may show another version of the form."""
+
+REPEATS, AS_WELL, APART = 8, 0.05, 12.0
+"""Places at which a form without text may look like itself; by how much the quality there may be
+lower for the place to be unclear; and pixels by which a corner lies elsewhere."""
+
+NOT_THIS_FORM = "this page does not look like the form"
+AMBIGUOUS = "the form fits at several places; print a title on it, to tell top from bottom"
 
 CLEAR = 0.8
 """Quality above which no other way is tried."""
@@ -72,7 +80,15 @@ class Aligner:
         """Those of the reference."""
         return features_of(self.even)
 
-    def find(self, page: Pixels, boxes: Array) -> Alignment | None:
+    @cached_property
+    def repeats(self) -> list[Array]:
+        """Where else the form looks like itself: homographies from the form to the form."""
+        own = self.print_.pyramid
+        guesses = self.correlation.repeats(own[1], count=REPEATS)
+        refined = [self.refinement.refined(guess, own, fine=False) for guess in guesses]
+        return [matrix for quality, matrix in self._rated(refined, own, shrunk=1) if quality > GOOD]
+
+    def find(self, page: Pixels, boxes: Array) -> Alignment | str:
         """Find the form on a page.
 
         Args:
@@ -80,12 +96,12 @@ class Aligner:
             boxes: left, top, right and bottom of each field, (n, 4), in pixels of the reference.
 
         Returns:
-            Where it is; None if the page does not look like the form.
+            Where it is; or why the page is none of the form, or why that cannot be told.
         """
         levels, onto = small(page)
         even, strength = even_light(levels)
         if (strength > STRONG).sum() < LEAST_PRINT:
-            return None
+            return NOT_THIS_FORM
         pyramid = shrunken(strength)
         guesses = self.correlation.guesses(strength, count=GUESSES)
         quality, matrix = self._best(guesses, pyramid)
@@ -93,13 +109,17 @@ class Aligner:
             others = self.features.guesses(features_of(even))
             quality, matrix = max((quality, matrix), self._best(others, pyramid), key=_first)
         if quality < GOOD:
-            return None
+            return NOT_THIS_FORM
         scale = np.diag(self.onto)[:2]
         boxes = boxes * [*scale, *scale]
         shifts = self.refinement.shifts(matrix, pyramid, boxes=boxes)
         agreed = self.print_.agreement(matrix, strength, boxes=boxes, shifts=shifts)
-        if agreed.words < SAME_WORDS:
-            return None
+        if agreed.words is None and quality < GOOD_WITHOUT_TEXT:
+            return NOT_THIS_FORM
+        if agreed.words is None and self._fits_elsewhere(matrix, quality, page=pyramid):
+            return AMBIGUOUS
+        if agreed.words is not None and agreed.words < SAME_WORDS:
+            return NOT_THIS_FORM
         here = _on_page(boxes, matrix, page=strength.shape)
         lost = int((agreed.fields[here] < IN_PLACE).sum())
         qualities = agreed.fields * (lost <= max(1, MOST_LOST * here.sum()))
@@ -117,6 +137,16 @@ class Aligner:
         fine = [self.refinement.refined(matrix, page, fine=True) for _, matrix in rated]
         rated = self._rated([*fine, *(matrix for _, matrix in rated)], page, shrunk=1)
         return rated[0] if rated else (0.0, np.eye(3))
+
+    def _fits_elsewhere(self, matrix: Array, quality: float, *, page: Mapping[int, Image]) -> bool:
+        """Return True if the form fits a page as well at another place, such as upside down."""
+        others = [self.refinement.refined(matrix @ one, page, fine=True) for one in self.repeats]
+        sheet = corners((0, 0, *self.shape[::-1]))
+        here = mapped(sheet, matrix)
+        return any(
+            rated > quality - AS_WELL and np.abs(mapped(sheet, other) - here).max() > APART
+            for rated, other in self._rated(others, page, shrunk=1)
+        )
 
     def _rated(
         self, matrices: Sequence[Array], page: Mapping[int, Image], *, shrunk: int

@@ -82,6 +82,33 @@ class Correlation:
                 break
         return guesses
 
+    def repeats(self, strength: Image, *, count: int) -> list[Array]:
+        """Return homographies by which the form may look like itself, at another place.
+
+        Args:
+            strength: of its own strokes, (h, w).
+            count: of the homographies, upright and upside down.
+        """
+        middle = np.array(self.shape[::-1]) / 2
+        soft = blurred(strength, 0.5 / self.scale)
+        onto = np.column_stack([np.eye(2) * self.scale, SIDES / 2 - self.scale * middle])
+        back, own = np.linalg.inv(np.vstack([onto, [0, 0, 1]])), _spectrum(soft, onto)
+        sheet = corners((0, 0, *self.shape[::-1]))
+        repeats = []
+        for sign in (1, -1):
+            turn = np.eye(2) * sign * self.scale
+            pose = np.column_stack([turn, SIDES / 2 - turn @ middle])
+            likeness = np.fft.irfft2(own * _spectrum(soft, pose).conj()).astype(np.float32)
+            is_peak = likeness == cv2.dilate(likeness, np.ones((3, 3)))
+            order = np.argsort(np.where(is_peak, -likeness, 1), axis=None)
+            for place in order[:count].tolist():
+                y, x = ((n + SIDES // 2) % SIDES - SIDES // 2 for n in divmod(place, SIDES))
+                moved = pose + np.array([[0, 0, x], [0, 0, y]])
+                matrix = back @ np.vstack([moved, [0, 0, 1]])
+                if np.abs(mapped(sheet, matrix) - sheet).max() > APART / 2:
+                    repeats.append(matrix)
+        return repeats
+
 
 def _spectrum(strength: Image, matrix: Array) -> Any:
     """Return the Fourier transform of a picture that a matrix, (2, 3), maps onto the square."""

@@ -192,7 +192,7 @@ def _parse_check(equal: Any, names: set[str]) -> Check:
     text = " = ".join(" + ".join(side) for side in sides)
     every = [name for side in sides for name in side]
     for name in every:
-        shown = in_one_line(name)[:LONGEST_NAME]
+        shown = name and in_one_line(name)[:LONGEST_NAME]
         if name not in names:
             raise FormError(f"the check {text[:200]!r} names {shown!r}, but there is no such field")
         if every.count(name) > 1:

@@ -6,6 +6,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from nnpipe.preprocess import Grey
+
+ODD, MOST_ODD = 1.1, 4.0
+"""By how much the sides of a pixel differ at least, so that they are made alike, and at most."""
+
 Array = npt.NDArray[np.float64]
 
 
@@ -22,6 +27,24 @@ def corners(box: Sequence[float] | Array) -> Array:
 def mapped(points: Array, matrix: Array) -> Array:
     """Return where a homography, (3, 3), maps points, (n, 2)."""
     return cv2.perspectiveTransform(points[None], matrix)[0]
+
+
+def square(levels: Grey, dpi: object) -> Grey:
+    """Return a page whose pixels are as wide as they are high. Those of a fax are not.
+
+    Args:
+        levels: brightness, (h, w).
+        dpi: pixels per inch across and down, as Pillow has them.
+    """
+    if not isinstance(dpi, tuple) or len(dpi) != 2 or not all(0 < one < 1e5 for one in dpi):
+        return levels
+    across, down = (float(one) for one in dpi)
+    if not ODD < max(across / down, down / across) < MOST_ODD:
+        return levels
+    height, width = levels.shape
+    more = max(across, down)
+    size = round(width * more / across), round(height * more / down)
+    return cv2.resize(levels, size, interpolation=cv2.INTER_LINEAR)
 
 
 def is_sane(matrix: Array, shape: tuple[int, ...]) -> bool:

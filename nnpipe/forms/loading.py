@@ -7,6 +7,7 @@ read it.
 import base64
 import io
 import json
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from PIL import Image
 
 from nnpipe.errors import FormError, PictureError, SettingError
 from nnpipe.forms.description import CONSTRAINTS, MOST, field_in_message, numbers_in, parse_form
+from nnpipe.forms.geometry import square
 from nnpipe.numbers.constraints import wanted
 from nnpipe.pages import Page
 from nnpipe.places import in_one_line
@@ -25,6 +27,9 @@ from nnpipe.preprocess.pictures import grey, open_picture, read_file
 
 LARGEST = 1 << 20
 """Characters of the longest TOML file."""
+
+DEEPEST = 100
+"""Parts of the longest key; a longer one may take all memory."""
 
 REFERENCE_SIDE = 2000
 """Pixels of the longer side of a reference that suffice."""
@@ -52,11 +57,13 @@ def load_form(path: Path) -> bytes:
         text = read_file(path, regular=True).decode("utf-8-sig")
         if len(text) > LARGEST:
             raise FormError("the file has more than a million characters, so it is no form")
+        if max(part.count(".") for part in re.split(r"[\n=,]", text)) > DEEPEST:
+            raise FormError(f"a key has more than {DEEPEST} parts, so it is no form")
         content = _self_contained(tomllib.loads(text), path.parent)
         parse_form(content)
     except (PictureError, FormError) as error:
         raise FormError(f"{path}: {error}") from None
-    except (ValueError, RecursionError) as error:
+    except (ValueError, RecursionError, MemoryError) as error:
         raise FormError(f"{path}: is not TOML ({in_one_line(error)[:200]})") from None
     return content
 
@@ -149,8 +156,8 @@ def _open_reference(name: str, folder: Path) -> tuple[Image.Image, np.ndarray | 
         if opened.damage:
             raise PictureError(opened.damage)
     except (PictureError, ValueError) as error:
-        raise FormError(f"reference {in_one_line(name)!r}: {error}") from None
-    levels = grey(opened.image, enough=REFERENCE_SIDE)
+        raise FormError(f"reference {in_one_line(name)[:200]!r}: {error}") from None
+    levels = square(grey(opened.image, enough=REFERENCE_SIDE), opened.image.info.get("dpi"))
     page = None
     dpi = opened.image.info.get("dpi")
     if dpi and all(DPI[0] <= float(one) <= DPI[1] for one in dpi):

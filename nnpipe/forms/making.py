@@ -18,7 +18,7 @@ from nnpipe.forms.description import parse_form
 from nnpipe.forms.drawing import AMBER, BLUE, GREEN, RED, Mark, draw, upright
 from nnpipe.forms.finding import Proposal, find_fields, page_size
 from nnpipe.forms.geometry import corners
-from nnpipe.forms.reading import ENOUGH, NOT_THIS_FORM, read_page
+from nnpipe.forms.reading import ENOUGH, levels_of, read_page
 from nnpipe.numbers.reading import Number
 from nnpipe.preprocess.pictures import Picture, grey, open_picture
 
@@ -130,10 +130,10 @@ def try_form(picture: Picture, *, form: bytes, weights: Path | None) -> Trial:
     opened = open_picture(picture, enough=ENOUGH)
     page = read_page(opened, described, classifier=Classifier.load(weights))
     if opened.damage or not page.crops:
-        raise FormError(opened.damage or NOT_THIS_FORM)
-    levels = np.rint(grey(opened.image, enough=ENOUGH)).astype(np.uint8)
+        raise FormError(opened.damage or page.numbers[0].reason)
+    levels = levels_of(opened)
     names = [field.name for field in described.fields]
-    scale = levels.shape[1] / opened.width
+    scale = np.array(levels.shape[::-1]) / [opened.width, opened.height]
     marks = [
         Mark(place * scale, _caption(name, number), COLOURS.get(number.status, RED))
         for name, number, place in zip(names, page.numbers, page.corners, strict=True)

@@ -14,7 +14,7 @@ from nnpipe.forms.alignment import IN_PLACE, Aligner, Alignment
 from nnpipe.forms.checks import settle
 from nnpipe.forms.description import Form
 from nnpipe.forms.fields import Cut, cells_of, cut_out, prepared
-from nnpipe.forms.geometry import Array, corners, mapped
+from nnpipe.forms.geometry import Array, corners, mapped, square
 from nnpipe.numbers.constraints import Wanted
 from nnpipe.numbers.reading import Number
 from nnpipe.numbers.ways import PreparedNumber
@@ -31,9 +31,11 @@ VISIBLE = 0.9
 SURE = 0.95
 """Probability of a number below which somebody should look at it."""
 
+FIRM = 0.8
+"""Probability of a number from which a check does not change it without somebody's look."""
+
 OUTSIDE = "the field lies outside the picture"
 NOT_IN_PLACE = "this part of the page does not match the form"
-NOT_THIS_FORM = "this page does not look like the form"
 
 
 class PageReading(NamedTuple):
@@ -60,15 +62,15 @@ def read_page(picture: Picture, form: Form, *, classifier: Classifier) -> PageRe
         FormError: the form's reference cannot be used.
     """
     opened = open_picture(picture, enough=ENOUGH)
-    levels = np.rint(grey(opened.image, enough=ENOUGH)).astype(np.uint8)
-    scale = opened.width / levels.shape[1]
+    levels = levels_of(opened)
+    scale = np.array([opened.width, opened.height]) / levels.shape[::-1]
     aligner, reference = _aligner(form.reference)
     size = reference.shape[::-1]
     boxes = np.array([field.box for field in form.fields]) * [*size, *size]
     boxes[:, 2:] += boxes[:, :2]
-    found = None if opened.damage else aligner.find(levels, boxes)
-    if not found:
-        refused = _refused(opened.damage or NOT_THIS_FORM, width=opened.width, height=opened.height)
+    found = opened.damage or aligner.find(levels, boxes)
+    if isinstance(found, str):
+        refused = _refused(found, width=opened.width, height=opened.height)
         nowhere = np.zeros((len(boxes), 4, 2))
         return PageReading([refused] * len(boxes), 0.0, [], nowhere)
     cuts = [
@@ -78,13 +80,19 @@ def read_page(picture: Picture, form: Form, *, classifier: Classifier) -> PageRe
     refusals = _refusals(found, boxes, page=levels.shape)
     numbers = _read(form, cuts, classifier=classifier, refusals=refusals)
     placed = [
-        _on_page(number, np.diag([scale, scale, 1]) @ cut.matrix, opened=opened)
+        _on_page(number, np.diag([*scale, 1]) @ cut.matrix, opened=opened)
         for number, cut in zip(numbers, cuts, strict=True)
     ]
     settled = settle(form, placed) if form.checks else placed
     places = np.array([mapped(corners(box), m) for box, m in zip(boxes, found.fields, strict=True)])
     answers = [_doubted(number, own) for number, own in zip(settled, placed, strict=True)]
     return PageReading(answers, found.quality, [cut.pixels for cut in cuts], places * scale)
+
+
+def levels_of(opened: Opened) -> Pixels:
+    """Return the brightness of a page, uint8 (h, w), with square pixels."""
+    levels = square(grey(opened.image, enough=ENOUGH), opened.image.info.get("dpi"))
+    return np.rint(levels).astype(np.uint8)
 
 
 @lru_cache(maxsize=4)
@@ -149,11 +157,11 @@ def _doubted(number: Number, own: Number) -> Number:
 
     Args:
         number: the answer.
-        own: what the field shows by itself. If that was sure, no check changes it unseen.
+        own: what the field shows by itself. If that was firm, no check changes it unseen.
     """
     if number.status != "ok":
         return number
-    changed = own.label not in (None, number.label) and (own.confidence or 0) >= SURE
+    changed = own.label not in (None, number.label) and (own.confidence or 0) >= FIRM
     if (number.confidence or 0) >= SURE and not changed:
         return number
     why = "" if changed else f"confidence below {SURE:.0%}"

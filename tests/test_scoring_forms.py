@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from nnpipe.errors import FormError, ScoringError, SettingError
-from nnpipe.forms.reading import NOT_THIS_FORM
+from nnpipe.forms.alignment import NOT_THIS_FORM
 from nnpipe.scoring import read_rows
 from nnpipe.scoring.shards import score_shard
 from nnpipe.scoring.summary import summary_file

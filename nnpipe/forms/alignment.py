@@ -113,16 +113,16 @@ class Aligner:
         scale = np.diag(self.onto)[:2]
         boxes = boxes * [*scale, *scale]
         shifts = self.refinement.shifts(matrix, pyramid, boxes=boxes)
-        agreed = self.print_.agreement(matrix, strength, boxes=boxes, shifts=shifts)
-        if agreed.words is None and quality < GOOD_WITHOUT_TEXT:
+        agreement = self.print_.agreement(matrix, strength, boxes=boxes, shifts=shifts)
+        if agreement.words is None and quality < GOOD_WITHOUT_TEXT:
             return NOT_THIS_FORM
-        if agreed.words is None and self._fits_elsewhere(matrix, quality, page=pyramid):
+        if agreement.words is None and self._fits_elsewhere(matrix, quality, page=pyramid):
             return AMBIGUOUS
-        if agreed.words is not None and agreed.words < SAME_WORDS:
+        if agreement.words is not None and agreement.words < SAME_WORDS:
             return NOT_THIS_FORM
         here = _on_page(boxes, matrix, page=strength.shape)
-        lost = int((agreed.fields[here] < IN_PLACE).sum())
-        qualities = agreed.fields * (lost <= max(1, MOST_LOST * here.sum()))
+        lost = int((agreement.fields[here] < IN_PLACE).sum())
+        qualities = agreement.fields * (lost <= max(1, MOST_LOST * here.sum()))
         moved = np.repeat(np.eye(3)[None], len(shifts), axis=0)
         moved[:, :2, 2] = shifts
         back = np.linalg.inv(onto)

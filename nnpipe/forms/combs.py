@@ -126,7 +126,7 @@ def _row(sides: npt.NDArray[np.float64], first: int, *, second: int) -> list[int
 
 
 def _is_free(comb: Comb, row: npt.NDArray[np.float64]) -> bool:
-    """Return whether posts are so many, so high and so alike that they need no line."""
+    """Return True for many posts, high and alike, which are a comb without a line below."""
     high = row[:, 3] - row[:, 1]
     many = comb.digits >= FEWEST_FREE
     return bool(many and high.min() >= pixels(FREE) and np.ptp(high) <= pixels(FOOT))

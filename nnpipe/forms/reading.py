@@ -68,25 +68,25 @@ def read_page(picture: Picture, form: Form, *, classifier: Classifier) -> PageRe
     size = reference.shape[::-1]
     boxes = np.array([field.box for field in form.fields]) * [*size, *size]
     boxes[:, 2:] += boxes[:, :2]
-    found = opened.damage or aligner.find(levels, boxes)
-    if isinstance(found, str):
-        refused = _refused(found, width=opened.width, height=opened.height)
+    place = opened.damage or aligner.find(levels, boxes)
+    if isinstance(place, str):
+        refused = _refused(place, width=opened.width, height=opened.height)
         nowhere = np.zeros((len(boxes), 4, 2))
         return PageReading([refused] * len(boxes), 0.0, [], nowhere)
     cuts = [
         cut_out(levels, box, matrix=matrix, reference=reference, cells=cells_of(field))
-        for box, matrix, field in zip(boxes, found.fields, form.fields, strict=True)
+        for box, matrix, field in zip(boxes, place.fields, form.fields, strict=True)
     ]
-    refusals = _refusals(found, boxes, page=levels.shape)
+    refusals = _refusals(place, boxes, page=levels.shape)
     numbers = _read(form, cuts, classifier=classifier, refusals=refusals)
     placed = [
         _on_page(number, np.diag([*scale, 1]) @ cut.matrix, opened=opened)
         for number, cut in zip(numbers, cuts, strict=True)
     ]
     settled = settle(form, placed) if form.checks else placed
-    places = np.array([mapped(corners(box), m) for box, m in zip(boxes, found.fields, strict=True)])
+    places = np.array([mapped(corners(box), m) for box, m in zip(boxes, place.fields, strict=True)])
     answers = [_doubted(number, own) for number, own in zip(settled, placed, strict=True)]
-    return PageReading(answers, found.quality, [cut.pixels for cut in cuts], places * scale)
+    return PageReading(answers, place.quality, [cut.pixels for cut in cuts], places * scale)
 
 
 def levels_of(opened: Opened) -> Pixels:
@@ -124,10 +124,10 @@ def _read(
     return numbers
 
 
-def _refusals(found: Alignment, boxes: Array, *, page: tuple[int, ...]) -> list[str]:
+def _refusals(place: Alignment, boxes: Array, *, page: tuple[int, ...]) -> list[str]:
     """Return for each field why it cannot be read; an empty text if it can be."""
     refusals = []
-    for box, matrix, quality in zip(boxes, found.fields, found.qualities, strict=True):
+    for box, matrix, quality in zip(boxes, place.fields, place.qualities, strict=True):
         x, y = np.meshgrid(np.linspace(box[0], box[2], 8), np.linspace(box[1], box[3], 8))
         points = mapped(np.stack([x.ravel(), y.ravel()], axis=1), matrix)
         on_page = ((points >= 0) & (points <= page[::-1])).all(axis=1)

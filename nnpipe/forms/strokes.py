@@ -63,7 +63,7 @@ def shrunken(strength: Image) -> dict[int, Image]:
 
 
 def blurred(image: Image, blur: float) -> Any:
-    """Return a picture blurred by a Gaussian of so many pixels."""
+    """Return a picture blurred by a Gaussian; its deviation is in pixels."""
     return cv2.GaussianBlur(image, (0, 0), blur)
 
 

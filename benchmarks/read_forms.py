@@ -198,7 +198,7 @@ def read(classifier: Classifier, sheet: Sheet, data: Digits, rng: np.random.Gene
     true = cv2.perspectiveTransform(corners.reshape(1, -1, 2), matrix).reshape(-1, 4, 2)
     error = np.linalg.norm(found.corners - true, axis=2).max() / MM if found.alignment else np.inf
     count = len(boxes)
-    exact = alignment.Alignment(matrix, 1.0, np.repeat(matrix[None], count, axis=0), np.ones(count))
+    exact = alignment.Alignment(1.0, np.repeat(matrix[None], count, axis=0), np.ones(count))
     with mock.patch.object(alignment.Aligner, "find", return_value=exact):
         cut = reading.read_page(shown, form, classifier=classifier)
     return Count(float(error), found.numbers, cut.numbers, truth, seconds)

@@ -59,6 +59,15 @@ def mnist_data(mnist_files, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def digits():
+    """300 drawn digits, to write into forms."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 10, 300)
+    images = drawn.draw(labels, rng)
+    return type("Digits", (), {"images": images, "labels": labels})
+
+
+@pytest.fixture(scope="session")
 def small_dataset():
     """A data set of 2,000 + 500 + 500 drawn digits."""
     from nnpipe.datasets import Dataset, Digits

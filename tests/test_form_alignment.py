@@ -7,17 +7,8 @@ import numpy as np
 import pytest
 import read_forms as composed
 
-from nnpipe.datasets import drawn
 from nnpipe.forms.alignment import AMBIGUOUS, IN_PLACE, NOT_THIS_FORM, Aligner, Alignment
 from nnpipe.forms.geometry import corners, is_sane, mapped
-
-
-@pytest.fixture(scope="module")
-def digits():
-    rng = np.random.default_rng(0)
-    labels = rng.integers(0, 10, 300)
-    images = drawn.draw(labels, rng)
-    return type("Digits", (), {"images": images, "labels": labels})
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,6 @@ import read_forms as composed
 from PIL import Image
 
 from nnpipe.classifier import Classifier
-from nnpipe.datasets import drawn
 from nnpipe.errors import FormError
 from nnpipe.forms.alignment import NOT_THIS_FORM
 from nnpipe.forms.description import Field, parse_form
@@ -139,14 +138,6 @@ def test_boxes_in_millimetres_need_the_size_of_the_page(write, tmp_path):
 def test_a_damaged_kept_form_is_one_sentence(content):
     with pytest.raises(FormError, match="the kept form is damaged"):
         parse_form(content)
-
-
-@pytest.fixture(scope="module")
-def digits():
-    rng = np.random.default_rng(0)
-    labels = rng.integers(0, 10, 300)
-    images = drawn.draw(labels, rng)
-    return type("Digits", (), {"images": images, "labels": labels})
 
 
 def test_lines_are_erased_and_strokes_remain():

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnpipe.forms.geometry import Array
-from nnpipe.forms.strokes import STRONG, Image, scaling, shrunken, warped
+from nnpipe.forms.strokes import STRONG, Image, scaling, warped
 from nnpipe.forms.words import is_filled, likeness, near, words_of
 
 NEAR = 2
@@ -53,20 +53,20 @@ class Print:
     """The print of a form.
 
     Args:
-        strength: of its strokes, (h, w).
+        pyramid: strength of its strokes, as `strokes.shrunken` returns it.
     """
 
-    def __init__(self, strength: Image) -> None:
-        self.pyramid = shrunken(strength)
-        self.masks = {n: one > STRONG for n, one in self.pyramid.items()}
-        self.words = words_of(strength)
+    def __init__(self, pyramid: Mapping[int, Image]) -> None:
+        self.pyramid = pyramid
+        self.masks = {n: one > STRONG for n, one in pyramid.items()}
+        self.words = words_of(pyramid[1])
 
     def quality(self, matrix: Array, page: Mapping[int, Image], *, shrunk: int) -> float:
         """Return how much of the print is in place on a page, beyond chance: 0…1.
 
         Args:
             matrix: pixels of the form → pixels of the page, both of full size.
-            page: strength of its strokes, as `shrunken` returns it.
+            page: strength of its strokes, as `strokes.shrunken` returns it.
             shrunk: by how much both are made smaller, to be faster.
         """
         onto = scaling(1 / shrunk, 1 / shrunk)

@@ -54,10 +54,9 @@ CLEAR = 0.8
 class Alignment(NamedTuple):
     """Where a page shows a form."""
 
-    matrix: Array  # (3, 3), pixels of the reference → pixels of the page
     quality: float  # 0…1: how much of the reference's print is in place
-    fields: Array  # (n, 3, 3), the same for each field
-    qualities: Array  # (n,), 0…1: the same of the frame of each field and its label
+    fields: Array  # (n, 3, 3), for each field, pixels of the reference → pixels of the page
+    qualities: Array  # (n,), 0…1: how much of its frame and its label is in place
 
 
 class Aligner:
@@ -71,9 +70,10 @@ class Aligner:
         levels, self.onto = small(reference)
         self.shape = levels.shape
         self.even, strength = even_light(levels)
-        self.print_ = Print(strength)
+        pyramid = shrunken(strength)
+        self.print_ = Print(pyramid)
         self.correlation = Correlation(strength)
-        self.refinement = Refinement(strength)
+        self.refinement = Refinement(pyramid)
 
     @cached_property
     def features(self) -> Features:
@@ -85,8 +85,8 @@ class Aligner:
         """Where else the form looks like itself: homographies from the form to the form."""
         own = self.print_.pyramid
         guesses = self.correlation.repeats(own[1], count=REPEATS)
-        refined = [self.refinement.refined(guess, own, fine=False) for guess in guesses]
-        return [matrix for quality, matrix in self._rated(refined, own, shrunk=1) if quality > GOOD]
+        places = [self.refinement.refined(guess, own, fine=False) for guess in guesses]
+        return [matrix for quality, matrix in self._rated(places, own, shrunk=1) if quality > GOOD]
 
     def find(self, page: Pixels, boxes: Array) -> Alignment | str:
         """Find the form on a page.
@@ -125,9 +125,8 @@ class Aligner:
         qualities = agreement.fields * (lost <= max(1, MOST_LOST * here.sum()))
         moved = np.repeat(np.eye(3)[None], len(shifts), axis=0)
         moved[:, :2, 2] = shifts
-        back = np.linalg.inv(onto)
-        fields = back @ matrix @ moved @ self.onto
-        return Alignment(back @ matrix @ self.onto, quality, fields, qualities)
+        fields = np.linalg.inv(onto) @ matrix @ moved @ self.onto
+        return Alignment(quality, fields, qualities)
 
     def _best(self, guesses: Sequence[Array], page: Mapping[int, Image]) -> tuple[float, Array]:
         """Refine guesses, and return the best quality with its homography."""

@@ -1,7 +1,6 @@
 """Printed lines → the cells that they enclose, and what is written in these.
 
-A cell is paper that lines enclose: a rectangle, whatever
-is written in it.
+A cell is paper that lines enclose: a rectangle, whatever is written in it.
 """
 
 import cv2

@@ -71,9 +71,7 @@ class Correlation:
         places: list[Array] = []
         back = np.linalg.inv(np.vstack([onto, [0, 0, 1]]))
         for _, number, place in sorted(peaks, reverse=True)[:TRIED]:
-            y, x = ((n + SIDES // 2) % SIDES - SIDES // 2 for n in divmod(place, SIDES))
-            pose = self.poses[number] + np.array([[0, 0, x], [0, 0, y]])
-            guess = back @ np.vstack([pose, [0, 0, 1]])
+            guess = back @ _moved(self.poses[number], place)
             sheet = mapped(corners((0, 0, *self.shape[::-1])), guess)
             if all(np.abs(sheet - other).max() > APART for other in places):
                 guesses.append(guess)
@@ -102,12 +100,21 @@ class Correlation:
             is_peak = likeness == cv2.dilate(likeness, np.ones((3, 3)))
             order = np.argsort(np.where(is_peak, -likeness, 1), axis=None)
             for place in order[:count].tolist():
-                y, x = ((n + SIDES // 2) % SIDES - SIDES // 2 for n in divmod(place, SIDES))
-                moved = pose + np.array([[0, 0, x], [0, 0, y]])
-                matrix = back @ np.vstack([moved, [0, 0, 1]])
+                matrix = back @ _moved(pose, place)
                 if np.abs(mapped(sheet, matrix) - sheet).max() > APART / 2:
                     repeats.append(matrix)
         return repeats
+
+
+def _moved(pose: Array, place: int) -> Array:
+    """Return the matrix, (3, 3), of a pose that is moved to a place of the correlation.
+
+    Args:
+        pose: matrix to the square, (2, 3).
+        place: number of the pixel of the square; those in its second half are moves back.
+    """
+    y, x = ((n + SIDES // 2) % SIDES - SIDES // 2 for n in divmod(place, SIDES))
+    return np.vstack([pose + np.array([[0, 0, x], [0, 0, y]]), [0, 0, 1]])
 
 
 def _spectrum(strength: Image, matrix: Array) -> Any:

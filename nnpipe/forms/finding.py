@@ -12,12 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from nnpipe.forms.cells import (
-    WIDEST,
-    find_cells,
-    find_ink,
-    height_of_marks,
-)
+from nnpipe.forms.cells import WIDEST, find_cells, find_ink, height_of_marks
 from nnpipe.forms.combs import Comb, find_combs
 from nnpipe.forms.lines import PER_MM, Cell, find_lines, pixels, straighten
 from nnpipe.preprocess.pictures import Pixels
@@ -139,7 +134,7 @@ def _combs(
     fields: list[tuple[Cell, str]] = []
     for box, digits in combs:
         inside = [cell for cell in cells if _overlap(box, cell) > SHARED]
-        taken = any(_overlap(box, field) > SHARED for field, _ in fields)
+        overlaps = any(_overlap(box, field) > SHARED for field, _ in fields)
         highest = (1 + ALIKE) * box.height
         parts = [_overlap(cell, box) > 1 - ALIKE and cell.height < highest for cell in inside]
         whole = sorted(cell for cell in inside if cell.height > (1 - ALIKE) * box.height)
@@ -149,7 +144,7 @@ def _combs(
             box = _around([box, *inside])  # a comb in a frame
         elif len(inside) > digits or len(whole) == digits or not all(parts):
             continue
-        if taken or digits > MOST_DIGITS:
+        if overlaps or digits > MOST_DIGITS:
             continue
         fields.append((box, str(digits)))
         cells = [cell for cell in cells if cell not in inside]

@@ -20,7 +20,7 @@ from nnpipe.forms.finding import Proposal, find_fields, page_size
 from nnpipe.forms.geometry import corners
 from nnpipe.forms.reading import ENOUGH, levels_of, read_page
 from nnpipe.numbers.reading import Number
-from nnpipe.preprocess.pictures import Picture, grey, open_picture
+from nnpipe.preprocess.pictures import Picture, open_picture
 
 COLOURS = {"ok": GREEN, "doubtful": AMBER}
 """Colours by status; any other one is red."""
@@ -53,7 +53,7 @@ def propose(picture: Picture) -> Draft:
     opened = open_picture(picture, enough=ENOUGH)
     if opened.damage:
         raise PictureError(opened.damage)
-    levels = np.rint(grey(opened.image, enough=ENOUGH)).astype(np.uint8)
+    levels = levels_of(opened)
     size = page_size(opened.width, opened.height, dpi=opened.image.info.get("dpi"))
     fields = find_fields(levels, size=size)
     if not fields:

@@ -99,10 +99,9 @@ def levels_of(opened: Opened) -> Pixels:
 def _aligner(reference: bytes) -> tuple[Aligner, Pixels]:
     """Return the aligner of a reference, and its brightness."""
     try:
-        shown = grey(open_picture(reference, enough=ENOUGH).image, enough=ENOUGH)
+        levels = levels_of(open_picture(reference, enough=ENOUGH))
     except PictureError as error:
         raise FormError(f"the reference of the form: {error}") from None
-    levels = np.rint(shown).astype(np.uint8)
     return Aligner(levels), levels
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnpipe.forms.geometry import Array
-from nnpipe.forms.strokes import Image, blurred, scaling, shrunken, warped
+from nnpipe.forms.strokes import Image, blurred, scaling, warped
 
 COARSE, FINE = ((4, 3.0, 6), (4, 1.5, 5)), ((2, 1.25, 4), (1, 1.2, 3))
 """By how much the prints are shrunk, by how many pixels they are blurred then, and how often
@@ -51,11 +51,10 @@ class Refinement:
     """Refines places of a form.
 
     Args:
-        strength: of its strokes, (h, w).
+        pyramid: strength of its strokes, as `strokes.shrunken` returns it.
     """
 
-    def __init__(self, strength: Image) -> None:
-        pyramid = shrunken(strength)
+    def __init__(self, pyramid: Mapping[int, Image]) -> None:
         self.coarse, self.fine = (
             [_level(pyramid[n], shrunk=n, blur=blur, repeats=repeats) for n, blur, repeats in steps]
             for steps in (COARSE, FINE)
@@ -66,7 +65,7 @@ class Refinement:
 
         Args:
             matrix: the homography from the reference to the page.
-            page: strength of its strokes, as `shrunken` returns it.
+            page: strength of its strokes, as `strokes.shrunken` returns it.
             fine: whether it is already right within some pixels.
         """
         for level in self.fine if fine else self.coarse:

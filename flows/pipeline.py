@@ -21,6 +21,7 @@ from flows.train import train_once
 from nnpipe import settings, weights
 from nnpipe.champions import Promotion, champion_of
 from nnpipe.errors import SettingError, WeightsError
+from nnpipe.runs import OWN
 from nnpipe.scoring import Summary
 from nnpipe.scoring.sources import open_source
 from nnpipe.stages import Downloaded, Evaluated, Exported, Trained
@@ -105,7 +106,13 @@ def _how_to_train(request: settings.PipelineRequest) -> dict[str, Any]:
             metadata = weights.load(champion).metadata
         except WeightsError as error:
             raise WeightsError(f"{error}; it is the champion", advice="rollback") from error
-        engine, recipe = metadata.engine, metadata.recipe
+        trained = metadata.origin or metadata  # an adapted network began as another one
+        engine, recipe = trained.engine, trained.recipe
+        if request.engine == "numpy" != engine:
+            raise SettingError(
+                f"engine is 'numpy', and {champion} was trained with {engine}; leave out engine, "
+                "or name another recipe than champion"
+            )
         known = get_args(settings.Recipe)
         if engine == "torch" and recipe not in known:
             raise SettingError(
@@ -115,6 +122,13 @@ def _how_to_train(request: settings.PipelineRequest) -> dict[str, Any]:
     if engine == "numpy" and recipe in (settings.NUMPY_RECIPE, settings.DEFAULT_RECIPE):
         recipe = None  # NumPy has only one
     return {"engine": engine, "recipe": recipe}
+
+
+def _own(request: settings.PipelineRequest) -> tuple[str, ...]:
+    """Return pictures of one's own to learn from: what is new, and the champion's."""
+    before = champion_of(request.weights_dir).parent / OWN
+    champions = (str(before),) if request.recipe == "champion" and before.exists() else ()
+    return (*champions, *request.data)
 
 
 def _run_name() -> str:
@@ -128,6 +142,7 @@ def _run_name() -> str:
 @described
 def pipeline(
     dataset: settings.DataSource = "auto",
+    data: tuple[str, ...] = (),
     engine: settings.Engine = "torch",
     recipe: settings.PipelineRecipe = settings.DEFAULT_RECIPE,
     seed: int | None = 0,
@@ -153,7 +168,7 @@ def _run(request: settings.PipelineRequest) -> PipelineResult:
         how = _how_to_train(request)
     downloaded = download_stage(settings.DownloadRequest.pick(given))
     training = settings.TrainRequest.pick(
-        given, dataset=downloaded.dataset, seed=_seed(request.seed), **how
+        given, data=(downloaded.dataset, *_own(request)), seed=_seed(request.seed), **how
     )
     trained = train_once(training, force=request.force)
     exported = None

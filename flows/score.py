@@ -171,6 +171,7 @@ def score(
     source: str,
     out: str,
     weights: Path | None = None,
+    weights_dir: Path | None = None,
     digits: str | None = None,
     separators: str = "",
     valid: Path | None = None,

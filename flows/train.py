@@ -15,7 +15,10 @@ from nnpipe.champions import Store
 from nnpipe.epochs import Epoch
 from nnpipe.errors import NnpipeError
 from nnpipe.files import sha256
-from nnpipe.settings import DATA, DataSet, Engine, Recipe, TrainRequest
+from nnpipe.material import start_of
+from nnpipe.own.collecting import digest
+from nnpipe.records import read_bytes
+from nnpipe.settings import DATA, Engine, Recipe, TrainRequest
 from nnpipe.stages import Trained
 
 
@@ -40,7 +43,7 @@ def train_stage(request: TrainRequest) -> Trained:
         Progress(f"training {request.name}") as progress,
     ):
         log.info("training into %s", folder)
-        return stages.train(folder, request, on_epoch=report)
+        return stages.train(folder, request, on_epoch=report, on_line=log.info)
 
 
 def train_once(request: TrainRequest, *, force: bool) -> Trained:
@@ -50,9 +53,11 @@ def train_once(request: TrainRequest, *, force: bool) -> Trained:
     training that was interrupted.
     """
     data = datasets.load(request.dataset, request.data_dir).checksum
+    own = digest(request.own) if request.own else ""
+    start = _digest_of_start(request)
     named = request
     if not request.run and not force:
-        facts = [data, request.engine, request.changes, runs.code_version()]
+        facts = [data, own, start, request.engine, request.changes, runs.code_version()]
         name = f"{request.name}-{sha256(json.dumps(facts).encode())[:8]}"
         if _can_be_used(Store(request.weights_dir).runs / name):
             named = replace(request, run=name)
@@ -60,12 +65,19 @@ def train_once(request: TrainRequest, *, force: bool) -> Trained:
     def inputs(chosen: TrainRequest) -> dict[str, Any]:
         root = Store(request.weights_dir).root.resolve()
         # The content of the folder of the data counts, not its path.
-        return asdict(chosen) | {"data": data, "data_dir": None, "weights_dir": root}
+        same = {"data": [data, own], "start": start, "data_dir": None, "weights_dir": root}
+        return asdict(chosen) | same
 
     def outputs(trained: Trained) -> dict[Path, str | None]:
         return {trained.trained: trained.sha256, trained.run / runs.RECORD: None}
 
     return once(train_stage, named, inputs=inputs, outputs=outputs, force=force)
+
+
+def _digest_of_start(request: TrainRequest) -> str:
+    """Return the SHA-256 of the network that is adapted; empty if it is trained from scratch."""
+    path = start_of(request)
+    return sha256(read_bytes(path)) if path else ""
 
 
 def _can_be_used(run: Path) -> bool:
@@ -92,7 +104,9 @@ def _run_name() -> str:
 @flow(name="train", flow_run_name=_run_name, **HOOKS)
 @described
 def train(
-    dataset: DataSet = "mnist",
+    data: tuple[str, ...] = ("mnist",),
+    start: str | None = None,
+    drop_suspects: bool = False,
     engine: Engine = "torch",
     recipe: Recipe | None = None,
     seed: int = 0,

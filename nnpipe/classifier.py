@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from nnpipe import calibration, drift
-from nnpipe.errors import NnpipeError, WeightsError
+from nnpipe.errors import NnpipeError, SettingError, WeightsError
 from nnpipe.network import Layer, Network, softmax
 from nnpipe.pages import Page
 from nnpipe.places import in_one_line
@@ -26,7 +26,7 @@ from nnpipe.preprocess import (
     prepare_many,
 )
 from nnpipe.preprocess.decoders import Opened
-from nnpipe.settings import PARAMETERS
+from nnpipe.settings import PARAMETERS, WeightsRequest
 from nnpipe.weights import Weights, load
 
 if TYPE_CHECKING:  # reading numbers takes OpenCV, which is loaded when it is needed
@@ -323,6 +323,30 @@ def feature_values(readings: Iterable[Reading]) -> drift.Values:
         "rejections": np.array([reading.status == "rejected" for reading in read], np.intp),
         "ink": pixels.sum(axis=1, dtype=np.uint32) / (255 * SIDE * SIDE),
     }
+
+
+def file_of(request: WeightsRequest) -> Path:
+    """Return the weights file that is asked for.
+
+    A folder that never had a champion of its own, such as that of a new office, reads with the
+    one that comes with nnpipe.
+
+    Raises:
+        SettingError: both a file and a folder are named, or there is no such folder.
+    """
+    if request.weights and request.weights_dir:
+        raise SettingError("weights and weights_dir are both set; name one of them")
+    if folder := request.weights_dir:
+        if not folder.is_dir():
+            raise SettingError(f"{folder}: there is no such folder of weights")
+        own = folder / champion().name
+        is_new = not own.exists() and not (folder / FORMER).exists()
+        return champion() if is_new else own
+    return request.weights or champion()
+
+
+FORMER = "former"
+"""Folder of former champions, below that of the champion."""
 
 
 def champion() -> Path:

@@ -23,7 +23,7 @@ import typer
 
 from nnpipe import __version__, settings
 from nnpipe.arguments import NamedPage, each, first_page, pages_of
-from nnpipe.classifier import Classifier, Reading
+from nnpipe.classifier import Classifier, Reading, file_of
 from nnpipe.errors import NnpipeError, OutputError, PromotionError, needs
 from nnpipe.files import replacing
 from nnpipe.numbers.constraints import Wanted, wanted
@@ -105,7 +105,7 @@ def predict(
     pictures: list[str],
     numbers: settings.NumberRequest,
     *,
-    weights: Path | None = None,
+    reader: settings.WeightsRequest,
     as_json: bool = False,
     top_k: int = 10,
     show_input: bool = False,
@@ -137,10 +137,10 @@ def predict(
         ):
             if is_set:
                 raise typer.BadParameter("is not for numbers; leave it out", param_hint=flag)
-        classifier = Classifier.load(weights)
+        classifier = Classifier.load(file_of(reader))
         _predict_numbers(pages, wanted(**options), classifier=classifier, as_json=as_json)
         return
-    classifier = Classifier.load(weights, reject_rate)
+    classifier = Classifier.load(file_of(reader), reject_rate)
     function: Function = prepare
     if explain:
         from nnpipe.explain import collect_stages as function
@@ -257,6 +257,7 @@ def train(request: settings.TrainRequest) -> None:
             trained = stages.train(
                 folder,
                 request,
+                on_line=say,
                 on_epoch=lambda e: advance(
                     e.number,
                     e.of,
@@ -267,10 +268,9 @@ def train(request: settings.TrainRequest) -> None:
             if request.engine == "torch":
                 say(f"interrupted; add --run {folder.name} to resume it")
             raise typer.Exit(INTERRUPTED) from None
-    say(
-        f"best epoch {trained.best_epoch}: {trained.validation_accuracy:.2%} of the validation "
-        f"digits, after {trained.seconds:.0f} s"
-    )
+    which = "adapted" if request.start else f"best epoch {trained.best_epoch}"
+    share, seconds = f"{trained.validation_accuracy:.2%}", f"{trained.seconds:.0f} s"
+    say(f"{which}: {share} of the validation digits read right, after {seconds}")
     folders = {"weights_dir": request.weights_dir, "data_dir": request.data_dir}
     say(f"next: {settings.command_line('evaluate', {'weights': trained.weights} | folders)}")
 
@@ -327,10 +327,10 @@ def inspect(weights: Path | None = None) -> None:
 @app.command()
 @as_command
 def demo(
+    reader: settings.WeightsRequest,
     *,
     host: str = "127.0.0.1",
     port: int = 8000,
-    weights: Path | None = None,
     allow_origin: list[str] | None = None,
     allow_host: list[str] | None = None,
     open_page: bool = True,
@@ -340,7 +340,7 @@ def demo(
         from nnpipe.demo.server import serve
 
     serve(
-        Classifier.load(weights),
+        Classifier.load(file_of(reader)),
         host=host,
         port=port,
         allow_origins=allow_origin or (),

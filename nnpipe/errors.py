@@ -53,6 +53,10 @@ class EvaluationError(NnpipeError):
     """Labels and predictions that cannot be compared."""
 
 
+class LabelError(EvaluationError):
+    """Labelled pictures that are missing, or labels that are wrong."""
+
+
 class ExportError(NnpipeError):
     """A PyTorch model that cannot be exported, or whose export does not match it."""
 

@@ -1,18 +1,20 @@
 """Training with NumPy: the data preparation around `training.train`, which works from scratch."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from nnpipe.adaptation import Replay, adapt
+from nnpipe.adaptation import Settings as Adaptation
 from nnpipe.datasets import Dataset
 from nnpipe.epochs import Epoch, OnEpoch, Sgd
 from nnpipe.errors import TrainingError
 from nnpipe.network import Array, Network
 from nnpipe.preprocess import SIDE, as_inputs
 from nnpipe.runs import belongs_to_another, checkpoints
-from nnpipe.settings import NUMPY_RECIPE, TrainRequest
+from nnpipe.settings import ADAPTED, NUMPY_RECIPE, TrainRequest
 from nnpipe.training import fold_standardisation
 from nnpipe.training import train as train_from_scratch
 
@@ -24,6 +26,11 @@ def settings(request: TrainRequest) -> tuple[str, dict[str, Any]]:
         SettingError: a setting is out of its range.
         TrainingError: a recipe is requested.
     """
+    if request.start:
+        changes = {
+            name: request.changes[name] for name in ("epochs", "lr") if name in request.changes
+        }
+        return ADAPTED, asdict(replace(Adaptation(), **changes))
     if request.recipe:
         raise TrainingError(
             f"recipe '{request.recipe}' is for engine 'torch'; NumPy has no recipes"
@@ -32,7 +39,12 @@ def settings(request: TrainRequest) -> tuple[str, dict[str, Any]]:
 
 
 def train(
-    data: Dataset, request: TrainRequest, *, folder: Path, on_epoch: OnEpoch | None = None
+    data: Dataset,
+    request: TrainRequest,
+    *,
+    folder: Path,
+    start: Network | None = None,
+    on_epoch: OnEpoch | None = None,
 ) -> tuple[Network, list[Epoch]]:
     """Train a network; return it as it was after its best epoch, and all epochs.
 
@@ -40,6 +52,7 @@ def train(
         data: its validation digits choose the best epoch.
         request: the settings.
         folder: of the run; training is too short to need checkpoints in it.
+        start: a network to adapt to ``data.own``; by default training begins from scratch.
         on_epoch: called after every epoch.
 
     Raises:
@@ -47,11 +60,23 @@ def train(
     """
     for checkpoint in checkpoints(folder):
         raise belongs_to_another(checkpoint)
-    X, V = as_inputs(data.training.images), as_inputs(data.validation.images)
+    V = as_inputs(data.validation.images)
+    if start and data.own:
+        return adapt(
+            start,
+            data.own,
+            replay=Replay.of(start, data.training, seed=request.seed),
+            validation=(V, data.validation.labels),
+            settings=Adaptation(**settings(request)[1]),
+            seed=request.seed,
+            on_epoch=on_epoch,
+        )
+    images, labels = data.examples
+    X = as_inputs(images)
     mean, deviation = X.mean(), X.std()
     network, history = train_from_scratch(
         Network.initialise(np.random.default_rng(request.seed)),
-        ((X - mean) / deviation, data.training.labels),
+        ((X - mean) / deviation, labels),
         validation=((V - mean) / deviation, data.validation.labels),
         settings=Sgd(**settings(request)[1]),
         seed=request.seed,

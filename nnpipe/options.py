@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable
 from functools import wraps
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, get_origin, get_type_hints
 
 import typer
 
@@ -26,6 +26,12 @@ def as_command(function: Callable[..., Any]) -> Callable[..., None]:
             options += (field.replace(annotation=types[field.name]) for field in fields)
         else:
             options.append(option.replace(annotation=hints[name], kind=option.KEYWORD_ONLY))
+    options = [
+        o.replace(annotation=list[str], default=list(o.default))
+        if get_origin(o.annotation) is tuple  # typer takes lists
+        else o
+        for o in options
+    ]
     options = [o.replace(annotation=_annotate(o, function.__name__)) for o in options]
 
     @wraps(function)

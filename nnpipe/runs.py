@@ -3,6 +3,8 @@
 weights/runs/<run>/training.json        what was trained, on what, and how it went
                    pytorch_model.pth    the state dict (engine "torch")
                    model_weights.npz    the weights that nnpipe reads
+                   own.npz              pictures of one's own, as the network sees them
+                   own.json             what learning from them brought
                    checkpoint.pth       while it trains
                    .lock                held while it trains
 """
@@ -23,10 +25,12 @@ from nnpipe.epochs import Epoch
 from nnpipe.errors import TrainingError
 from nnpipe.files import cannot_write, locked, sha256, write_json
 from nnpipe.places import UNSAFE, in_one_line
+from nnpipe.weights import Origin, OwnData
 
 RECORD = "training.json"
 MODEL = "pytorch_model.pth"
 WEIGHTS_FILE = "model_weights.npz"
+OWN, OWN_REPORT = "own.npz", "own.json"
 CHECKPOINT = "checkpoint.pth"
 LOCK = ".lock"
 CHECKPOINTS = re.compile(r"checkpoint(-teacher-[0-9]+)?\.pth")
@@ -46,6 +50,8 @@ class Record:
     git_commit: str | None
     seconds: float  # of all epochs
     history: list[Epoch]  # the teachers' first, if there were any
+    own: OwnData | None = None
+    origin: Origin | None = None
 
     @property
     def best(self) -> Epoch:

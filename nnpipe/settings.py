@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from numbers import Integral, Real
 from pathlib import Path
 from types import NoneType
-from typing import Any, Literal, Self, get_args, get_type_hints
+from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
 from nnpipe.errors import SettingError
 
@@ -31,6 +31,12 @@ DEFAULT_RECIPE: Recipe = "augmented"
 
 NUMPY_RECIPE = "sgd"
 """Name of NumPy's only recipe, in records."""
+
+ADAPTED = "adapted"
+"""Name of the recipe of networks that began as another one, in records."""
+
+IDX = "idx:"
+"""How the name of a data set begins that consists of four files in a folder, in MNIST's format."""
 
 
 @dataclass(frozen=True)
@@ -71,13 +77,22 @@ PARAMETERS = {
     ),
     "dask_address": Parameter("Address of a running Dask scheduler.", "one on this machine"),
     "data_dir": Parameter("Folder of the data sets."),
+    "data": Parameter(
+        "What to train on: mnist, drawn, idx:FOLDER, and pictures of your own: FOLDER/<digit>/…, "
+        "or a CSV file with the columns file and label; may be repeated."
+    ),
     "dataset": Parameter("Data set to train on."),
     "download.dataset": Parameter("auto: MNIST, or drawn digits if no mirror answers."),
     "evaluate.dataset": Parameter("Data set to measure on.", "the one it was trained on"),
     "evaluate.digits": Parameter(
         "With labels: how many digits a number has, such as 4 or 2-6.", "any"
     ),
+    "pipeline.data": Parameter(
+        "Pictures of your own to learn from as well: FOLDER/<digit>/…, or a CSV file with the "
+        "columns file and label; may be repeated."
+    ),
     "pipeline.dataset": Parameter("auto: MNIST, or drawn digits if no mirror answers."),
+    "drop_suspects": Parameter("Leave out own pictures whose label may be wrong."),
     "device": Parameter("For torch: auto, cuda, mps or cpu."),
     "digits": Parameter("Read a number with this many digits: any, 4 or 2-6.", "a single digit"),
     "engine": Parameter("torch, or numpy: the trainer from scratch."),
@@ -153,6 +168,9 @@ PARAMETERS = {
         "Seconds; files that changed less than this ago wait for the next run.", None, 0, 86_400
     ),
     "show_input": Parameter("Show the 28×28 pixels that the network sees."),
+    "start": Parameter(
+        "Network to adapt: champion, or a weights file.", "train from scratch", flag="--from"
+    ),
     "source": Parameter(
         "Folder, pattern, PDF or picture, list of paths (- reads one from stdin), .zip, .tar, URL."
     ),
@@ -177,9 +195,13 @@ PARAMETERS["pipeline.run"] = PARAMETERS["train.run"]
 
 
 def command_line(command: str, options: Mapping[str, Any]) -> str:
-    """Return a command with its options, except those that are None or the usual folder of data."""
+    """Return a command with its options, except those that are None or the usual folder of data.
+
+    An option whose value is a list is repeated.
+    """
     used = ((n, v) for n, v in options.items() if v is not None and (n, v) != ("data_dir", DATA))
-    words = (str(word) for n, v in used for word in (f"--{n.replace('_', '-')}", v))
+    each = ((n, one) for n, v in used for one in (v if isinstance(v, list) else [v]))
+    words = (str(word) for n, v in each for word in (f"--{n.replace('_', '-')}", v))
     return shlex.join(["nnpipe", command, *words])
 
 
@@ -217,6 +239,9 @@ class Request:
             kind = get_args(hint)[0] if NoneType in get_args(hint) else hint
             if value is None and kind is not hint:
                 continue
+            if get_origin(hint) is tuple:
+                object.__setattr__(self, field.name, _texts(field.name, value))
+                continue
             choices = get_args(kind)
             right = value in choices if choices else isinstance(value, TAKEN[kind])
             if not right or isinstance(value, bool) != (kind is bool):  # True is an int for Python
@@ -232,6 +257,13 @@ class Request:
         return cls(**{name: value for name, value in values.items() if name in names} | changes)
 
 
+def _texts(name: str, value: Any) -> tuple[str, ...]:
+    """Return a list of texts or paths as texts."""
+    if not isinstance(value, list | tuple) or not all(isinstance(one, str | Path) for one in value):
+        raise SettingError(f"{name} is {reprlib.repr(value)}, expected a list of texts")
+    return tuple(map(str, value))
+
+
 @dataclass(frozen=True, kw_only=True)
 class DownloadRequest(Request):
     """Get a data set."""
@@ -245,7 +277,9 @@ class DownloadRequest(Request):
 class TrainRequest(Request):
     """Train a network."""
 
-    dataset: DataSet = "mnist"
+    data: tuple[str, ...] = ("mnist",)
+    start: str | None = None
+    drop_suspects: bool = False
     engine: Engine = "torch"
     recipe: Recipe | None = None
     seed: int = 0
@@ -261,13 +295,40 @@ class TrainRequest(Request):
     def name(self) -> str:
         """A name for the training, such as "mnist-augmented-seed0"."""
         recipe = self.recipe or (NUMPY_RECIPE if self.engine == "numpy" else DEFAULT_RECIPE)
-        return f"{self.dataset}-{recipe}-seed{self.seed}"
+        recipe = ADAPTED if self.start else recipe
+        own = "-own" if self.own else ""
+        return f"{self.dataset.partition(':')[0]}{own}-{recipe}-seed{self.seed}"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not all(self.data) or self.start == "" or IDX in self.data:
+            raise SettingError("data or from is empty; name a data set, a folder or a file")
+        sets = list(filter(_is_set, self.data))
+        if len(sets) > 1:
+            raise SettingError(
+                f"data names {sets[0]!r} and {sets[1]!r}; name one data set, and pictures of your "
+                "own beside it"
+            )
+
+    @property
+    def dataset(self) -> str:
+        """The data set: mnist, drawn, or idx:FOLDER."""
+        return next(filter(_is_set, self.data), "mnist")
+
+    @property
+    def own(self) -> tuple[Path, ...]:
+        """The folders and CSV files of one's own pictures."""
+        return tuple(Path(one) for one in self.data if not _is_set(one))
 
     @property
     def changes(self) -> dict[str, Any]:
         """The settings of the recipe that are changed."""
         values = {name: getattr(self, name) for name in ("epochs", "batch_size", "lr")}
         return {name: value for name, value in values.items() if value is not None}
+
+
+def _is_set(data: str) -> bool:
+    return data in get_args(DataSet) or data.startswith(IDX)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -302,6 +363,14 @@ class PromoteRequest(Request):
     again: bool = False
     weights_dir: Path | None = None
     data_dir: Path = DATA
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsRequest(Request):
+    """Read with a weights file, or with the champion of a folder."""
+
+    weights: Path | None = None
+    weights_dir: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -344,6 +413,7 @@ class ScoreRequest(Request):
     form: Path | None = None
     wide: bool = False
     weights: Path | None = None
+    weights_dir: Path | None = None
     reject_rate: float | None = None
     workers: int | None = None
     incremental: bool = False
@@ -358,6 +428,7 @@ class PipelineRequest(Request):
     """Run all stages in a row."""
 
     dataset: DataSource = "auto"
+    data: tuple[str, ...] = ()
     engine: Engine = "torch"
     recipe: PipelineRecipe = DEFAULT_RECIPE
     seed: int | None = 0

@@ -8,20 +8,27 @@ thin layers over them. A stage imports what it needs beyond NumPy and Pillow whe
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
-from nnpipe import calibration, datasets, drift, labelled, runs, weights
+from nnpipe import calibration, datasets, drift, ground_truth, runs, weights
 from nnpipe.champions import champion_of
-from nnpipe.champions.rules import judge
+from nnpipe.champions.rules import judge, rival
 from nnpipe.classifier import Classifier, feature_values
 from nnpipe.datasets import Dataset, drawn, mnist
 from nnpipe.epochs import Epoch, OnEpoch
-from nnpipe.errors import EvaluationError, ExportError, MissingExtraError, TrainingError, needs
-from nnpipe.files import check_writable, sha256
+from nnpipe.errors import (
+    EvaluationError,
+    ExportError,
+    MissingExtraError,
+    TrainingError,
+    needs,
+)
+from nnpipe.files import check_writable, sha256, write_json
+from nnpipe.material import gather
 from nnpipe.network import Network, softmax
 from nnpipe.places import in_one_line
 from nnpipe.preprocess import PREPROCESSING_VERSION, as_inputs
@@ -78,12 +85,24 @@ class Trainer(Protocol):
         """Return the name of the recipe and its settings, changed as requested."""
 
     def train(
-        self, data: Dataset, request: TrainRequest, *, folder: Path, on_epoch: OnEpoch | None
+        self,
+        data: Dataset,
+        request: TrainRequest,
+        *,
+        folder: Path,
+        start: Network | None,
+        on_epoch: OnEpoch | None,
     ) -> tuple[Network, list[Epoch]]:
-        """Train a network; return it and all epochs."""
+        """Train a network, or adapt the one to start with; return it and all epochs."""
 
 
-def train(folder: Path, request: TrainRequest, *, on_epoch: OnEpoch | None = None) -> Trained:
+def train(
+    folder: Path,
+    request: TrainRequest,
+    *,
+    on_epoch: OnEpoch | None = None,
+    on_line: Callable[[str], None] = lambda line: None,
+) -> Trained:
     """Train a network into a folder, resuming from a checkpoint in it, and write its weights.
 
     A run that is finished with the same settings is left as it is.
@@ -92,9 +111,11 @@ def train(folder: Path, request: TrainRequest, *, on_epoch: OnEpoch | None = Non
         folder: made by `runs.open_run`.
         request: what to train, on what.
         on_epoch: called after every epoch.
+        on_line: called with sentences about one's own pictures.
 
     Raises:
         SettingError: a setting is out of its range.
+        LabelError: a folder or a CSV file of one's own pictures cannot be used.
         TrainingError: the settings contradict each other, the folder holds a training with others,
             or training diverged.
         DatasetError: the data set is missing or damaged.
@@ -103,14 +124,24 @@ def train(folder: Path, request: TrainRequest, *, on_epoch: OnEpoch | None = Non
     """
     trainer = _trainer(request.engine)
     recipe, parameters = trainer.settings(request)
+    material = gather(request, on_line=on_line)
+    start, own, about = material.start, material.own, material.about
     if (folder / runs.RECORD).exists():
         record = runs.read_record(folder)
         before = (record.engine, record.recipe, record.seed, record.dataset, record.parameters)
-        if before != (request.engine, recipe, request.seed, request.dataset, parameters):
+        now = (request.engine, recipe, request.seed, request.dataset, parameters)
+        origins = [one.network if one else "" for one in (record.origin, start and start.origin)]
+        is_whole = own is None or (folder / runs.OWN).exists()
+        if before != now or record.own != about or origins[0] != origins[1] or not is_whole:
             raise TrainingError(f"{folder}: is finished, with other settings; choose another name")
     else:
         data = datasets.load(request.dataset, request.data_dir)
-        network, history = trainer.train(data, request, folder=folder, on_epoch=on_epoch)
+        if own:
+            own.save(folder / runs.OWN)
+            data = replace(data, own=own.training, own_checksum=own.checksum)
+        network, history = trainer.train(
+            data, request, folder=folder, start=start and start.network, on_epoch=on_epoch
+        )
         record = Record(
             engine=request.engine,
             recipe=recipe,
@@ -122,17 +153,27 @@ def train(folder: Path, request: TrainRequest, *, on_epoch: OnEpoch | None = Non
             git_commit=runs.git_commit(),
             seconds=round(sum(epoch.seconds for epoch in history), 3),
             history=history,
+            own=about,
+            origin=start and start.origin,
         )
         write_weights(folder, network, record=record, data=data)
+        if own:
+            report = material.measure(own, after=folder / WEIGHTS_FILE, data=data, on_line=on_line)
+            write_json(folder / runs.OWN_REPORT, asdict(report))
+            for line in report.lines():
+                on_line(line)
         runs.write_record(folder, record)
         runs.remove_checkpoints(folder)
     trained = folder / (MODEL if request.engine == "torch" else WEIGHTS_FILE)
+    accuracy = record.best.validation_accuracy
+    if record.origin:  # the network lies between the old one and that of the last epoch
+        accuracy = weights.load(folder / WEIGHTS_FILE).metadata.validation_accuracy or 0.0
     return Trained(
         run=folder,
         weights=folder / WEIGHTS_FILE,
         trained=trained,
         best_epoch=record.best.number,
-        validation_accuracy=record.best.validation_accuracy,
+        validation_accuracy=accuracy,
         seconds=record.seconds,
         sha256=sha256(read_bytes(trained)),
     )
@@ -247,7 +288,11 @@ def _describe(
         created=record.created,
         git_commit=record.git_commit,
         parameters=record.parameters,
-        validation_accuracy=record.best.validation_accuracy,
+        own=record.own,
+        origin=record.origin,
+        validation_accuracy=float(right.mean())
+        if record.origin
+        else record.best.validation_accuracy,
         test_accuracy=test_accuracy,
         temperature=temperature,
         rejection_threshold=thresholds[str(calibration.DEFAULT_RATE)],
@@ -286,12 +331,14 @@ def find_weights(request: EvaluateRequest) -> Found:
     """
     champion = champion_of(request.weights_dir)
     path = request.weights or champion
-    trained_on, digests = weights.load(path).metadata.dataset, list[str | None]()
+    metadata = weights.load(path).metadata
+    champion = rival(metadata, champion)
+    digests = list[str | None]()
     for file in (path, champion):
         digests.append(None)
         with suppress(OSError):
             digests[-1] = sha256(read_bytes(file))
-    return Found(path, champion, trained_on, digests)
+    return Found(path, champion, metadata.dataset, digests)
 
 
 def evaluate(request: EvaluateRequest) -> Evaluated:
@@ -359,15 +406,15 @@ def _measure(
     command = in_one_line(command_line("evaluate", options))
     if labels:
         classifier = Classifier.load(path)
-        numbers = labelled.from_csv(labels, classifier, digits=request.digits or "any")
+        numbers = ground_truth.from_csv(labels, classifier, digits=request.digits or "any")
         content = report.measure_numbers(
             path, numbers, classifier=classifier, name=name, command=command
         )
         return content, len(numbers.unreadable)
     if folder:
-        pictures = labelled.from_folder(folder, Classifier.load(path))
+        pictures = ground_truth.from_folder(folder, Classifier.load(path))
     else:
-        pictures = labelled.from_dataset(datasets.load(dataset or trained_on, request.data_dir))
+        pictures = ground_truth.from_dataset(datasets.load(dataset or trained_on, request.data_dir))
     decision = None
     if dataset == trained_on and digests[0] != digests[1]:
         with suppress(MissingExtraError):  # the report then has no decision

@@ -22,7 +22,7 @@ import numpy as np
 
 from nnpipe import drift, records
 from nnpipe.errors import WeightsError
-from nnpipe.files import replacing
+from nnpipe.files import replacing, sha256
 from nnpipe.network import Array, Layer, Network
 from nnpipe.places import in_one_line
 
@@ -53,6 +53,27 @@ more."""
 
 
 @dataclass(frozen=True)
+class Origin:
+    """The network that another one was adapted from."""
+
+    network: str  # SHA-256 of its weights and biases
+    engine: str  # and recipe: how the first one in the row was trained from scratch
+    recipe: str
+
+
+@dataclass(frozen=True)
+class OwnData:
+    """The pictures of one's own that a network has learned from as well."""
+
+    checksum: str  # SHA-256
+    pictures: int
+    held_out: int  # of these
+    # Accuracy on the validation digits below which it, and all that follow it, may hardly fall:
+    # that of the last champion without pictures of one's own.
+    floor: float
+
+
+@dataclass(frozen=True)
 class Metadata:
     """What a weights file says of itself. Accuracies are shares in [0, 1]; None: not measured."""
 
@@ -66,6 +87,8 @@ class Metadata:
     created: str  # ISO 8601, UTC
     git_commit: str | None = None
     parameters: dict[str, Any] | None = None  # of the training: epochs, learning rate, …
+    own: OwnData | None = None
+    origin: Origin | None = None  # None: it was trained from scratch
     validation_accuracy: float | None = None
     test_accuracy: float | None = None
     temperature: float = 1.0  # 1: probabilities as they were trained
@@ -78,6 +101,11 @@ class Metadata:
     # What the validation digits are like, at the rejection threshold above; None: not measured.
     reference: drift.Reference | None = None
     format_version: int = FORMAT_VERSION
+
+
+def digest_of(network: Network) -> str:
+    """Return the SHA-256 of a network's weights and biases, whatever file they are in."""
+    return sha256(b"".join(array.tobytes() for layer in network.layers for array in layer))
 
 
 class Weights(NamedTuple):

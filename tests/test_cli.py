@@ -113,7 +113,6 @@ def test_the_version_is_told(run):
         ["train", "--batch-size", "9" * 30],
         ["train", "--seed", "-1"],
         ["train", "--seed", "9" * 30],
-        ["train", "--dataset", "emnist"],
         ["train", "--engine", "jax"],
         ["train", "--recipe", "best"],
         ["download", "--dataset", "emnist"],
@@ -523,7 +522,7 @@ def test_inspect_shows_the_metadata(run):
 @pytest.mark.parametrize("engine", [pytest.param("torch", marks=pytest.mark.slow), "numpy"])
 def test_download_train_export_evaluate(run, tmp_path, small_drawn, engine):
     assert run("download", "--dataset", "drawn")[0] == 0
-    settings = ("--dataset", "drawn", "--epochs", 3, "--batch-size", 64)
+    settings = ("--data", "drawn", "--epochs", 3, "--batch-size", 64)
     train = ("train", "--run", "r1", "--engine", engine, *settings, "--weights-dir", "weights")
     code, out, err = run(*train)
     assert (code, out) == (0, "")
@@ -580,7 +579,7 @@ def test_what_comes_next_has_the_folders_of_what_was_done(run, monkeypatch, comm
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["train", "--dataset", "mnist"], "is missing; get it with 'nnpipe download"),
+        (["train", "--data", "mnist"], "is missing; get it with 'nnpipe download"),
         (
             ["train", "--engine", "numpy", "--recipe", "classic"],
             "recipe 'classic' is for engine 'torch'; NumPy has no recipes",
@@ -612,7 +611,7 @@ def test_failures_are_one_sentence_and_leave_nothing(run, tmp_path, arguments, m
     [
         (
             "torch",
-            ["train", "--dataset", "drawn", "--weights-dir", "weights"],
+            ["train", "--data", "drawn", "--weights-dir", "weights"],
             "needs torch, which is not installed: pip install '.[train]' in nnpipe's folder",
         ),
         (
@@ -654,7 +653,7 @@ def test_a_missing_extra_is_one_sentence(run, monkeypatch, package, arguments, m
 def test_a_training_killed_at_the_process_goes_on(tmp_path):
     """SIGKILL in the middle; the same command goes on from the checkpoint and finishes."""
     assert nnpipe("download", "--dataset", "drawn", cwd=tmp_path).returncode == 0
-    arguments = ["train", "--dataset", "drawn", "--epochs", "6", "--run", "r"]
+    arguments = ["train", "--data", "drawn", "--epochs", "6", "--run", "r"]
     arguments += ["--weights-dir", "weights"]
     command = [sys.executable, "-m", "nnpipe.cli", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -755,7 +754,7 @@ def test_a_report_goes_into_a_folder_whose_name_is_not_utf8(run, tmp_path, my_di
 
 def test_two_trainings_in_one_folder_are_refused(run, tmp_path, small_drawn):
     """They would finish in each other's files."""
-    command = ("train", "--engine", "numpy", "--dataset", "drawn", "--run", "r", "--epochs", 1)
+    command = ("train", "--engine", "numpy", "--data", "drawn", "--run", "r", "--epochs", 1)
     options = ("--weights-dir", "weights")
     with open_run(tmp_path / "weights/runs", "r", label=""):
         code, _, err = run(*command, *options)

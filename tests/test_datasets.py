@@ -262,7 +262,7 @@ def test_mnist_does_not_turn_into_drawn_digits(tmp_path):
 
 def test_an_unknown_name_is_refused(tmp_path):
     """Names come out of files as well."""
-    with pytest.raises(DatasetError, match="no data set 'emnist'; expected mnist or drawn"):
+    with pytest.raises(DatasetError, match="no data set 'emnist'; expected mnist, drawn or"):
         datasets.load("emnist", tmp_path)
     with pytest.raises(SettingError, match="dataset is 'emnist', expected auto, mnist, drawn"):
         DownloadRequest(dataset="emnist")
@@ -297,7 +297,7 @@ def test_an_idx_file_has_the_shape_of_its_header(tmp_path):
         (idx((2, 3), bytes(7)), "holds 7 bytes, and its header promises 6"),
         (idx((2**32 - 1,) * 3, b""), "its header promises 79,228,162,"),
         (idx((2, 3), bytes(6))[:-4], "is not a whole gzip file"),
-        (b"<html>", "is not a whole gzip file"),
+        (b"<html>", "does not begin as an IDX file"),
     ],
 )
 def test_a_wrong_idx_file_ends_in_one_sentence(tmp_path, content, message):

@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageDraw
 
-from nnpipe import labelled
+from nnpipe import ground_truth
 from nnpipe.classifier import Classifier
 from nnpipe.datasets import drawn
 
@@ -780,7 +780,7 @@ def test_mistakes_are_downloaded_in_the_folders_that_evaluate_reads(visit, tmp_p
     with zipfile.ZipFile(download.value.path()) as archive:
         assert archive.testzip() is None
         archive.extractall(tmp_path)
-    read = labelled.from_folder(tmp_path / "mistakes", champion())
+    read = ground_truth.from_folder(tmp_path / "mistakes", champion())
     assert read.digits.labels.tolist() == [5, 7, 8]
     assert read.names[0].startswith("5/")
     assert read.names[0].endswith("-read-as-6.jpg")

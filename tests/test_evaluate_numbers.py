@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from sklearn import metrics as oracle
 
-from nnpipe import labelled, stages
+from nnpipe import ground_truth, stages
 from nnpipe.classifier import Classifier
 from nnpipe.datasets import Digits, composed, drawn
 from nnpipe.errors import EvaluationError, SettingError
@@ -51,7 +51,7 @@ def listed(tmp_path):
     def read(text, *answers, **options):
         content = text if isinstance(text, bytes) else text.encode()
         (tmp_path / "labels.csv").write_bytes(content)
-        return labelled.from_csv(tmp_path / "labels.csv", Answers(*answers), **options)
+        return ground_truth.from_csv(tmp_path / "labels.csv", Answers(*answers), **options)
 
     return read
 
@@ -73,7 +73,7 @@ class Answers:
 
 def test_a_csv_file_is_read_with_its_labels_in_its_order(folder):
     classifier = Classifier.load()
-    found = labelled.from_csv(folder / "labels.csv", classifier)
+    found = ground_truth.from_csv(folder / "labels.csv", classifier)
     assert found.files == [folder / name for name in found.names]
     for file, number in zip(found.files, found.readings, strict=True):
         assert number == classifier.read(file, digits="any")
@@ -124,7 +124,7 @@ def test_a_bad_csv_file_is_one_sentence(listed, tmp_path, text, message):
 def test_a_csv_file_that_is_not_there_is_one_sentence(tmp_path):
     for path in (tmp_path / "none.csv", tmp_path):
         with pytest.raises(EvaluationError, match="cannot be read"):
-            labelled.from_csv(path, Answers())
+            ground_truth.from_csv(path, Answers())
 
 
 def test_what_cannot_be_read_is_listed_and_in_no_figure(listed, tmp_path):

@@ -453,7 +453,7 @@ def test_on_dask_a_worker_may_die_in_mid_run(tmp_path, many_pictures, dask_clust
 
 def test_stages_run_as_flows_of_their_own(tmp_path, few_digits):
     download(dataset="drawn", data_dir=tmp_path)
-    trained = train(dataset="drawn", epochs=2, data_dir=tmp_path, weights_dir=tmp_path / "weights")
+    trained = train(data=("drawn",), epochs=2, data_dir=tmp_path, weights_dir=tmp_path / "weights")
     exported = export(trained.run, data_dir=tmp_path)
     evaluated = evaluate(exported.weights, data_dir=tmp_path, out=tmp_path / "report")
     scored = score_folder(str(SAMPLES), str(tmp_path / "scores.parquet"), exported.weights)
@@ -538,7 +538,7 @@ def test_other_code_is_another_key(tmp_path, few_digits, monkeypatch):
 def brief(tmp_path, **more):
     """The parameters of a short training."""
     where = {"data_dir": tmp_path / "data", "weights_dir": tmp_path / "weights"}
-    return {"dataset": "drawn", "epochs": 3, "recipe": "classic", **where, **more}
+    return {"data": ("drawn",), "epochs": 3, "recipe": "classic", **where, **more}
 
 
 def test_a_training_without_a_name_is_resumed_by_the_same_request(

@@ -23,11 +23,15 @@ LAYERS = [
     {"weights", "training", "calibration", "attribution", "numbers"},
     {"classifier", "datasets", "runs", "evaluation"},
     {"forms"},
+    {"style"},
+    {"adaptation"},
     {"scoring", "torch_training", "numpy_training", "explain"},
-    {"labelled", "champions"},
-    {"report"},
+    {"ground_truth"},
+    {"own"},
+    {"champions"},
+    {"report", "material"},
     {"stages"},
-    {"demo", "arguments", "terminal"},
+    {"demo", "arguments", "terminal", "notebook"},
     {"cli"},
 ]
 LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
@@ -101,7 +105,7 @@ def code_lines(path):
 
 def test_the_project_stays_small_enough_to_read_in_an_afternoon():
     sources = [*PACKAGE.rglob("*.py"), *(ROOT / "flows").rglob("*.py")]
-    assert sum(map(code_lines, sources)) <= 14900
+    assert sum(map(code_lines, sources)) <= 16260
 
 
 HEAVY = {

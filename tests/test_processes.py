@@ -208,7 +208,7 @@ PROGRAMS = {
     "": "list(over(tests.work.spin, [0, 1], seconds=600, workers=2))",
     "nnpipe.preprocess.grey": "nnpipe.scoring.score(nnpipe.scoring.ScoreRequest("
     "source='samples', out=sys.argv[1], workers=2))",
-    "nnpipe.preprocess.grey ": "nnpipe.labelled.from_folder(pathlib.Path(sys.argv[1]), "
+    "nnpipe.preprocess.grey ": "nnpipe.ground_truth.from_folder(pathlib.Path(sys.argv[1]), "
     "tests.seen.champion())",
     "nnpipe.datasets.redrawn._redraw": "nnpipe.datasets.redrawn.redraw(np.zeros((2, 28, 28), "
     "np.uint8), np.random.default_rng(0))",
@@ -216,7 +216,7 @@ PROGRAMS = {
 HANGING = """
 import pathlib, sys
 import numpy as np
-import nnpipe.labelled, nnpipe.scoring, nnpipe.datasets.redrawn, tests.seen, tests.work
+import nnpipe.ground_truth, nnpipe.scoring, nnpipe.datasets.redrawn, tests.seen, tests.work
 from nnpipe import processes
 from nnpipe.processes import over
 nnpipe.datasets.redrawn.BATCH = 1

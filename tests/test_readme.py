@@ -99,10 +99,16 @@ def steady(text):
 
 @pytest.mark.parametrize(
     "commands",
-    # A report's plots take some ten seconds.
-    [pytest.param(c, marks=pytest.mark.slow if "evaluate" in c else ()) for c in ANSWERS],
+    # A report's plots take some ten seconds, and a training more.
+    [
+        pytest.param(c, marks=pytest.mark.slow if re.search("evaluate|train", c) else ())
+        for c in ANSWERS
+    ],
 )
-def test_commands_print_what_is_shown(shell, commands):
+def test_commands_print_what_is_shown(shell, commands, request):
+    if "download" in commands:
+        files = request.getfixturevalue("mnist_files")
+        shell.environment["NNPIPE_MNIST_MIRROR"] = files.as_uri()
     assert steady(ANSWERS[commands]) in steady(shell.run(commands))
 
 
@@ -172,6 +178,7 @@ def test_every_stage_runs_by_command_and_as_a_flow(scheduled):
             "FOLDER": "samples",
             "FILE": output,
             "PAGE": "form.png",
+            "PICTURES": "my-pictures",
         }.items():
             command = re.sub(rf"\b{word}\b", meaning, command)
         if re.search(r"train|pipeline", command):

@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 from sklearn import metrics as oracle
 
-from nnpipe import labelled, report
+from nnpipe import ground_truth, report
 from nnpipe.classifier import Classifier, champion
 from nnpipe.datasets import Digits
 from nnpipe.errors import OutputError
-from nnpipe.labelled import Labelled, Unread
+from nnpipe.ground_truth import Labelled, Unread
 from nnpipe.report import measure, page, write
 
 FILES = [
@@ -72,7 +72,7 @@ def written(small_dataset, tmp_path_factory):
     )
     golden = drawn.draw(np.arange(10), rng).reshape(10, -1)
     weights.save(other, network, metadata=model.metadata, golden=golden)
-    pictures = labelled.from_dataset(small_dataset)
+    pictures = ground_truth.from_dataset(small_dataset)
     reports = {}
     for name, path in (("champion", champion()), ("other", other)):
         measured = report_on(pictures, path, name=name)

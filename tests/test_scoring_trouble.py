@@ -16,7 +16,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from nnpipe import labelled
+from nnpipe import ground_truth
 from nnpipe.errors import LostError, ScoringError
 from nnpipe.scoring import planning
 from nnpipe.scoring.entries import LITTER, MOST_LOST, Entry, is_litter
@@ -353,7 +353,7 @@ def test_litter_is_known_by_its_name():
 def test_evaluate_and_score_leave_out_the_same(littered, tmp_path):
     littered.rename(tmp_path / "5")
     shutil.move(tmp_path / "5", tmp_path / "digits" / "5")
-    digits = labelled.from_folder(tmp_path / "digits", champion())
+    digits = ground_truth.from_folder(tmp_path / "digits", champion())
     score_here(tmp_path / "digits", tmp_path / "out.csv")
     assert list(digits.names) == list(read_csv(tmp_path / "out.csv")) == ["5/b.png", "5/sub/c.png"]
     assert "5/$RECYCLE.BIN" in digits.unlabelled

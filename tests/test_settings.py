@@ -53,7 +53,8 @@ def test_the_choices_of_recipes_are_the_recipes():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"dataset": "emnist"}, "dataset is 'emnist', expected mnist, drawn"),
+        ({"engine": "jax"}, "engine is 'jax', expected torch, numpy"),
+        ({"data": ("mnist", "drawn")}, "data names 'mnist' and 'drawn'; name one data set"),
         ({"recipe": "best"}, "recipe is 'best', expected augmented, classic, distilled"),
         ({"seed": -1}, "seed is -1, expected at least 0"),
         ({"epochs": 0}, "epochs is 0, expected at least 1"),
@@ -71,6 +72,7 @@ WRONG = {
     float: (None, True, "x", 1j, float("nan")),
     str: (None, b"x", 3, True),
     Path: (None, b"x", 3, True),
+    tuple[str, ...]: (None, "mnist", b"x", [1], 3),
 }
 RIGHT = {
     bool: (True, True),
@@ -78,6 +80,7 @@ RIGHT = {
     float: (np.float32(0.0625), 0.0625),
     str: (Path("a"), "a"),
     Path: ("a", Path("a")),
+    tuple[str, ...]: ([Path("a"), "b"], ("a", "b")),
 }
 FIELDS = [(kind, name) for kind in REQUESTS for name in get_type_hints(kind)]
 
@@ -106,8 +109,8 @@ def test_a_request_takes_the_types_of_its_fields_and_no_others(kind, name):
 
 
 def test_a_request_picks_its_fields():
-    values = {"dataset": "drawn", "seed": 3, "force": True, "runner": "dask"}
-    assert TrainRequest.pick(values, seed=4) == TrainRequest(dataset="drawn", seed=4)
+    values = {"data": ["drawn"], "seed": 3, "force": True, "runner": "dask"}
+    assert TrainRequest.pick(values, seed=4) == TrainRequest(data=("drawn",), seed=4)
 
 
 def test_help_shows_the_choices_the_range_and_what_none_means():

@@ -162,7 +162,7 @@ def test_a_training_keeps_the_checkpoint_of_another(
     torch_train.train(small_dataset, chosen, checkpoint=tmp_path / checkpoint)
     before = (tmp_path / checkpoint).read_bytes()
     with pytest.raises(TrainingError, match=f"{checkpoint}: belongs to a training with other"):
-        stages.train(tmp_path, TrainRequest(dataset="drawn", epochs=1, **other))
+        stages.train(tmp_path, TrainRequest(data=("drawn",), epochs=1, **other))
     assert [path.name for path in tmp_path.iterdir()] == [checkpoint]
     assert (tmp_path / checkpoint).read_bytes() == before
 

@@ -16,9 +16,9 @@ from nnpipe.champions.rules import Rule
 from nnpipe.errors import PromotionError
 from nnpipe.files import TEMPORARY, cannot_write, remove_files, replacing, sha256, write_json
 from nnpipe.places import UNSAFE, in_one_line
-from nnpipe.runs import MODEL, RECORD, WEIGHTS_FILE
+from nnpipe.runs import MODEL, OWN, RECORD, WEIGHTS_FILE
 
-COMPANIONS = (RECORD, MODEL)
+COMPANIONS = (RECORD, MODEL, OWN)
 INSTALLED, PROMOTION, VETOES = "champion.json", "promotion.json", "vetoes.json"
 SCRATCH = ".new"
 NAME = re.compile(r"([0-9]{4,18})-[^/]+")

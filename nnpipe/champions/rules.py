@@ -8,6 +8,7 @@ cannot be had twice. ``benchmarks/promotion.py`` simulates years of it.
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,18 +17,25 @@ from numpy.typing import NDArray
 
 from nnpipe import datasets
 from nnpipe.classifier import Classifier
+from nnpipe.classifier import champion as packaged
 from nnpipe.datasets.redrawn import redraw
-from nnpipe.errors import DatasetError, ExportError, WeightsError, needs
-from nnpipe.evaluation.statistics import compare
+from nnpipe.errors import DatasetError, ExportError, TrainingError, WeightsError, needs
+from nnpipe.evaluation.statistics import Estimate, compare, wilson
 from nnpipe.network import Array
+from nnpipe.own.pictures import OwnPictures
 from nnpipe.preprocess import Pixels
-from nnpipe.runs import MODEL
+from nnpipe.runs import MODEL, OWN
+from nnpipe.weights import Metadata
 
 REDRAWN = 2
 """How often each validation digit is redrawn."""
 
 SEED = 2
 """Seed of the redrawing: all candidates are judged on the same pictures."""
+
+MAY_FALL = 0.001
+"""Share of the validation digits that a network with own pictures may read wrong beyond the last
+champion without: 5 of MNIST's 5,000."""
 
 RECALL_LOSS = 0.01
 """Largest loss of one digit's recall: a good mean must not hide a digit that got worse."""
@@ -58,7 +66,8 @@ def judge(candidate: Path, champion: Path, *, data_dir: Path) -> Decision:
 
     Args:
         candidate: its weights file; its PyTorch model is looked for beside it.
-        champion: the champion's weights file. If it is missing, every whole candidate passes.
+        champion: the champion's weights file. If it is missing, a candidate with own pictures is
+            compared with the network that comes with nnpipe, and every other whole one passes.
         data_dir: folder of the data sets.
 
     Raises:
@@ -66,17 +75,21 @@ def judge(candidate: Path, champion: Path, *, data_dir: Path) -> Decision:
         DatasetError: the digits are missing, damaged, or others than it was trained on.
         MissingExtraError: there is a PyTorch model, and torch is not installed.
     """
-    old = None
+    try:
+        new = Classifier.load(candidate)
+    except WeightsError as error:
+        return Decision(False, (Rule("whole", False, str(error)),))
+    champion, old = rival(new.weights.metadata, champion), None
     try:
         if os.path.lexists(champion):
             old = Classifier.load(champion)
     except WeightsError as error:
         raise WeightsError(f"{error}; it is the champion", advice="rollback") from error
-    try:
-        new = Classifier.load(candidate)
-    except WeightsError as error:
-        return Decision(False, (Rule("whole", False, str(error)),))
-    rules = [_same_dataset(new, old)]
+    own = [
+        own_pictures(file, one.weights.metadata if one else None)
+        for file, one in ((candidate, new), (champion, old))
+    ]
+    rules = [same_data(new, old, own=own)]
     if rules[0].passed:
         trained = new.weights.metadata
         data = datasets.load(trained.dataset, data_dir)
@@ -86,9 +99,132 @@ def judge(candidate: Path, champion: Path, *, data_dir: Path) -> Decision:
                 advice="data_dir",
             )
         rules.append(_whole(candidate, new, validation=data.validation))
-        if rules[1].passed:
+        if rules[1].passed and old and own[0]:
+            rules += compare_on_both(new, old, own=own[0], validation=data.validation)
+        elif rules[1].passed:
             rules += _compared(new, old, validation=data.validation)
     return Decision(all(rule.passed for rule in rules), tuple(rules))
+
+
+def rival(new: Metadata, champion: Path) -> Path:
+    """Return the weights file that a candidate is compared with.
+
+    In a folder without a champion, that is the one that comes with nnpipe, if the candidate has
+    learned from own pictures beside the same data set. Without it, the first network of an office
+    or a writer would become champion however it reads.
+    """
+    if os.path.lexists(champion) or new.own is None or not packaged().exists():
+        return champion
+    first = Classifier.load(packaged()).weights.metadata
+    return packaged() if new.dataset_checksum == first.dataset_checksum else champion
+
+
+def own_pictures(weights: Path, of: Metadata | None) -> OwnPictures | None:
+    """Return the pictures of one's own that a network has learned from as well.
+
+    Args:
+        weights: the weights file, beside which they lie.
+        of: what the file says of itself.
+
+    Raises:
+        TrainingError: the file of the pictures is missing or damaged, or has others.
+    """
+    if of is None or of.own is None:
+        return None
+    pictures = OwnPictures.load(weights.parent / OWN)
+    if pictures.checksum != of.own.checksum:
+        raise TrainingError(f"{weights.parent / OWN}: has other pictures than those of {weights}")
+    return pictures
+
+
+def floor_of(metadata: Metadata) -> float:
+    """Return the accuracy on validation digits that a successor with own pictures must keep."""
+    return metadata.own.floor if metadata.own else metadata.validation_accuracy or 0.0
+
+
+def same_data(
+    new: Classifier, old: Classifier | None, *, own: Sequence[OwnPictures | None]
+) -> Rule:
+    """Ask whether a candidate comes from the same data as the champion, or from more.
+
+    Args:
+        new: the candidate.
+        old: the champion; None if there is none.
+        own: the pictures of one's own that each of them has learned from as well, or None.
+    """
+    rule = _same_dataset(new, old)
+    ours, theirs = own
+    if not rule.passed or not (ours or theirs):
+        return rule
+    lacking = {*theirs.keys} - {*(ours.keys if ours else ())} if theirs else set()
+    if lacking:
+        some = f"{len(lacking):,} of the champion's own pictures"
+        reason = f"it has not learned from {some}; train it on the champion's {OWN}, too"
+        return Rule(rule.name, False, reason)
+    about = new.weights.metadata.own
+    if old and about and about.floor < floor_of(old.weights.metadata):
+        reason = "it was trained beside another champion; train it again beside this one"
+        return Rule(rule.name, False, reason)
+    count = len(ours or ())
+    return Rule(rule.name, True, f"{rule.reason}; the candidate also on {count:,} own pictures")
+
+
+def compare_on_both(
+    new: Classifier, old: Classifier, *, own: OwnPictures, validation: datasets.Digits
+) -> list[Rule]:
+    """Judge a candidate with own pictures: better on these or on the others, and worse on none.
+
+    Luck must not add up to a slope over many weeks: what may be lost on the validation digits
+    counts from a fixed `floor_of` the champion, not from the last champion.
+
+    Args:
+        new: the candidate.
+        old: the champion.
+        own: the candidate's pictures; those that are held out count.
+        validation: digits of the data set.
+    """
+    shared = _compared(new, old, validation=validation)
+    held = own.some(own.held_out)
+    if not len(held):
+        reason = "none of its own pictures was held out to judge it by; add pictures"
+        return [Rule("own", False, reason), *shared]
+    (right, shares), (was_right, was) = held.judged(new), held.judged(old)
+    floor = floor_of(old.weights.metadata)
+    now = new.logits(validation.images).argmax(axis=1) == validation.labels
+    accuracy = wilson(int(now.sum()), len(now))
+    kept = (
+        f"it reads {_range(accuracy)} of {len(now):,} validation digits right; it must not fall "
+        f"below {floor - MAY_FALL:.2%}"
+    )
+    counts = compare(right, was_right)
+    each = (
+        f"of {len(held):,} own pictures that were held out it reads "
+        f"{_range(wilson(int(right.sum()), len(held)))} right, and the champion "
+        f"{_range(wilson(int(was_right.sum()), len(held)))}; it must not lose more than it gains"
+    )
+    gain, error = difference(shares, was)
+    surer = (
+        f"on these, the probability of the right digit {'falls' if gain < 0 else 'rises'} by "
+        f"{100 * abs(gain):.2f} points, where more than the standard error, "
+        f"{100 * error:.2f} points, is needed"
+    )
+    better = next(rule for rule in shared if rule.name == "better")
+    either = f"one of two is needed: {surer}; or {better.reason}"
+    is_surer = is_better(gain, error)
+    return [
+        Rule("not worse", accuracy.value >= floor - MAY_FALL - 1e-9, kept),
+        Rule("own", counts.lost <= counts.gained, each),
+        Rule(
+            "better",
+            is_surer or better.passed,
+            either,
+        ),
+        *(rule for rule in shared if rule.name == "recall"),
+    ]
+
+
+def _range(share: Estimate) -> str:
+    return f"{share.value:.2%} ({share.low:.1%} to {share.high:.1%})"
 
 
 def _same_dataset(new: Classifier, old: Classifier | None) -> Rule:

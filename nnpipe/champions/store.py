@@ -23,6 +23,7 @@ from pathlib import Path
 from nnpipe import records, runs, weights
 from nnpipe.champions.archive import COMPANIONS, INSTALLED, Archive, Former, Veto
 from nnpipe.champions.rules import Decision, Rule, judge
+from nnpipe.classifier import FORMER
 from nnpipe.classifier import champion as shipped_champion
 from nnpipe.errors import NnpipeError, PromotionError, WeightsError
 from nnpipe.files import cannot_write, locked, replacing, sha256
@@ -87,7 +88,7 @@ class Store:
         self.root = root or default_root()
         self.runs = self.root / "runs"
         self.champion = self.root / WEIGHTS_FILE
-        self.archive = Archive(self.root / "former")
+        self.archive = Archive(self.root / FORMER)
 
     def promote(self, run: Path, data_dir: Path, *, again: bool = False) -> Promotion:
         """Make a finished run the champion if the rules allow it; see `rules.judge`.
@@ -311,8 +312,7 @@ def _digest(path: Path) -> str | None:
 def _network(content: bytes) -> str | None:
     """The SHA-256 of the network in a weights file; None: it is damaged."""
     with suppress(WeightsError):
-        layers = weights.load(content).network.layers
-        return sha256(b"".join(array.tobytes() for layer in layers for array in layer))
+        return weights.digest_of(weights.load(content).network)
     return None
 
 

@@ -12,15 +12,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nnpipe.datasets import drawn, mnist
+from nnpipe.datasets import drawn, idx, mnist
 from nnpipe.errors import DatasetError, MirrorError
 from nnpipe.files import replacing, sha256
 from nnpipe.preprocess import Pixels
-from nnpipe.settings import DataSet, DataSource
+from nnpipe.settings import IDX, DataSet, DataSource
 
 VALIDATION = 5_000
 DRAWN_TRAINING, DRAWN_TEST = 60_000, 10_000
 DRAWN_SEED = 0
+
+OWN_SHARE, MOST_OFTEN = 0.05, 50
+"""Pictures of one's own count as much as this share of the training digits; but none is shown more
+often than this in an epoch."""
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +45,21 @@ class Dataset:
     training: Digits
     validation: Digits
     test: Digits
+    own: Digits | None = None  # pictures of one's own to learn from as well
+    own_checksum: str = ""  # SHA-256 of these
+
+    @property
+    def examples(self) -> Digits:
+        """All pictures to learn from. Those of one's own count as much as `OWN_SHARE` says."""
+        if not self.own:
+            return self.training
+        images, labels = self.training
+        often = round(OWN_SHARE * len(labels) / len(self.own.labels))
+        often = min(max(often, 1), MOST_OFTEN)
+        return Digits(
+            np.concatenate([images, *[self.own.images] * often]),
+            np.concatenate([labels, *[self.own.labels] * often]),
+        )
 
 
 def prepare(
@@ -80,11 +99,15 @@ def load(name: str, folder: Path) -> Dataset:
     """Load a data set from the folder of all data sets.
 
     Raises:
-        DatasetError: it is missing or damaged, or ``name`` is neither "mnist" nor "drawn".
+        DatasetError: it is missing or damaged, or ``name`` is none of "mnist", "drawn" and
+            "idx:FOLDER".
     """
-    if name not in ("mnist", "drawn"):
-        raise DatasetError(f"there is no data set '{name}'; expected mnist or drawn")
-    training, test = load_drawn(folder) if name == "drawn" else mnist.read(folder)
+    if name not in ("mnist", "drawn") and not name.startswith(IDX):
+        raise DatasetError(f"there is no data set '{name}'; expected mnist, drawn or idx:FOLDER")
+    if name.startswith(IDX):
+        training, test = idx.read(Path(name.removeprefix(IDX)))
+    else:
+        training, test = load_drawn(folder) if name == "drawn" else mnist.read(folder)
     official, test = Digits(*training), Digits(*test)
     held_out = validation_indices(official.labels)
     others = np.setdiff1d(np.arange(len(official.labels)), held_out)
@@ -103,10 +126,11 @@ def validation_indices(labels: np.ndarray) -> np.ndarray:
     `RandomState` is NumPy's frozen generator: its stream is the same in every version, but that of
     `default_rng` may change (NEP 19).
     """
-    counts = np.bincount(labels, minlength=10) * VALIDATION / len(labels)
+    size = min(VALIDATION, len(labels) // 12)
+    counts = np.bincount(labels, minlength=10) * size / len(labels)
     quota = counts.astype(int)
     # The few that are left after rounding down go to the digits that lost the most.
-    quota[np.argsort(quota - counts, kind="stable")[: VALIDATION - quota.sum()]] += 1
+    quota[np.argsort(quota - counts, kind="stable")[: size - quota.sum()]] += 1
     frozen = np.random.RandomState(0)
     orders = (frozen.permutation(np.flatnonzero(labels == digit)) for digit in range(10))
     return np.sort(np.concatenate([order[:n] for order, n in zip(orders, quota, strict=True)]))

@@ -34,6 +34,12 @@ DISPUTED = frozenset(
 """Test digits with disputed labels (Northcutt, Athalye & Mueller 2021, "Pervasive Label Errors in
 Test Sets Destabilize Machine Learning Benchmarks")."""
 
+MOST_BYTES = 1 << 30
+"""Of an IDX file, unpacked: more than a million pictures have."""
+
+GZIP = b"\x1f\x8b"
+"""How a gzip file begins."""
+
 MIRROR_VARIABLE = "NNPIPE_MNIST_MIRROR"
 
 
@@ -162,7 +168,7 @@ def read(folder: Path) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray,
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """Read a gzipped IDX file of bytes: uint8, of the shape in its header.
+    """Read an IDX file of bytes, gzipped or not: uint8, of the shape in its header.
 
     The header is two zeros, the type (8: unsigned byte), the number of dimensions, and each
     dimension as a big-endian 32-bit integer.
@@ -171,7 +177,12 @@ def read_idx(path: Path) -> np.ndarray:
         DatasetError: the file is cut off, or is not an IDX file of bytes.
     """
     try:
-        content = gzip.decompress(path.read_bytes())
+        content = path.read_bytes()
+        if content.startswith(GZIP):
+            with gzip.open(path) as stream:
+                content = stream.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise DatasetError(f"{path}: unpacks to more than {MOST_BYTES >> 20:,} MiB")
     except (OSError, EOFError, zlib.error) as error:
         raise DatasetError(f"{path}: is not a whole gzip file ({error})") from error
     dimensions = int.from_bytes(content[3:4])

@@ -4,13 +4,14 @@ import json
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from nnpipe import __version__
+from nnpipe import __version__, records
 from nnpipe.champions import Decision
 from nnpipe.classifier import Classifier
 from nnpipe.evaluation import CLASSES, Evaluation, evaluate, robustness
@@ -18,11 +19,13 @@ from nnpipe.evaluation.cases import MOST, Duplicate, find_duplicates, first
 from nnpipe.evaluation.robustness import Series
 from nnpipe.evaluation.statistics import Comparison, compare
 from nnpipe.files import sha256
-from nnpipe.labelled import Labelled
+from nnpipe.ground_truth import Labelled
 from nnpipe.network import Array, softmax
+from nnpipe.own.measuring import OwnReport
 from nnpipe.places import encode_path
 from nnpipe.preprocess import as_inputs
-from nnpipe.settings import command_line
+from nnpipe.runs import OWN, OWN_REPORT
+from nnpipe.settings import IDX, command_line
 from nnpipe.weights import Metadata
 
 FORMAT_VERSION = 1
@@ -62,6 +65,7 @@ class Measured:
     decision: Decision | None  # of the rules of promotion; None: not asked for
     duplicates: tuple[Duplicate, ...]  # of training pictures; in a folder, of earlier ones
     reproduce: list[str]  # commands
+    own: OwnReport | None = None  # what learning from own pictures brought
 
 
 def measure(
@@ -124,8 +128,18 @@ def measure(
         is_champion=is_champion,
         decision=decision,
         duplicates=find_duplicates(images, labels, earlier=data.training if data else None),
-        reproduce=reproduce(command, metadata),
+        reproduce=reproduce(command, metadata, path=path),
+        own=_own_report(path, metadata),
     )
+
+
+def _own_report(path: Path, metadata: Metadata) -> OwnReport | None:
+    """Read what learning from own pictures brought, if that was measured."""
+    if metadata.own is None:
+        return None
+    with suppress(OSError, ValueError):
+        return records.load(OwnReport, path.parent / OWN_REPORT)  # type: ignore[no-any-return]
+    return None
 
 
 def about_weights(path: Path, classifier: Classifier, *, name: str) -> dict[str, Any]:
@@ -139,6 +153,7 @@ def about_weights(path: Path, classifier: Classifier, *, name: str) -> dict[str,
         "parameters": sum(array.size for layer in network.layers for array in layer),
         "layer_sizes": metadata.layer_sizes,
         "trained_on": metadata.dataset,
+        "own_pictures": metadata.own.pictures if metadata.own else 0,
         "engine": metadata.engine,
         "recipe": metadata.recipe,
         "seed": metadata.seed,
@@ -168,21 +183,28 @@ def _champion(path: Path, metadata: Metadata, *, labelled: Labelled, logits: Arr
     )
 
 
-def reproduce(command: str, metadata: Metadata) -> list[str]:
-    """Return the commands that make a report, and train its weights."""
+def reproduce(command: str, metadata: Metadata, *, path: Path) -> list[str]:
+    """Return the commands that make a report, and train its weights, a file."""
     by_torch = metadata.engine == "torch"
     engine = {"recipe": metadata.recipe} if by_torch else {"engine": metadata.engine}
     parameters = metadata.parameters or {}
     changes = {name: parameters.get(name) for name in ("epochs", "batch_size", "lr")}
-    data = {"dataset": metadata.dataset}
-    options = {"run": "again"} | data | engine | {"seed": metadata.seed} | changes
-    training = [command_line("download", data), command_line("train", options)]
-    return ["# this report", command, "# the weights", *training]
+    name, data = metadata.dataset, [metadata.dataset]
+    commands = [] if name.startswith(IDX) else [command_line("download", {"dataset": name})]
+    if metadata.own:
+        data.append(encode_path(str(path.parent / OWN)))
+    if metadata.origin:  # FILE stands for the network that it was adapted from
+        commands.append(f"# FILE: the network with the SHA-256 {metadata.origin.network[:12]}…")
+        changes = {"from": "FILE"} | changes
+        engine = {"engine": metadata.engine}
+    options = {"run": "again", "data": data} | engine | {"seed": metadata.seed} | changes
+    commands.append(command_line("train", options))
+    return ["# this report", command, "# the weights", *commands]
 
 
 def contents(measured: Measured) -> dict[str, Any]:
     """Return all figures of a report as lists, dictionaries, numbers, text and None."""
-    evaluation = measured.evaluation
+    evaluation, own = measured.evaluation, measured.own
     labels, p = measured.labelled.digits.labels, measured.probabilities
     answers, confidences = p.argmax(axis=1), p.max(axis=1)
     cases = asdict(evaluation.cases)
@@ -215,6 +237,7 @@ def contents(measured: Measured) -> dict[str, Any]:
         "robustness": [asdict(series) for series in measured.robustness],
         "comparison": comparison,
         "promotion": asdict(measured.decision) if measured.decision else None,
+        "own": asdict(own) | {"outlook": own.outlook} if own else None,
         "data": _data(measured),
         "files": _files(measured.labelled),
         "reproduce": measured.reproduce,

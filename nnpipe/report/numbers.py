@@ -15,7 +15,7 @@ from nnpipe.evaluation.numbers import (
     align,
     evaluate_numbers,
 )
-from nnpipe.labelled import Numbers
+from nnpipe.ground_truth import Numbers
 from nnpipe.report.metrics import FORMAT_VERSION, PAIRS, about_weights, as_read, listing, reproduce
 
 
@@ -51,7 +51,7 @@ def measure_numbers(
             [number.label for number in readings],
             confidences=[number.confidence or 0.0 for number in readings],
         ),
-        reproduce=reproduce(command, classifier.weights.metadata),
+        reproduce=reproduce(command, classifier.weights.metadata, path=path),
     )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nnpipe import records
-from nnpipe.classifier import Classifier, champion
+from nnpipe.classifier import Classifier, file_of
 from nnpipe.errors import LostError, ScoringError, SettingError, WeightsError
 from nnpipe.files import replacing, sha256
 from nnpipe.forms.description import READING as FORM_READING
@@ -42,7 +42,7 @@ from nnpipe.scoring.rows import EXCEL, FOLDER, AnyRow, Row
 from nnpipe.scoring.sources import open_source
 from nnpipe.scoring.statistics import load_statistics
 from nnpipe.scoring.summary import Finished, load_finished, summary_file, without_own
-from nnpipe.settings import NumberRequest, ScoreRequest
+from nnpipe.settings import NumberRequest, ScoreRequest, WeightsRequest
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +88,8 @@ def open_plan(request: ScoreRequest) -> Iterator[Plan]:
     form, fields = _form(request)
     out = output_of(request)
     state = out.with_name(f"{out.name}.nnpipe")
-    content, classifier = _read_weights(request.weights or champion(), request.reject_rate)
+    file = file_of(WeightsRequest.pick(vars(request)))
+    content, classifier = _read_weights(file, request.reject_rate)
     needed, threshold, version = {WEIGHTS: content}, classifier.threshold, ""
     if numbers or form:
         from nnpipe.numbers import prior, reading  # takes OpenCV

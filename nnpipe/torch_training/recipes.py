@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from nnpipe.epochs import Sgd
+from nnpipe.settings import ADAPTED
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,7 @@ _DISTILLED = replace(
     averaging=0.9995,
     distillation=Distillation(),
 )
+_ADAPTED = replace(_AUGMENTED, name=ADAPTED, epochs=4, lr=0.001, averaging=0.99)
 RECIPES = {recipe.name: recipe for recipe in (_CLASSIC, _AUGMENTED, _DISTILLED)}
 
 WARM_UP = 0.05
@@ -119,7 +121,9 @@ def recipe(name: str, **changes: Any) -> Recipe:
     Raises:
         SettingError: a setting is out of its range.
     """
-    changed = replace(RECIPES[name], **{k: v for k, v in changes.items() if v is not None})
+    changed = replace(
+        (RECIPES | {ADAPTED: _ADAPTED})[name], **{k: v for k, v in changes.items() if v is not None}
+    )
     Sgd(changed.epochs, changed.batch_size, changed.lr)  # raises if one is out of its range
     return changed
 

@@ -24,6 +24,7 @@ from nnpipe.torch_training.precision import products
 from nnpipe.torch_training.recipes import Recipe
 from nnpipe.torch_training.teachers import build_teacher
 from nnpipe.torch_training.update import Update
+from nnpipe.weights import digest_of
 
 SECONDS_BETWEEN_CHECKPOINTS = 5.0
 
@@ -54,16 +55,18 @@ def train(
     *,
     seed: int = 0,
     device: str = "auto",
+    start: Network | None = None,
     checkpoint: Path | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> tuple[StateDict, list[Epoch]]:
-    """Train from He-initialised weights.
+    """Train from the weights of another network, or from He-initialised ones.
 
     Args:
         dataset: its validation digits choose the best epoch.
         recipe: see `recipe`.
         seed: of the initial weights, the shuffling and the distortions.
         device: see `choose_device`.
+        start: the network to begin with.
         checkpoint: file of the state, written every few seconds. If it exists, training resumes
             from it and ends with the same weights as without the interruption.
         on_epoch: called after every epoch.
@@ -78,9 +81,10 @@ def train(
         OutputError: the checkpoint cannot be written.
     """
     torch_device = choose_device(device)
-    digits = to_pool(dataset.training, torch_device)
+    digits = to_pool(dataset.examples, torch_device)
     pools = draw_pools(dataset.training, seed=seed, device=torch_device) if recipe.mixture else None
     settings = {"recipe": asdict(recipe), "seed": seed, "dataset": dataset.checksum}
+    settings |= {"own": dataset.own_checksum, "start": digest_of(start) if start else ""}
     fit = partial(_fit, validation=to_pool(dataset.validation, torch_device), on_epoch=on_epoch)
     examples: Fresh | Answered
     examples = fresh = Fresh(digits, pools, recipe=recipe, seed=seed)
@@ -104,7 +108,8 @@ def train(
         examples = Answered(fresh, teachers, by=by)
 
     model = build().to(torch_device)
-    model.load_state_dict(to_state_dict(Network.initialise(np.random.default_rng(seed))))
+    first = start or Network.initialise(np.random.default_rng(seed))
+    model.load_state_dict(to_state_dict(first))
     best, history = fit(model, examples, recipe=recipe, checkpoint=checkpoint, settings=settings)
     return best, teacher_epochs + history
 

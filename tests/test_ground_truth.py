@@ -3,7 +3,7 @@ import os
 import pytest
 from PIL import Image
 
-from nnpipe import labelled
+from nnpipe import ground_truth
 from nnpipe.datasets.mnist import DISPUTED
 from nnpipe.errors import EvaluationError
 
@@ -27,7 +27,7 @@ def folder(tmp_path):
 
 
 def test_a_folder_is_read_with_its_labels_in_the_order_of_paths(folder):
-    found = labelled.from_folder(folder, champion())
+    found = ground_truth.from_folder(folder, champion())
     assert found.name == str(folder)
     assert list(found.names) == ["3/a.png", "6/b.jpg", "6/deep/er/ö ü.jpg"]
     assert found.digits.labels.tolist() == [3, 6, 6]
@@ -38,9 +38,9 @@ def test_a_folder_is_read_with_its_labels_in_the_order_of_paths(folder):
 def test_what_is_not_read_is_listed(folder):
     os.mkfifo(folder / "3/pipe")
     (folder / "3/gone.png").symlink_to("nowhere")
-    found = labelled.from_folder(folder, champion())
+    found = ground_truth.from_folder(folder, champion())
     assert {file.name: file.reason.partition(",")[0] for file in found.unreadable} == {
-        "3/gone.png": "this is no regular file",
+        "3/gone.png": "there is no such file",
         "3/pipe": "this is no regular file",
         "6/notes.txt": "this is text",
     }
@@ -49,16 +49,16 @@ def test_what_is_not_read_is_listed(folder):
 
 def test_what_is_no_digit_keeps_its_refusal(folder):
     (folder / "7/blank.png").write_bytes(encoded(Image.new("L", (40, 40), 255), "PNG"))
-    found = labelled.from_folder(folder, champion())
+    found = ground_truth.from_folder(folder, champion())
     assert found.refusals[-1].startswith("blank")
     assert list(found.refusals[:-1]) == [""] * 3
 
 
 def test_many_files_are_read_by_processes_to_the_same_pixels(folder, monkeypatch):
-    alone = labelled.from_folder(folder, champion())
-    monkeypatch.setattr(labelled, "BATCH", 2)
-    monkeypatch.setattr(labelled, "cores", lambda: 3)
-    together = labelled.from_folder(folder, champion())
+    alone = ground_truth.from_folder(folder, champion())
+    monkeypatch.setattr(ground_truth, "BATCH", 2)
+    monkeypatch.setattr(ground_truth, "cores", lambda: 3)
+    together = ground_truth.from_folder(folder, champion())
     assert (together.digits.images == alone.digits.images).all()
     assert together.unreadable == alone.unreadable
 
@@ -71,8 +71,8 @@ def test_a_picture_that_crashes_or_hangs_its_reader_is_listed_and_the_others_are
         image = encoded(Image.new("L", (side, side)), "PNG")
         (folder / f"3/{side}.png").write_bytes(image)
     sabotage(monkeypatch, SABOTAGE)
-    monkeypatch.setattr(labelled, "SECONDS", 2)
-    found = labelled.from_folder(folder, champion())
+    monkeypatch.setattr(ground_truth, "SECONDS", 2)
+    found = ground_truth.from_folder(folder, champion())
     reasons = {file.name: file.reason for file in found.unreadable}
     assert reasons.pop("6/notes.txt").startswith("this is text, not a picture")
     assert reasons == {
@@ -86,7 +86,7 @@ def test_a_picture_that_crashes_or_hangs_its_reader_is_listed_and_the_others_are
 def test_a_sub_folder_that_is_no_digit_is_refused(folder, name):
     (folder / name).mkdir()
     with pytest.raises(EvaluationError, match=f"sub-folder '{name}' is no digit"):
-        labelled.from_folder(folder, champion())
+        ground_truth.from_folder(folder, champion())
 
 
 @pytest.mark.parametrize(
@@ -104,11 +104,11 @@ def test_a_sub_folder_that_is_no_digit_is_refused(folder, name):
 def test_a_folder_without_pictures_is_one_sentence(tmp_path, make, message):
     make(tmp_path / "folder")
     with pytest.raises(EvaluationError, match=message):
-        labelled.from_folder(tmp_path / "folder", champion())
+        ground_truth.from_folder(tmp_path / "folder", champion())
 
 
 def test_test_digits_are_taken_as_they_are(small_dataset):
-    found = labelled.from_dataset(small_dataset)
+    found = ground_truth.from_dataset(small_dataset)
     assert found.name == "drawn test digits"
     assert found.digits is small_dataset.test
     assert (found.names[0], found.names[-1]) == ("test[0]", "test[499]")
@@ -119,7 +119,7 @@ def test_test_digits_are_taken_as_they_are(small_dataset):
 def test_mnist_brings_its_disputed_labels(small_dataset):
     from dataclasses import replace
 
-    assert labelled.from_dataset(replace(small_dataset, name="mnist")).disputed == DISPUTED
+    assert ground_truth.from_dataset(replace(small_dataset, name="mnist")).disputed == DISPUTED
     assert len(DISPUTED) == 15
 
 
@@ -129,7 +129,7 @@ def test_what_is_hidden_and_what_is_linked_is_not_followed_but_named(folder):
     (folder / "6/.DS_Store").touch()
     (folder / "6/Thumbs.db").touch()
     (folder / "7/more").symlink_to(folder / "6")
-    found = labelled.from_folder(folder, champion())
+    found = ground_truth.from_folder(folder, champion())
     left_out = [".git", "6/.DS_Store", "6/.cache", "6/Thumbs.db", "README.md", "__MACOSX"]
     assert list(found.unlabelled) == left_out
     assert "7/more" in [file.name for file in found.unreadable]

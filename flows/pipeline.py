@@ -108,11 +108,8 @@ def _how_to_train(request: settings.PipelineRequest) -> dict[str, Any]:
             raise WeightsError(f"{error}; it is the champion", advice="rollback") from error
         trained = metadata.origin or metadata  # an adapted network began as another one
         engine, recipe = trained.engine, trained.recipe
-        if request.engine == "numpy" != engine:
-            raise SettingError(
-                f"engine is 'numpy', and {champion} was trained with {engine}; leave out engine, "
-                "or name another recipe than champion"
-            )
+        if engine != request.engine:
+            get_run_logger().info("the champion was trained with %s, so this is, too", engine)
         known = get_args(settings.Recipe)
         if engine == "torch" and recipe not in known:
             raise SettingError(

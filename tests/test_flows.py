@@ -631,6 +631,7 @@ def test_the_pipeline_trains_as_the_champion_was_trained(requested, champion, ca
     champion(engine="torch", recipe="distilled")
     made = requested(engine="numpy", device="cpu", seed=3)
     assert (made.engine, made.recipe, made.device, made.seed) == ("torch", "distilled", "cpu", 3)
+    assert "the champion was trained with torch, so this is, too" in caplog.text
     champion(engine="numpy", recipe="sgd")
     assert (requested().engine, requested().recipe) == ("numpy", None)
 

@@ -1,6 +1,7 @@
 """Labelled pictures of one's own: what is found, what is held out, and what learning brings."""
 
 import os
+from dataclasses import replace
 from unittest import mock
 
 import numpy as np
@@ -10,7 +11,9 @@ from PIL import Image
 from nnpipe import Classifier, adaptation, datasets, labelled, records, train, weights
 from nnpipe.adaptation import Replay, Settings, adapt, between, distort
 from nnpipe.champions import Store
-from nnpipe.champions.rules import compare_on_both, same_data
+from nnpipe.champions.rules import compare_on_both, own_pictures, rival, same_data
+from nnpipe.classifier import champion as shipped
+from nnpipe.classifier import file_of
 from nnpipe.datasets import Digits, drawn
 from nnpipe.errors import DatasetError, LabelError, SettingError, TrainingError
 from nnpipe.evaluation.statistics import wilson
@@ -22,6 +25,8 @@ from nnpipe.own.measuring import OwnReport, Point, forecast
 from nnpipe.own.pictures import OwnPictures, together
 from nnpipe.own.splitting import group, hold_out
 from nnpipe.preprocess import as_inputs
+from nnpipe.report.metrics import reproduce
+from nnpipe.settings import WeightsRequest
 from nnpipe.style import USUAL, Style
 from nnpipe.training import loss_and_accuracy
 
@@ -550,6 +555,53 @@ def test_a_candidate_has_learned_from_all_of_the_champions_own_pictures(hands):
     rule = same_data(candidate, champion, own=(fewer, own))
     assert not rule.passed
     assert "3 of the champion's own pictures" in rule.reason
+
+
+def test_a_new_folder_reads_and_judges_with_the_network_that_comes_with_nnpipe(hands, tmp_path):
+    own = hands[2]
+    packaged = Classifier.load().weights.metadata
+    theirs = tmp_path / "office"
+    with pytest.raises(SettingError, match="there is no such folder of weights"):
+        file_of(WeightsRequest(weights_dir=theirs))
+    theirs.mkdir()
+    assert file_of(WeightsRequest(weights_dir=theirs)) == shipped()
+    about = weights.OwnData(own.checksum, len(own), 29, 0.99)
+    candidate = replace(packaged, own=about)
+    assert rival(candidate, theirs / "model_weights.npz") == shipped()
+    for other in (packaged, replace(candidate, dataset_checksum="0")):
+        assert rival(other, theirs / "model_weights.npz") == theirs / "model_weights.npz"
+    (theirs / "former").mkdir()  # there was a champion, so its loss must not go unnoticed
+    assert file_of(WeightsRequest(weights_dir=theirs)) == theirs / "model_weights.npz"
+
+
+def test_pictures_beside_weights_must_be_those_it_learned_from(hands, tmp_path):
+    own = hands[2]
+    about = replace(
+        Classifier.load().weights.metadata, own=weights.OwnData(own.checksum, len(own), 29, 0.99)
+    )
+    file = tmp_path / "model_weights.npz"
+    with pytest.raises(TrainingError, match=r"own\.npz: there is no such file"):
+        own_pictures(file, about)
+    own.save(tmp_path / "own.npz")
+    assert len(own_pictures(file, about)) == len(own)
+    changed = own.pixels.copy()
+    changed[0, 14, 14] ^= 255
+    replace(own, pixels=changed).save(tmp_path / "own.npz")
+    with pytest.raises(TrainingError, match="has other pictures"):
+        own_pictures(file, about)
+
+
+def test_the_commands_of_a_report_name_own_pictures_and_the_origin(tmp_path):
+    about = replace(
+        Classifier.load().weights.metadata,
+        engine="numpy",
+        own=weights.OwnData("0", 60, 12, 0.99),
+        origin=weights.Origin("ab" * 32, "torch", "augmented"),
+    )
+    *_, comment, command = reproduce("x", about, path=tmp_path / "model_weights.npz")
+    assert "SHA-256 abababababab" in comment
+    assert f"--data mnist --data {tmp_path}/own.npz --engine numpy" in command
+    assert "--from FILE" in command
 
 
 @pytest.mark.slow

@@ -28,6 +28,7 @@ BENCHMARKS = (
     "demo",
     "overhead",
     "promotion",
+    "own_pictures",
 )
 """In the order of the sections."""
 

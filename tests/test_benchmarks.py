@@ -64,15 +64,12 @@ def test_a_way_that_sees_something_else_is_not_timed(network, digits):
 def test_every_script_is_run_by_make_bench(runner):
     """One is a script if it can be run.
 
-    The record takes hours; peers are other programs; priors are fitted, not measured; nobody's own
-    pictures are here.
+    The record takes hours; peers are other programs; priors are fitted, not measured.
     """
     scripts = {
         path.stem for path in FOLDER.glob("[!_]*.py") if "__main__" in path.read_text("utf-8")
     }
-    assert scripts - {"record", "peers", "fit_prior", "fit_cells", "own_pictures"} == set(
-        runner["BENCHMARKS"]
-    )
+    assert scripts - {"record", "peers", "fit_prior", "fit_cells"} == set(runner["BENCHMARKS"])
 
 
 def test_every_benchmark_says_what_it_is():

@@ -110,7 +110,7 @@ def test_columns_separators_and_delimiters_may_differ(listed, text):
         ("file,label\na.png,1\n./a.png,1\n", "line 3 has the picture of line 2 again"),
         ('file,label\na.png,"1\n', "line 2: unexpected end of data"),
         (b"file,label\na.png,\xff\n", "is no CSV file in UTF-8"),
-        ("file,label\nc.png,1\n", "none of its pictures can be read (c.png: this is no regular"),
+        ("file,label\nc.png,1\n", "none of its pictures can be read (c.png: there is no such file"),
     ],
 )
 def test_a_bad_csv_file_is_one_sentence(listed, tmp_path, text, message):

@@ -107,8 +107,8 @@ def gather(request: TrainRequest, *, on_line: Callable[[str], None]) -> Material
     own = collection.pictures
     if not len(own.training.labels):
         raise LabelError("all own pictures are held out, and none is left to learn from; add some")
-    beside = {reader, _champion(request)}
-    floor = max(floor_of(weights.load(one).metadata) for one in beside if one.exists())
+    beside = [weights.load(f).metadata for f in {reader, _champion(request)} if f.exists()]
+    floor = max((floor_of(m) for m in beside if m.dataset == request.dataset), default=0.0)
     return Material(
         reader,
         start,

@@ -145,6 +145,9 @@ def test_a_corrected_label_takes_the_place_of_the_old_one(hand):
     assert before.labels[before.keys == key] == [9]
     assert after.pictures.labels[after.pictures.keys == key] == [3]
     assert after.earlier == 0
+    (hand / "3/3.png").rename(hand / "9/3.png")
+    without = collect([hand], Classifier.load(), before=before, drop_suspects=True)
+    assert key not in without.pictures.keys
     assert len(after.pictures) == 40
 
 
@@ -535,6 +538,13 @@ def test_many_small_losses_do_not_add_up(hands, small):
     rules = compare_on_both(reader(new), champion, own=own, validation=small[1])
     assert not verdicts(rules)["not worse"]
     assert "it must not fall below 99.80%" in rules[0].reason
+
+
+def test_a_champion_that_does_not_say_how_well_it_reads_is_measured(hands, small):
+    old, new, own = hands
+    accuracy = loss_and_accuracy(old, (as_inputs(small[1].images), small[1].labels))[1]
+    rules = compare_on_both(reader(new), reader(old), own=own, validation=small[1])
+    assert f"it must not fall below {accuracy - 0.001:.2%}" in rules[0].reason
 
 
 def test_a_candidate_that_was_trained_beside_a_worse_network_is_refused(hands):

@@ -138,7 +138,10 @@ def own_pictures(weights: Path, of: Metadata | None) -> OwnPictures | None:
 
 
 def floor_of(metadata: Metadata) -> float:
-    """Return the accuracy on validation digits that a successor with own pictures must keep."""
+    """Return the accuracy on validation digits that a successor with own pictures must keep.
+
+    0: the file does not say.
+    """
     return metadata.own.floor if metadata.own else metadata.validation_accuracy or 0.0
 
 
@@ -190,6 +193,8 @@ def compare_on_both(
         return [Rule("own", False, reason), *shared]
     (right, shares), (was_right, was) = held.judged(new), held.judged(old)
     floor = floor_of(old.weights.metadata)
+    if not floor:  # it does not say
+        floor = float((old.logits(validation.images).argmax(axis=1) == validation.labels).mean())
     now = new.logits(validation.images).argmax(axis=1) == validation.labels
     accuracy = wilson(int(now.sum()), len(now))
     kept = (

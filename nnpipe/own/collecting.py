@@ -114,7 +114,7 @@ def collect(
             or files of earlier trainings, ``own.npz``.
         classifier: says in which way each picture shows its label best, and doubts labels.
         before: pictures of an earlier training, which are part of the collection. They stay on
-            their side. A picture that is given again has its new label.
+            their side. A picture that is given again is judged again, with its new label.
         drop_suspects: leave out pictures whose label is doubted.
 
     Raises:
@@ -152,7 +152,7 @@ def collect(
     known = dict[str, bool]()
     if before:
         known = dict(zip(before.keys.tolist(), before.held_out.tolist(), strict=True))
-        anew = {file_of(part.keys[0]) for part in parts}
+        anew = {shown.digest for _, shown in looks.first}
         before = before.some(np.array([file_of(key) not in anew for key in before.keys], bool))
     pictures = together([*([before] if before else []), *parts])
     groups = group(pictures.pixels[pictures.learned], writers=pictures.writers, keys=pictures.keys)

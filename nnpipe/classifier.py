@@ -340,7 +340,7 @@ def file_of(request: WeightsRequest) -> Path:
         if not folder.is_dir():
             raise SettingError(f"{folder}: there is no such folder of weights")
         own = folder / champion().name
-        is_new = not own.exists() and not (folder / FORMER).exists()
+        is_new = not own.exists() and not any((folder / FORMER).glob(f"*/{own.name}"))
         return champion() if is_new else own
     return request.weights or champion()
 

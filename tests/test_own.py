@@ -207,6 +207,19 @@ def test_pictures_stay_on_their_side_whatever_comes(images):
     assert 0.18 < held.mean() < 0.22
 
 
+def test_pictures_that_are_alike_are_counted(hand, tmp_path):
+    Image.open(hand / "7/7.png").save(hand / "7/again.bmp")
+    assert labelled(hand).alike == 2
+    rows = [
+        f"hand/{p.relative_to(hand)},{p.parent.name},w{n % 6}"
+        for n, p in enumerate(sorted(hand.rglob("*.png")))
+    ]
+    (tmp_path / "labels.csv").write_text("\n".join(["file,label,writer", *rows]))
+    found = labelled(tmp_path / "labels.csv")
+    assert found.alike == 0  # those of a writer belong together, and are not meant
+    assert next(found.lines()).startswith("40 digits by 6 writers: 3")
+
+
 def test_one_picture_of_a_few_is_held_out(images):
     for n in range(1, 6):
         keys = np.array([f"{k:064x}" for k in range(n)])
@@ -580,7 +593,11 @@ def test_a_new_folder_reads_and_judges_with_the_network_that_comes_with_nnpipe(h
     assert rival(candidate, theirs / "model_weights.npz") == shipped()
     for other in (packaged, replace(candidate, dataset_checksum="0")):
         assert rival(other, theirs / "model_weights.npz") == theirs / "model_weights.npz"
-    (theirs / "former").mkdir()  # there was a champion, so its loss must not go unnoticed
+    (theirs / "former").mkdir()
+    assert file_of(WeightsRequest(weights_dir=theirs)) == shipped()
+    # There was a champion, so its loss must not go unnoticed.
+    (theirs / "former/0001-a").mkdir()
+    (theirs / "former/0001-a/model_weights.npz").touch()
     assert file_of(WeightsRequest(weights_dir=theirs)) == theirs / "model_weights.npz"
 
 

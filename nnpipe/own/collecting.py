@@ -15,8 +15,8 @@ from nnpipe.files import sha256
 from nnpipe.ground_truth import Unread, each
 from nnpipe.ground_truth.sources import LabelledFile, list_folder, list_table
 from nnpipe.own.judging import Look, Suspect, judge, look, look_at_number
-from nnpipe.own.pictures import MOST, OwnPictures, file_of, together
-from nnpipe.own.splitting import Groups, group, hold_out
+from nnpipe.own.pictures import MOST, OwnPictures, Text, file_of, together
+from nnpipe.own.splitting import Groups, are_known, group, hold_out
 from nnpipe.places import in_one_line
 from nnpipe.records import read_bytes
 
@@ -52,13 +52,11 @@ class Collection:
         """Yield sentences about the pictures, for people."""
         pictures = self.pictures
         held, writers = int(pictures.held_out.sum()), len({*pictures.writers} - {""})
-        about = [_counted(len(pictures), "digit")]
-        about += [f"by {_counted(writers, 'writer')}"] if writers else []
-        about += [f"{self.earlier:,} of them from an earlier training"] if self.earlier else []
-        yield (
-            f"{', '.join(about)}: {len(pictures) - held:,} to learn from, {held:,} held out to "
-            "judge by"
-        )
+        by = f" by {_counted(writers, 'writer')}" if writers else ""
+        some = f", {self.earlier:,} of them from an earlier training" if self.earlier else ""
+        digits = _counted(len(pictures), "digit")
+        parts = f"{len(pictures) - held:,} to learn from, {held:,} held out to judge by"
+        yield f"{digits}{by}{some}: {parts}"
         if len(pictures) < FEW:
             yield f"these are few; {FEW} or more are worth a training"
         counts = np.bincount(pictures.labels, minlength=10)
@@ -159,7 +157,7 @@ def collect(
     return Collection(
         pictures=pictures.holding_out(hold_out(groups, pictures.keys, before=known)),
         earlier=len(before or ()),
-        alike=_alike(groups, pictures),
+        alike=0 if are_known(pictures.writers) else _alike(groups, pictures.keys),
         unlabelled=tuple(name for _, others in lists for name in others),
         unreadable=looks.unreadable,
         refused=tuple(refused),
@@ -209,12 +207,12 @@ def _sort(looks: Sequence[tuple[LabelledFile, Look | NnpipeError]]) -> Sorted:
     return Sorted([*first.values()], tuple(unreadable), tuple(copies), tuple(contradictions))
 
 
-def _alike(groups: Groups, pictures: OwnPictures) -> int:
-    """Return how many files look nearly like others; all of a writer are not meant."""
-    by_group: dict[tuple[int, str], set[str]] = defaultdict(set)
-    for number, writer, key in zip(groups.tolist(), pictures.writers, pictures.keys, strict=True):
-        by_group[number, writer].add(file_of(key))
-    return sum(len(files) for files in by_group.values() if len(files) > 1)
+def _alike(groups: Groups, keys: Text) -> int:
+    """Return how many files look nearly like others."""
+    files: dict[int, set[str]] = defaultdict(set)
+    for number, key in zip(groups.tolist(), keys, strict=True):
+        files[number].add(file_of(key))
+    return sum(len(some) for some in files.values() if len(some) > 1)
 
 
 def digest(sources: Sequence[str | Path]) -> str:

@@ -34,6 +34,11 @@ TOGETHER = 1000
 Groups = npt.NDArray[np.int64]
 
 
+def are_known(writers: Text) -> bool:
+    """Return whether there are enough writers to keep all pictures of each on one side."""
+    return len(np.unique(writers[writers != ""])) >= LEAST_WRITERS
+
+
 def group(pixels: Pixels, *, writers: Text, keys: Text) -> Groups:
     """Return the number of the group of each of n pictures.
 
@@ -42,8 +47,7 @@ def group(pixels: Pixels, *, writers: Text, keys: Text) -> Groups:
         writers: (n,) empty if not known. With fewer than `LEAST_WRITERS`, they do not count.
         keys: (n,) "SHA-256" or "SHA-256 place"; the digits of a number belong together.
     """
-    known = np.unique(writers[writers != ""])
-    by_writer = len(known) >= LEAST_WRITERS
+    by_writer = are_known(writers)
     marks = np.array([key.partition(" ")[0] for key in keys], object)
     if by_writer:
         marks = np.where(writers != "", np.char.add("writer ", writers), marks)

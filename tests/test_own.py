@@ -1,5 +1,6 @@
 """Labelled pictures of one's own: what is found, what is held out, and what learning brings."""
 
+import gzip
 import os
 from dataclasses import replace
 from unittest import mock
@@ -710,6 +711,25 @@ def test_a_set_of_four_files_is_a_data_set(idx, tmp_path):
         20,
         240,
     ]
+
+
+def test_labels_may_be_rows_of_integers_as_qmnist_has_them(idx, tmp_path):
+    folder = idx()
+    before = datasets.load(f"idx:{folder}", tmp_path)
+    for part, new in (("train", "train"), ("t10k", "test")):
+        labels = folder / f"{part}-labels-idx1-ubyte"
+        digits = np.frombuffer(labels.read_bytes()[8:], np.uint8)
+        rows = np.column_stack([digits, *[np.full(len(digits), 4)] * 7]).astype(">i4")
+        head = bytes([0, 0, 12, 2]) + len(digits).to_bytes(4) + (8).to_bytes(4)
+        (folder / f"qmnist-{new}-labels-idx2-int.gz").write_bytes(
+            gzip.compress(head + rows.tobytes())
+        )
+        labels.unlink()
+        pictures = folder / f"{part}-images-idx3-ubyte"
+        pictures.rename(folder / f"qmnist-{new}-images-idx3-ubyte")
+    again = datasets.load(f"idx:{folder}", tmp_path)
+    np.testing.assert_array_equal(again.training.labels, before.training.labels)
+    np.testing.assert_array_equal(again.test.images, before.test.images)
 
 
 def test_pictures_that_lie_on_their_side_are_put_upright(idx, tmp_path):

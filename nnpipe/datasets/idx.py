@@ -4,6 +4,7 @@
 
 Each may be gzipped, with ``.gz`` at its end. A longer name that has one of these parts will do:
 EMNIST calls them ``emnist-digits-train-images-idx3-ubyte.gz``, and its test files ``…-test-…``.
+QMNIST's labels, ``qmnist-train-labels-idx2-int.gz``, are rows of integers; the first is the digit.
 """
 
 import re
@@ -15,7 +16,9 @@ from nnpipe.datasets.mnist import read_idx
 from nnpipe.errors import DatasetError
 from nnpipe.preprocess import SIDE
 
-FILE = re.compile(r"(?:.*[-_])?(train|t10k|test)-(images|labels)[-.].*ubyte(?:\.gz)?")
+FILE = re.compile(
+    r"(?:.*[-_])?(train|t10k|test)-(images|labels)[-.].*(?:ubyte|int)(?:\.gz)?", re.IGNORECASE
+)
 
 LEAST = 100
 """Pictures of the smallest part."""
@@ -63,6 +66,10 @@ def _one(names: list[Path], folder: Path, *, part: str, kind: str) -> Path:
 def _checked(images: Path, labels: Path) -> Part:
     """Read a part, and check sizes, counts and labels."""
     pixels, digits = read_idx(images), read_idx(labels)
+    if digits.ndim == 2:
+        digits = digits[:, 0]
+    if pixels.dtype != np.uint8:
+        raise DatasetError(f"{images}: its pixels are no bytes")
     if pixels.shape[1:] != (SIDE, SIDE):
         shape = "×".join(map(str, pixels.shape[1:])) or "no sides"
         raise DatasetError(f"{images}: its pictures have {shape} pixels, expected {SIDE}×{SIDE}")
@@ -72,10 +79,11 @@ def _checked(images: Path, labels: Path) -> Part:
         )
     if not LEAST <= len(pixels) <= MOST:
         raise DatasetError(f"{images}: has {len(pixels):,} pictures, expected {LEAST} to {MOST:,}")
-    if (wrong := digits[digits > 9]).size:
+    if (wrong := digits[(digits < 0) | (digits > 9)]).size:
         raise DatasetError(f"{labels}: has the label {wrong[0]}; expected digits, 0 to 9")
     if lacking := set(range(10)) - set(digits.tolist()):
         raise DatasetError(f"{labels}: no picture has the label {min(lacking)}; expected all ten")
+    digits = digits.astype(np.uint8)
     return np.swapaxes(pixels, 1, 2) if _is_lying(pixels[digits == 1]) else pixels, digits
 
 

@@ -13,6 +13,7 @@ import tempfile
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -33,6 +34,12 @@ DISPUTED = frozenset(
 )
 """Test digits with disputed labels (Northcutt, Athalye & Mueller 2021, "Pervasive Label Errors in
 Test Sets Destabilize Machine Learning Benchmarks")."""
+
+IDX_TYPES: dict[bytes, np.dtype[Any]] = {
+    b"\0\0\x08": np.dtype(np.uint8),
+    b"\0\0\x0c": np.dtype(">i4"),
+}
+"""How an IDX file begins, by the type of its values. QMNIST's labels are integers."""
 
 MOST_BYTES = 1 << 30
 """Of an IDX file, unpacked: more than a million pictures have."""
@@ -168,13 +175,13 @@ def read(folder: Path) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray,
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """Read an IDX file of bytes, gzipped or not: uint8, of the shape in its header.
+    """Read an IDX file, gzipped or not: uint8 or int32, of the shape in its header.
 
-    The header is two zeros, the type (8: unsigned byte), the number of dimensions, and each
+    The header is two zeros, the type (see `IDX_TYPES`), the number of dimensions, and each
     dimension as a big-endian 32-bit integer.
 
     Raises:
-        DatasetError: the file is cut off, or is not an IDX file of bytes.
+        DatasetError: the file is cut off, or is not an IDX file of one of the types.
     """
     try:
         content = path.read_bytes()
@@ -187,15 +194,16 @@ def read_idx(path: Path) -> np.ndarray:
         raise DatasetError(f"{path}: is not a whole gzip file ({error})") from error
     dimensions = int.from_bytes(content[3:4])
     start = 4 + 4 * dimensions
-    if content[:3] != b"\0\0\x08" or not dimensions or len(content) < start:
+    kind = IDX_TYPES.get(content[:3])
+    if kind is None or not dimensions or len(content) < start:
         raise DatasetError(
-            f"{path}: does not begin as an IDX file of bytes does (0x{content[:4].hex()}, "
+            f"{path}: does not begin as an IDX file of digits does (0x{content[:4].hex()}, "
             "expected 0x00000801 or 0x00000803)"
         )
     shape = tuple(int(size) for size in np.frombuffer(content[4:start], ">u4"))
-    count = int(np.prod(shape, dtype=object))
+    count = int(np.prod(shape, dtype=object)) * kind.itemsize
     if len(content) - start != count:
         raise DatasetError(
             f"{path}: holds {len(content) - start:,} bytes, and its header promises {count:,}"
         )
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+    return np.frombuffer(content, kind, offset=start).reshape(shape)

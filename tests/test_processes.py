@@ -232,9 +232,9 @@ processes.START[-1] = processes.START[-1].replace("from nnpipe", hang + "from nn
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_children_that_hang_end_with_their_parent(tmp_path, name, wait, sent):
     """In general, and when scoring, evaluating and redrawing; at the start and at work."""
-    if "labelled" in PROGRAMS[name]:
+    if "ground_truth" in PROGRAMS[name]:
         (tmp_path / "3").mkdir()
         (tmp_path / "3" / "a.png").write_bytes((ROOT / "samples/3-dark-on-light.png").read_bytes())
-    target = tmp_path if "labelled" in PROGRAMS[name] else tmp_path / "out.csv"
+    target = tmp_path if "ground_truth" in PROGRAMS[name] else tmp_path / "out.csv"
     code = HANGING.format(name=name.strip() or "nothing", call=PROGRAMS[name])
     assert die_early([code, str(target)], sent, wait) == []

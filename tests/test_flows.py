@@ -823,7 +823,7 @@ def quick_training(monkeypatch):
     """A stage `train` that trains nothing; the list counts its calls."""
     calls = []
 
-    def train(folder, request, on_epoch, on_line):
+    def train(folder, request, **calls_back):
         calls.append(request)
         weights = folder / runs.WEIGHTS_FILE
         weights.write_bytes(b"weights")

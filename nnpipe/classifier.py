@@ -328,8 +328,8 @@ def feature_values(readings: Iterable[Reading]) -> drift.Values:
 def file_of(request: WeightsRequest) -> Path:
     """Return the weights file that is asked for.
 
-    A folder that never had a champion of its own, such as that of a new office, reads with the
-    one that comes with nnpipe.
+    If there was never a champion in the folder, as in that of a new office, it is the one that
+    comes with nnpipe.
 
     Raises:
         SettingError: both a file and a folder are named, or there is no such folder.

@@ -219,11 +219,7 @@ def compare_on_both(
     return [
         Rule("not worse", accuracy.value >= floor - MAY_FALL - 1e-9, kept),
         Rule("own", counts.lost <= counts.gained, each),
-        Rule(
-            "better",
-            is_surer or better.passed,
-            either,
-        ),
+        Rule("better", is_surer or better.passed, either),
         *(rule for rule in shared if rule.name == "recall"),
     ]
 

@@ -147,15 +147,15 @@ def collect(
             f"{names}: {len(suspects):,} of {len(parts):,} labels seem to be wrong, such as "
             f"{suspects[0]}; correct them, or set drop_suspects to leave these files out"
         )
-    known = dict[str, bool]()
+    sides = dict[str, bool]()
     if before:
-        known = dict(zip(before.keys.tolist(), before.held_out.tolist(), strict=True))
-        anew = {shown.digest for _, shown in looks.first}
-        before = before.some(np.array([file_of(key) not in anew for key in before.keys], bool))
+        sides = dict(zip(before.keys.tolist(), before.held_out.tolist(), strict=True))
+        digests = {shown.digest for _, shown in looks.first}
+        before = before.some(np.array([file_of(key) not in digests for key in before.keys], bool))
     pictures = together([*([before] if before else []), *parts])
     groups = group(pictures.pixels[pictures.learned], writers=pictures.writers, keys=pictures.keys)
     return Collection(
-        pictures=pictures.holding_out(hold_out(groups, pictures.keys, before=known)),
+        pictures=pictures.holding_out(hold_out(groups, pictures.keys, before=sides)),
         earlier=len(before or ()),
         alike=0 if are_known(pictures.writers) else _alike(groups, pictures.keys),
         unlabelled=tuple(name for _, others in lists for name in others),

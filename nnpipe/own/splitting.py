@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from nnpipe.own.pictures import Mask, Text
+from nnpipe.own.pictures import Mask, Text, file_of
 from nnpipe.preprocess import Pixels
 
 HELD_OUT = 0.2
@@ -48,7 +48,7 @@ def group(pixels: Pixels, *, writers: Text, keys: Text) -> Groups:
         keys: (n,) "SHA-256" or "SHA-256 place"; the digits of a number belong together.
     """
     by_writer = are_known(writers)
-    marks = np.array([key.partition(" ")[0] for key in keys], object)
+    marks = np.array([file_of(key) for key in keys], object)
     if by_writer:
         marks = np.where(writers != "", np.char.add("writer ", writers), marks)
     _, first, inverse = np.unique(marks.astype(str), return_index=True, return_inverse=True)
@@ -83,7 +83,7 @@ def hold_out(groups: Groups, keys: Text, *, before: dict[str, bool]) -> Mask:
         groups: of each picture; see `group`.
         keys: of each picture.
         before: for pictures of an earlier training, by key, whether they were held out. They stay
-            on their side, and so does their group.
+            on their side. A new one in their group is held out if all of them are.
     """
     held = np.array([before.get(key, False) for key in keys], bool)
     new = []
